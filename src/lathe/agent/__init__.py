@@ -1,0 +1,1 @@
+"""Who decides the next step: thread, turn, context, approvals."""

@@ -1,0 +1,1 @@
+"""Who is asked: one client per wire, and what they share."""

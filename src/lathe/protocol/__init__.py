@@ -1,0 +1,1 @@
+"""The words of the system: items, events, usage, errors and ids. No I/O."""

@@ -1,0 +1,1 @@
+"""Where it runs: from a policy to a confined process."""

@@ -1,0 +1,1 @@
+"""What is kept: journals of threads, and what a workspace looked like before."""
