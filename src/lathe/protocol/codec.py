@@ -25,12 +25,14 @@ def encode(value: Any) -> bytes:
 
 def decode_item(data: bytes | str) -> Item:
     """Return the item that `data` holds; raise `DecodeError`."""
-    return _items.decode(data)
+    item: Item = _items.decode(data)
+    return item
 
 
 def decode_event(data: bytes | str) -> Event:
     """Return the event that `data` holds; raise `DecodeError`."""
-    return _events.decode(data)
+    event: Event = _events.decode(data)
+    return event
 
 
 def decode_json(data: bytes | str) -> Any:

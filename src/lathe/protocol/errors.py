@@ -1,17 +1,17 @@
 """Errors that a person sees: one type per cause, a stable code, a sentence, an exit code.
 
-    LatheError
-    ├── UsageError            2  the command line, the configuration or an input file is wrong
-    │   └── ConfigError       2
-    ├── TurnError             1  the turn could not be finished
-    │   ├── StorageError      1  a journal or a file could not be written (disk full, read-only)
-    │   └── ContextOverflow   1  the conversation does not fit the model even after compaction
-    ├── ModelError
-    │   ├── ModelRejected     2  the endpoint refused the request for good (wrong key, no such model)
-    │   ├── ModelUnreachable  4  nothing usable came back within the retry budget
-    │   └── ModelFailed       1  the model itself reported a failure of this turn
-    ├── SafeguardStop         3  policy stopped the turn
-    └── Interrupted         130  the person stopped it
+LatheError
+├── UsageError            2  the command line, the configuration or an input file is wrong
+│   └── ConfigError       2
+├── TurnError             1  the turn could not be finished
+│   ├── StorageError      1  a journal or a file could not be written (disk full, read-only)
+│   └── ContextOverflow   1  the conversation does not fit the model even after compaction
+├── ModelError
+│   ├── ModelRejected     2  the endpoint refused the request for good (wrong key, no such model)
+│   ├── ModelUnreachable  4  nothing usable came back within the retry budget
+│   └── ModelFailed       1  the model itself reported a failure of this turn
+├── SafeguardStop         3  policy stopped the turn
+└── Interrupted         130  the person stopped it
 """
 
 from __future__ import annotations

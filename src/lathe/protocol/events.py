@@ -93,14 +93,7 @@ class ErrorItem(msgspec.Struct, frozen=True, tag="error", tag_field="type"):
 
 
 ShownItem: TypeAlias = (
-    AgentMessage
-    | ReasoningSummary
-    | CommandExecution
-    | FileChange
-    | McpToolCall
-    | OtherToolCall
-    | TodoList
-    | ErrorItem
+    AgentMessage | ReasoningSummary | CommandExecution | FileChange | McpToolCall | OtherToolCall | TodoList | ErrorItem
 )
 
 

@@ -101,13 +101,7 @@ class OpaqueItem(msgspec.Struct, frozen=True, tag="opaque", tag_field="type"):
 
 
 Item: TypeAlias = (
-    Message
-    | Reasoning
-    | FunctionCall
-    | FunctionCallOutput
-    | CustomToolCall
-    | CustomToolCallOutput
-    | OpaqueItem
+    Message | Reasoning | FunctionCall | FunctionCallOutput | CustomToolCall | CustomToolCallOutput | OpaqueItem
 )
 ToolCall: TypeAlias = FunctionCall | CustomToolCall
 ToolOutput: TypeAlias = FunctionCallOutput | CustomToolCallOutput
