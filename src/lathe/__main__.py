@@ -1,0 +1,5 @@
+"""`python -m lathe` is `lathe`."""
+
+from lathe.cli.main import run
+
+run()

@@ -1,0 +1,194 @@
+"""Running the tool calls of one model answer: parse, approve, run, answer. Every call gets one output."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from lathe.agent.approvals import Approvals
+from lathe.protocol.errors import LatheError
+from lathe.protocol.events import CallRejected, Event, ItemCompleted, ItemDelta, ItemStarted, ItemUpdated, ShownItem
+from lathe.protocol.items import ContentPart, CustomToolCall, ToolCall, ToolOutput, output_for
+from lathe.sandbox.policy import SandboxPolicy
+from lathe.tools.apply_patch import intercepted_patch
+from lathe.tools.base import MalformedCall, Outcome, Tool, ToolContext
+
+INTERRUPTED = "Interrupted by the person before it finished. It may have had part of its effect."
+
+
+class Sink(Protocol):
+    """Where outputs and events of calls go: journal first, then transcript and listener."""
+
+    def answered(self, output: ToolOutput, event: Event) -> None: ...
+
+    def is_answered(self, call_id: str) -> bool: ...
+
+    def emit(self, event: Event) -> None: ...
+
+    def show(self, event: Event) -> None:
+        """Show without journalling: updates that a later event supersedes."""
+        ...
+
+    def next_item_id(self) -> str: ...
+
+
+class Prepared(NamedTuple):
+    """A call that may run."""
+
+    call: ToolCall
+    tool: Tool
+    args: Any
+    escalated: bool
+    cwd: Path
+
+
+class CallRunner:
+    """Runs calls for one thread. `before_first_write` is awaited once, before anything may change."""
+
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        approvals: Approvals,
+        *,
+        cwd: Path,
+        policy: SandboxPolicy,
+        spill: Path,
+        output_tokens: int,
+        deltas: bool = False,
+    ) -> None:
+        self.tools = {tool.spec.name: tool for tool in tools}
+        self._approvals = approvals
+        self._cwd = cwd
+        self._policy = policy
+        self._spill = spill
+        self._output_tokens = output_tokens
+        self._deltas = deltas
+        self.rejected_in_a_row = 0
+
+    async def run(self, calls: Sequence[ToolCall], sink: Sink, before_write: Callable[[], Any]) -> None:
+        """Answer every call, in order; those of parallel tools that stand together run together.
+
+        When cancelled, the call that runs is ended, and it and all after it are answered as interrupted.
+        """
+        waiting = list(calls)
+        try:
+            while waiting:
+                group = self._parallel_group(waiting)
+                if len(group) > 1:
+                    await self._run_together(group, sink)
+                    del waiting[: len(group)]
+                else:
+                    await self._run_one(waiting[0], sink, before_write)
+                    del waiting[0]
+        except asyncio.CancelledError:
+            for call in waiting:
+                if not sink.is_answered(call.call_id):
+                    self._reject(call, "interrupted", INTERRUPTED, sink)
+            raise
+
+    def _parallel_group(self, calls: Sequence[ToolCall]) -> list[ToolCall]:
+        group: list[ToolCall] = []
+        for call in calls:
+            tool = self.tools.get(call.name)
+            if tool is None or not tool.parallel:
+                break
+            group.append(call)
+        return group
+
+    async def _run_together(self, calls: Sequence[ToolCall], sink: Sink) -> None:
+        ready = [await self._prepare(call, sink) for call in calls]
+        tasks = [asyncio.create_task(self._execute(one, sink)) for one in ready if one is not None]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run_one(self, call: ToolCall, sink: Sink, before_write: Callable[[], Any]) -> None:
+        prepared = await self._prepare(call, sink)
+        if prepared is not None:
+            if not prepared.tool.parallel:
+                await before_write()
+            await self._execute(prepared, sink)
+
+    async def _prepare(self, call: ToolCall, sink: Sink) -> Prepared | None:
+        """Return the call ready to run, or answer it as rejected and return None."""
+        tool = self.tools.get(call.name)
+        if tool is None:
+            self._reject(call, "unknown_tool", self._unknown(call.name), sink)
+            return None
+        cwd = self._cwd
+        try:
+            args = tool.parse(call)
+            tool, args, cwd = self._intercept(tool, args)
+        except MalformedCall as error:
+            self._reject(call, "malformed", f"{call.name} was not run: {error}", sink)
+            return None
+        review = await self._approvals.review(tool.access(args, cwd), policy=self._policy, cwd=cwd)
+        if not review.allowed:
+            self._reject(call, "denied", review.message, sink)
+            return None
+        self.rejected_in_a_row = 0
+        return Prepared(call, tool, args, review.escalated, cwd)
+
+    def _intercept(self, tool: Tool, args: Any) -> tuple[Tool, Any, Path]:
+        """A patch that is applied through the shell is a patch: same checks, same event."""
+        command = getattr(args, "cmd", None)
+        patch_tool = self.tools.get("apply_patch")
+        if isinstance(command, str) and patch_tool is not None and (found := intercepted_patch(command)) is not None:
+            base = self._cwd / (getattr(args, "workdir", None) or "")
+            folder = (base / found.directory) if found.directory else base
+            call = CustomToolCall(call_id="", name="apply_patch", input=found.patch)
+            return patch_tool, patch_tool.parse(call), folder
+        return tool, args, self._cwd
+
+    async def _execute(self, prepared: Prepared, sink: Sink) -> None:
+        call, tool, args, escalated, cwd = prepared
+        item_id = sink.next_item_id()
+        begun = tool.begin(args, item_id)
+        sink.emit(ItemStarted(begun))
+        context = ToolContext(
+            cwd=cwd,
+            policy=self._policy,
+            spill=self._spill,
+            item_id=item_id,
+            show=lambda item: sink.show(ItemUpdated(item)),
+            delta=(lambda text: sink.show(ItemDelta(item_id, "output", text))) if self._deltas else _ignore,
+            escalated=escalated,
+            output_tokens=self._output_tokens,
+        )
+        try:
+            outcome = await tool.run(args, context)
+        except asyncio.CancelledError:
+            sink.answered(output_for(call, INTERRUPTED), ItemCompleted(_with_status(begun, "interrupted")))
+            raise
+        except LatheError:
+            raise
+        except Exception as error:  # a fault of one tool must not take the thread with it
+            text = f"{call.name} failed inside Lathe: {type(error).__name__}: {error}"
+            outcome = Outcome(text, _with_status(begun, "failed"))
+        sink.answered(output_for(call, outcome.output), ItemCompleted(outcome.item))
+
+    def _reject(self, call: ToolCall, reason: Any, message: str, sink: Sink) -> None:
+        self.rejected_in_a_row += 1
+        output: str | tuple[ContentPart, ...] = message
+        sink.answered(output_for(call, output), CallRejected(call.call_id, call.name, reason, message))
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.tools, n=1)
+        guess = f" Did you mean {near[0]}?" if near else ""
+        return f"There is no tool {name!r}.{guess} The tools are: {', '.join(self.tools)}."
+
+
+def _ignore(_: str) -> None:
+    return None
+
+
+def _with_status(item: ShownItem, status: str) -> ShownItem:
+    return msgspec.structs.replace(item, status=status) if hasattr(item, "status") else item

@@ -1,0 +1,276 @@
+"""A thread: a conversation that lasts, one turn after another."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from lathe import __version__
+from lathe.agent.calls import CallRunner
+from lathe.agent.compaction import Kept
+from lathe.agent.context import differences, estimate_tokens, opening
+from lathe.agent.turn import Turn, TurnLimits
+from lathe.models.base import ModelClient, ModelRequest, Transcript
+from lathe.protocol.errors import Interrupted, LatheError, StorageError, TurnError
+from lathe.protocol.events import CallRejected, Event, EventError, ThreadStarted, TurnCompleted, TurnFailed, TurnStarted
+from lathe.protocol.ids import new_id
+from lathe.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    InputImage,
+    Item,
+    Message,
+    ToolCall,
+    output_for,
+    user_message,
+)
+from lathe.protocol.usage import Usage
+from lathe.store.journal import (
+    EventRecord,
+    ItemsRecord,
+    Journal,
+    Record,
+    Replay,
+    ThreadRecord,
+    TurnEndRecord,
+    TurnRecord,
+    now_ms,
+    replay,
+)
+from lathe.store.threads import journal_path
+
+CRASHED = "Lathe stopped while this call ran. It may have had part of its effect: look before you repeat it."
+
+
+class Surface:
+    """What a thread runs on, made anew for each process: the model, the tools and what bounds them.
+
+    `surroundings` is read at the start of each turn. `before_write` is awaited before a call that may change
+    something, `end_turn` when a turn is over, however it ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: ModelClient,
+        request: ModelRequest,
+        calls: CallRunner,
+        limits: TurnLimits,
+        model: str,
+        provider: str,
+        surroundings: Callable[[], Mapping[str, str]],
+        kept: Callable[[], Awaitable[Kept]],
+        before_write: Callable[[], Awaitable[None]],
+        end_turn: Callable[[], Awaitable[None]],
+        price: Callable[[Usage], Usage],
+        deltas: bool = False,
+    ) -> None:
+        self.client = client
+        self.request = request
+        self.calls = calls
+        self.limits = limits
+        self.model = model
+        self.provider = provider
+        self.surroundings = surroundings
+        self.kept = kept
+        self.before_write = before_write
+        self.end_turn = end_turn
+        self.price = price
+        self.deltas = deltas
+
+
+class Thread:
+    """One thread, held by this process. `failure` is why the last turn failed, or None."""
+
+    def __init__(self, journal: Journal, state: Replay, *, resumed: bool) -> None:
+        self.id = state.header.id
+        self.cwd = Path(state.header.cwd)
+        self.failure: LatheError | None = None
+        self.last_message = ""
+        self.usage = state.usage
+        self._journal = journal
+        self._transcript = Transcript(state.items)
+        self._context = dict(state.context)
+        self._turns = state.turns
+        self._resumed = resumed
+        self._said_started = False
+        self._inbox: deque[Message] = deque()
+        self._turn: Turn | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._interrupted = False
+        self._pending: list[Record] = []
+        last = state.last_step
+        since = state.items[len(state.items) - state.items_since_step :] if state.items_since_step else []
+        self._tokens = last.input_tokens + last.output_tokens + sum(map(estimate_tokens, since))
+        if not last.input_tokens:
+            self._tokens = sum(map(estimate_tokens, state.items))
+        if resumed:
+            self._mend_ends(state)
+
+    @classmethod
+    def start(cls, home: Path, cwd: Path) -> Thread:
+        """Begin a thread whose work is in `cwd`; raise `StorageError` where its journal can't be written."""
+        thread_id = new_id()
+        header = ThreadRecord(t=now_ms(), id=thread_id, cwd=str(cwd), lathe=__version__)
+        journal = Journal.create(journal_path(home, thread_id), header)
+        return cls(journal, Replay(header=header, items=[]), resumed=False)
+
+    @classmethod
+    def resume(cls, path: Path) -> Thread:
+        """Go on with the thread whose journal lies at `path`; calls that were in flight are marked interrupted.
+
+        Raises `UsageError` where it is missing, no journal or held by another process.
+        """
+        journal = Journal.open(path)
+        try:
+            return cls(journal, replay(path), resumed=True)
+        except BaseException:
+            journal.close()
+            raise
+
+    def steer(self, text: str, images: tuple[InputImage, ...] = ()) -> None:
+        """Add what the person says while a turn runs; it is taken at the next step boundary."""
+        self._inbox.append(user_message(text, images))
+
+    def interrupt(self) -> None:
+        """End the running turn; whatever runs is ended first, and the thread stays usable."""
+        if self._task is not None and not self._task.done():
+            self._interrupted = True
+            self._task.cancel()
+
+    def request_compaction(self) -> None:
+        """Compact at the next step boundary of the running turn."""
+        if self._turn is not None:
+            self._turn.compact_requested = True
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self._journal.close()
+
+    async def run(self, message: Message, surface: Surface) -> AsyncGenerator[Event, None]:
+        """Run one turn on `surface` and yield its events; `failure` and `last_message` are set at its end.
+
+        Each event is in the journal before it is yielded. Closing the generator early interrupts the turn.
+        """
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self.failure = None
+        self.last_message = ""
+        self._interrupted = False
+        self._task = asyncio.create_task(self._run_turn(message, surface, events.put_nowait))
+        self._task.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            self._task.result()
+        finally:
+            if not self._task.done():
+                self.interrupt()
+                await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run_turn(self, message: Message, surface: Surface, show: Callable[[Event], None]) -> None:
+        turn: Turn | None = None
+        try:
+            turn = self._turn = self._begin(message, surface, show)
+            self.last_message = await turn.run()
+        except asyncio.CancelledError:
+            self.failure = Interrupted("The turn was interrupted.")
+            if not self._interrupted:
+                raise
+        except LatheError as error:
+            self.failure = error
+        except Exception as error:
+            self.failure = TurnError(
+                f"Lathe itself failed: {type(error).__name__}: {error}.",
+                hint="The thread is intact; --debug shows where.",
+                code="internal",
+            )
+            self.failure.__cause__ = error
+        finally:
+            self._turn = None
+            await asyncio.shield(asyncio.ensure_future(surface.end_turn()))
+            self._finish(turn, show)
+
+    def _begin(self, message: Message, surface: Surface, show: Callable[[Event], None]) -> Turn:
+        context = dict(surface.surroundings())
+        first = opening(context)
+        told = differences(self._context, context) if self._transcript.items else first
+        turn_id = new_id()
+        self._turns += 1
+        started: list[Event] = []
+        if not self._said_started:
+            started.append(ThreadStarted(self.id, surface.model, surface.provider, resumed=self._resumed))
+            self._said_started = True
+        started.append(TurnStarted(turn_id))
+        now = now_ms()
+        items: tuple[Item, ...] = (*told, message)
+        pending, self._pending = self._pending, []
+        self._journal.append(
+            *pending,
+            TurnRecord(now, turn_id, surface.model, surface.provider, context),
+            ItemsRecord(items),
+            *(EventRecord(now, event) for event in started),
+        )
+        self._context = context
+        self._transcript.append(items)
+        for event in (*started, *(record.event for record in pending if isinstance(record, EventRecord))):
+            show(event)
+        surface.request.transcript = self._transcript
+        surface.request.thread_id = self.id
+        return Turn(
+            journal=self._journal,
+            client=surface.client,
+            request=surface.request,
+            calls=surface.calls,
+            inbox=self._inbox,
+            limits=surface.limits,
+            show=show,
+            tokens=self._tokens + sum(map(estimate_tokens, items)),
+            opening=first,
+            kept=surface.kept,
+            before_write=surface.before_write,
+            price=surface.price,
+            item_prefix=f"item_{self._turns}",
+            deltas=surface.deltas,
+        )
+
+    def _finish(self, turn: Turn | None, show: Callable[[Event], None]) -> None:
+        usage = turn.usage if turn else Usage()
+        steps = turn.steps if turn else 0
+        self.usage = self.usage + usage
+        if turn is not None:
+            self._tokens = turn.tokens
+        end: Event
+        if self.failure is None and turn is not None:
+            end = TurnCompleted(usage, steps, round((time.perf_counter() - turn.started) * 1000, 1))
+        else:
+            failure = self.failure or Interrupted("The turn was interrupted.")
+            end = TurnFailed(EventError(str(failure), failure.code), usage, steps)
+        try:
+            now = now_ms()
+            status = "completed" if isinstance(end, TurnCompleted) else "failed"
+            self._journal.append(EventRecord(now, end), TurnEndRecord(now, status))
+        except StorageError as error:
+            self.failure = self.failure or error
+        show(end)
+
+    def _mend_ends(self, state: Replay) -> None:
+        """Answer the calls that a crash left open; written with the next turn."""
+        outputs = [output_for(call, CRASHED) for call in unanswered(state.items)]
+        if outputs:
+            now = now_ms()
+            rejected = (CallRejected(o.call_id, "", "interrupted", CRASHED) for o in outputs)
+            self._transcript.append(outputs)
+            self._pending = [ItemsRecord(tuple(outputs)), *(EventRecord(now, event) for event in rejected)]
+        if state.open_turn:
+            self._pending.append(TurnEndRecord(now_ms(), "interrupted"))
+
+
+def unanswered(items: Sequence[Item]) -> list[ToolCall]:
+    """Return the calls that have no output yet, in order."""
+    answered = {item.call_id for item in items if isinstance(item, FunctionCallOutput | CustomToolCallOutput)}
+    return [item for item in items if isinstance(item, FunctionCall | CustomToolCall) and item.call_id not in answered]

@@ -1,0 +1,310 @@
+"""The journal of a thread: a JSONL file that is only ever appended to, and the only truth about the thread.
+
+Each line is one record. A record is handed to the kernel whole before anybody is shown what it says, so a
+process that dies at any byte loses at most the line it was writing: opening the journal again drops that torn
+line (or completes it, where only the line break was missing).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from lathe.protocol.errors import StorageError, UsageError
+from lathe.protocol.events import Event
+from lathe.protocol.items import Item
+from lathe.protocol.usage import Usage
+
+FORMAT = 1
+
+
+class ThreadRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag="thread", tag_field="kind"):
+    """The first line: whose journal this is. `forked_from` names the thread that it was copied from."""
+
+    t: int
+    id: str
+    cwd: str
+    lathe: str
+    format: int = FORMAT
+    forked_from: str = ""
+
+
+class TurnRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag="turn", tag_field="kind"):
+    """A turn begins. `context` is what the model was last told of its surroundings, key by key."""
+
+    t: int
+    id: str
+    model: str
+    provider: str
+    context: dict[str, str]
+
+
+class ItemsRecord(msgspec.Struct, frozen=True, tag="items", tag_field="kind"):
+    """Items that join the transcript together."""
+
+    items: tuple[Item, ...]
+
+
+class CompactedRecord(msgspec.Struct, frozen=True, tag="compacted", tag_field="kind"):
+    """The transcript starts over with these items."""
+
+    items: tuple[Item, ...]
+
+
+class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag="step", tag_field="kind"):
+    """A model request was answered. `model` is what the endpoint says served it."""
+
+    usage: Usage
+    model: str = ""
+
+
+class EventRecord(msgspec.Struct, frozen=True, tag="event", tag_field="kind"):
+    t: int
+    event: Event
+
+
+class TurnEndRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag="turn_end", tag_field="kind"):
+    t: int
+    status: str
+
+
+Record: TypeAlias = ThreadRecord | TurnRecord | ItemsRecord | CompactedRecord | StepRecord | EventRecord | TurnEndRecord
+
+
+class _RawEventRecord(msgspec.Struct, frozen=True, tag="event", tag_field="kind"):
+    """An event left undecoded: replay needs only its place."""
+
+    t: int
+    event: msgspec.Raw
+
+
+_ReplayRecord: TypeAlias = (
+    ThreadRecord | TurnRecord | ItemsRecord | CompactedRecord | StepRecord | _RawEventRecord | TurnEndRecord
+)
+
+_encoder = msgspec.json.Encoder()
+_records = msgspec.json.Decoder(Record)
+_replayed = msgspec.json.Decoder(_ReplayRecord)
+
+
+def now_ms() -> int:
+    """Return milliseconds since the epoch, as records carry them in `t`."""
+    return time.time_ns() // 1_000_000
+
+
+class Journal:
+    """An open journal, held by one process at a time."""
+
+    def __init__(self, path: Path, fd: int, size: int) -> None:
+        self.path = path
+        self._fd = fd
+        self._size = size
+        self._buffer = bytearray()
+
+    @classmethod
+    def create(cls, path: Path, header: ThreadRecord) -> Journal:
+        """Start the journal at `path`; raise `StorageError` where it can't be written."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _storage_error(path, error) from None
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        journal = cls(path, fd, 0)
+        try:
+            journal.append(header)
+        except StorageError:
+            journal.close()
+            path.unlink(missing_ok=True)
+            raise
+        return journal
+
+    @classmethod
+    def open(cls, path: Path) -> Journal:
+        """Open an existing journal for appending, its last line repaired.
+
+        Raises `UsageError` where there is none or another process holds it, `StorageError` where it can't be
+        written.
+        """
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise UsageError(f"There is no thread {path.stem}.", hint="`lathe threads` lists them.") from None
+        except OSError as error:
+            raise _storage_error(path, error) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise UsageError(
+                f"Thread {path.stem} is open in another Lathe process.",
+                hint="End that one first, or `lathe fork` the thread.",
+            ) from None
+        try:
+            size = _repair_tail(fd)
+        except OSError as error:
+            os.close(fd)
+            raise _storage_error(path, error) from None
+        return cls(path, fd, size)
+
+    def append(self, *records: Record) -> None:
+        """Write `records`, whole or not at all; raise `StorageError`."""
+        buffer = self._buffer
+        buffer.clear()
+        for record in records:
+            buffer += _encoder.encode(record)
+            buffer += b"\n"
+        try:
+            written = os.write(self._fd, buffer)
+            while written < len(buffer):
+                written += os.write(self._fd, buffer[written:])
+        except OSError as error:
+            os.ftruncate(self._fd, self._size)
+            raise _storage_error(self.path, error) from None
+        self._size += len(buffer)
+
+    def close(self) -> None:
+        """Let go of the file; a second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Replay(msgspec.Struct):
+    """What a journal says, read to its end.
+
+    `items` is the transcript as it stands, `generation` how often it was compacted, `usage` the sum over all
+    steps, `last_input_tokens` what the last step read and wrote, `open_turn` whether the last turn has no end,
+    `damaged` how many lines could not be read.
+    """
+
+    header: ThreadRecord
+    items: list[Item]
+    generation: int = 0
+    usage: Usage = Usage()
+    last_step: Usage = Usage()
+    items_since_step: int = 0
+    turns: int = 0
+    context: dict[str, str] = {}
+    model: str = ""
+    provider: str = ""
+    open_turn: bool = False
+    damaged: int = 0
+
+
+def replay(path: Path) -> Replay:
+    """Read the journal at `path`; raise `UsageError` where it is missing or is no journal."""
+    lines = _read(path).split(b"\n")
+    header: ThreadRecord | None = None
+    state: Replay | None = None
+    damaged = 0
+    decode = _replayed.decode
+    for line in lines:
+        if not line:
+            continue
+        try:
+            record = decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            damaged += 1
+            continue
+        if state is None:
+            if not isinstance(record, ThreadRecord):
+                break
+            header = record
+            state = Replay(header=header, items=[])
+        elif type(record) is not _RawEventRecord:
+            _fold(state, record)
+    if state is None:
+        raise UsageError(f"{path} is not a thread's journal.", hint="`lathe threads` lists the ones there are.")
+    state.damaged = damaged
+    return state
+
+
+def records(path: Path) -> Iterator[Record]:
+    """Yield every readable record of the journal at `path`, in order; raise `UsageError` where it is missing."""
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                try:
+                    yield _records.decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue
+    except FileNotFoundError:
+        raise UsageError(f"There is no thread {path.stem}.", hint="`lathe threads` lists them.") from None
+    except OSError as error:
+        raise _storage_error(path, error) from None
+
+
+def _fold(state: Replay, record: Any) -> None:
+    match record:
+        case ItemsRecord(items=items):
+            state.items.extend(items)
+            state.items_since_step += len(items)
+        case CompactedRecord(items=items):
+            state.items = list(items)
+            state.generation += 1
+            state.last_step = Usage()
+            state.items_since_step = len(items)
+        case StepRecord(usage=usage):
+            state.usage = state.usage + usage
+            state.last_step = usage
+            state.items_since_step = 0
+        case TurnRecord(context=context, model=model, provider=provider):
+            state.turns += 1
+            state.context = context
+            state.model, state.provider = model, provider
+            state.open_turn = True
+        case TurnEndRecord():
+            state.open_turn = False
+        case _:
+            pass
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"There is no thread {path.stem}.", hint="`lathe threads` lists them.") from None
+    except OSError as error:
+        raise _storage_error(path, error) from None
+
+
+def _repair_tail(fd: int) -> int:
+    """Drop a torn last line, or complete it where it is whole; return the size afterwards."""
+    size = os.fstat(fd).st_size
+    if size == 0 or os.pread(fd, 1, size - 1) == b"\n":
+        return size
+    start, tail = size, b""
+    while start > 0 and b"\n" not in tail:
+        step = min(65536, start)
+        start -= step
+        tail = os.pread(fd, step, start) + tail
+    cut = tail.rfind(b"\n") + 1
+    line_start = start + cut
+    try:
+        _records.decode(tail[cut:])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        os.ftruncate(fd, line_start)
+        return line_start
+    os.write(fd, b"\n")
+    return size + 1
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return StorageError(
+                f"The disk that holds {path.parent} is full.",
+                hint="Free some space and `lathe resume`: the thread is intact up to its last shown event.",
+            )
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return StorageError(f"{path.parent} can't be written.", hint="Set LATHE_HOME to a folder that can.")
+        case _:
+            return StorageError(f"{path} can't be written: {error.strerror}.", hint="Set LATHE_HOME to another folder.")

@@ -1,0 +1,20 @@
+"""Nothing of the person who runs the tests reaches a test: home, keys and settings are the test's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder for this test alone; returns it."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(("LATHE_", "OPENAI_", "ANTHROPIC_", "XDG_")) or name.endswith(("_KEY", "_TOKEN")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LATHE_HOME", str(home / "lathe"))
+    return home
