@@ -1,0 +1,350 @@
+"""The exec server: starts commands for a `Runner`, in the very sandbox that it runs in itself.
+
+It is started as a script, by `python -I -S -E exec_server.py`, once per runner, with a SOCK_SEQPACKET socket as
+fd 3, and imports next to nothing: its start-up time and its memory are paid by every run of Lathe. Messages are
+fields joined by NUL; the first field is one letter.
+
+From Lathe: `L` landlock rules, `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end everything and leave,
+`M` the message itself is in the memory file that comes with it (it was too long for a packet).
+To Lathe: `R` ready, `P` pid (a pty's master comes with it), `F` could not start, `X` exit status, `D` tree is dead.
+
+When Lathe is gone, in whatever way, the socket reads end-of-file: all that was started here is killed.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # has no stub; `signal` costs an enum and 300 KB
+import _socket
+import posix
+import select
+import sys
+import time
+
+_MARK = b"LATHE_COMMAND="
+_GRACE = 0.5
+_GIVE_UP = 5.0
+_SIGNALS = [n for n in range(1, 32) if n not in (_signal.SIGKILL, _signal.SIGSTOP)]
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class _Member:
+    """A live process below this server; `pid` is the number that it has for this server."""
+
+    __slots__ = ("hit", "pid")
+
+    def __init__(self, pid: int, hit: bool) -> None:
+        self.pid = pid
+        self.hit = hit
+
+
+def _read(path: str) -> bytes:
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        data = b""
+        while block := posix.read(fd, 65536):
+            data += block
+    except OSError:
+        return b""
+    finally:
+        posix.close(fd)
+    return data
+
+
+def _children() -> dict[bytes, list[bytes]]:
+    """Return the pids below each pid, as the mounted /proc counts them, without zombies."""
+    below: dict[bytes, list[bytes]] = {}
+    for name in posix.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        # the command's name stands in brackets and may hold anything, brackets and spaces too
+        state = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
+        if len(state) > 1 and state[0] not in (b"Z", b"X"):
+            below.setdefault(state[1], []).append(name.encode())
+    return below
+
+
+def _status(pid: bytes) -> tuple[list[int], list[int]]:
+    """Return a process's pid and session in each pid namespace, outermost (that of /proc) first."""
+    pids: list[int] = []
+    sessions: list[int] = []
+    for line in _read(f"/proc/{pid.decode()}/status").splitlines():
+        if line.startswith(b"NSpid:"):
+            pids = [int(n) for n in line.split()[1:]]
+        elif line.startswith(b"NSsid:"):
+            sessions = [int(n) for n in line.split()[1:]]
+    return pids, sessions
+
+
+def find(leader: int, mark: bytes) -> list[int]:
+    """Return the live processes of one command, or with no `mark` all that live below this server.
+
+    A process belongs to the command when it is its leader, is in its session, carries its mark in its first
+    environment, or descends from such a process; `setsid` and a double fork do not shake all of that off.
+    """
+    # /proc may be one of an outer pid namespace (where a fresh one cannot be mounted), so "self" says who we are
+    me = posix.readlink("/proc/self").encode()
+    level = len(_status(me)[0]) - 1
+    below = _children()
+    found: list[int] = []
+    todo = [(pid, not mark) for pid in below.get(me, ())]
+    while todo:
+        name, hit = todo.pop()
+        pids, sessions = _status(name)
+        if len(pids) <= level:
+            continue
+        if not hit:
+            hit = leader in (pids[level], sessions[level]) or mark in b"\0" + _read(f"/proc/{name.decode()}/environ")
+        if hit:
+            found.append(pids[level])
+        todo.extend((pid, hit) for pid in below.get(name, ()))
+    return found
+
+
+def send_signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        try:
+            posix.kill(pid, number)
+        except OSError:
+            continue
+
+
+class _Ending:
+    """The end of one command's tree (or of everything), in progress: asked first, then killed."""
+
+    __slots__ = ("asked", "leader", "mark", "next", "pause", "started")
+
+    def __init__(self, leader: int, mark: bytes) -> None:
+        self.leader = leader
+        self.mark = mark
+        self.started = self.next = time.monotonic()
+        self.pause = 0.002
+        self.asked = False
+
+    def step(self) -> bool:
+        """Signal what is left; return whether nothing is, or nothing can be done about it."""
+        left = find(self.leader, self.mark)
+        waited = time.monotonic() - self.started
+        if not left or waited > _GIVE_UP:
+            return True
+        if waited > _GRACE:
+            send_signal(left, _signal.SIGKILL)
+        elif not self.asked:
+            self.asked = True
+            send_signal(left, _signal.SIGTERM)
+            send_signal(left, _signal.SIGCONT)
+        self.next = time.monotonic() + self.pause
+        self.pause = min(self.pause * 2, 0.05)
+        return False
+
+
+def _candidates(program: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
+    if b"/" in program:
+        return [program]
+    path = environment.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")
+    return [(folder or b".") + b"/" + program for folder in path.split(b":")]
+
+
+class Server:
+    """Serves one runner until it says so or is gone."""
+
+    def __init__(self, link: _socket.socket) -> None:
+        self.link = link
+        self.running: dict[int, bytes] = {}
+        self.endings: dict[bytes, _Ending] = {}
+        self.environment: dict[bytes, bytes] = dict(posix.environ)
+        self.null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+
+    def tell(self, *fields: bytes, fd: int = -1) -> None:
+        message = b"\0".join(fields)
+        if fd < 0:
+            self.link.send(message)
+        else:
+            rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))
+            self.link.sendmsg([message], [rights])
+
+    def spawn(self, fields: list[bytes], fds: list[int]) -> None:
+        name, cwd, rows, columns, count, *rest = fields
+        argv, changes = rest[: int(count)], rest[int(count) :]
+        environment = dict(self.environment)
+        for change in changes:
+            key, _, value = change.partition(b"=")
+            environment[key] = value
+        environment[_MARK[:-1]] = name
+        master = slave = -1
+        try:
+            posix.chdir(cwd)
+            if rows != b"0":
+                master, slave, path = _open_terminal(int(rows), int(columns))
+                # the session leader's first open of a terminal makes it the controlling one
+                actions: list[tuple[int, ...]] = [(posix.POSIX_SPAWN_OPEN, 0, path, posix.O_RDWR, 0)]  # type: ignore[list-item]
+                actions += [(posix.POSIX_SPAWN_DUP2, 0, 1), (posix.POSIX_SPAWN_DUP2, 0, 2)]
+            else:
+                source = fds[1] if len(fds) > 1 else self.null
+                actions = [(posix.POSIX_SPAWN_DUP2, source, 0)]
+                actions += [(posix.POSIX_SPAWN_DUP2, fds[0], 1), (posix.POSIX_SPAWN_DUP2, fds[0], 2)]
+            pid = self.execute(argv, environment, actions)
+        except OSError as error:
+            self.tell(b"F", name, str(error.errno).encode(), b"folder" if error.filename == cwd else b"program")
+        else:
+            self.running[pid] = name
+            self.tell(b"P", name, str(pid).encode(), fd=master)
+        finally:
+            for fd in (master, slave):
+                if fd >= 0:
+                    posix.close(fd)
+
+    def execute(self, argv: list[bytes], environment: dict[bytes, bytes], actions: list[tuple[int, ...]]) -> int:
+        refused: OSError | None = None
+        for program in _candidates(argv[0], environment):
+            try:
+                return posix.posix_spawn(
+                    program,
+                    argv,
+                    environment,
+                    file_actions=actions,
+                    setsid=True,
+                    setsigmask=[],
+                    setsigdef=_SIGNALS,
+                )
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except PermissionError as error:
+                refused = error
+        raise refused or FileNotFoundError(2, "not found")
+
+    def handle(self, fields: list[bytes], fds: list[int]) -> None:
+        kind = fields[0]
+        if kind == b"S":
+            self.spawn(fields[1:], fds)
+        elif kind == b"K":
+            leader = int(fields[2])
+            # a leader that is gone may have left its number to another command
+            if leader and self.running.get(leader, fields[1]) != fields[1]:
+                leader = 0
+            self.endings.setdefault(fields[1], _Ending(leader or -1, b"\0" + _MARK + fields[1] + b"\0"))
+        elif kind == b"I":
+            if self.running.get(int(fields[2])) == fields[1]:
+                posix.killpg(int(fields[2]), _signal.SIGINT)
+        elif kind == b"Q":
+            self.endings[b""] = _Ending(-1, b"")
+        elif kind == b"M":
+            size = posix.fstat(fds[0]).st_size
+            self.handle(posix.pread(fds[0], size, 0).split(b"\0"), fds[1:])
+        elif kind == b"L":
+            _confine(fields[1:])
+
+    def receive(self) -> bool:
+        """Serve one message; return whether there was one."""
+        data, ancillary, _flags, _address = self.link.recvmsg(65536, 64, _socket.MSG_CMSG_CLOEXEC)
+        fds: list[int] = []
+        for _level, _type, rights in ancillary:
+            fds += [int.from_bytes(rights[i : i + 4], sys.byteorder) for i in range(0, len(rights), 4)]
+        try:
+            if data:
+                self.handle(data.split(b"\0"), fds)
+        finally:
+            for fd in fds:
+                posix.close(fd)
+        return bool(data)
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = posix.waitpid(-1, posix.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            name = self.running.pop(pid, None)
+            if name is not None:
+                self.tell(b"X", name, str(posix.waitstatus_to_exitcode(status)).encode())
+
+    def end(self) -> bool:
+        """Take each ending in progress a step on; return whether everything was to end and has ended."""
+        now = time.monotonic()
+        for name, ending in list(self.endings.items()):
+            if ending.next <= now and ending.step():
+                if not name:
+                    return True
+                self.reap()
+                del self.endings[name]
+                self.tell(b"D", name)
+        return False
+
+    def serve(self, wake: int) -> None:
+        poll = select.poll()
+        poll.register(self.link.fileno(), select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        self.tell(b"R", str(posix.getpid()).encode(), str(posix.statvfs("/").f_flag & posix.ST_RDONLY).encode())
+        while True:
+            wait = None
+            if self.endings:
+                wait = max(0.0, min(e.next for e in self.endings.values()) - time.monotonic()) * 1000
+            for fd, _event in poll.poll(wait):
+                if fd == wake:
+                    posix.read(wake, 4096)
+                    self.reap()
+                elif not self.receive():
+                    return
+            if self.endings and self.end():
+                return
+
+
+def _open_terminal(rows: int, columns: int) -> tuple[int, int, str]:
+    import termios  # paid only where a terminal is wanted
+
+    master, slave = posix.openpty()
+    posix.set_inheritable(master, False)
+    posix.set_inheritable(slave, False)
+    termios.tcsetwinsize(slave, (rows, columns))
+    return master, slave, posix.ttyname(slave)
+
+
+def _confine(fields: list[bytes]) -> None:
+    raise NotImplementedError(fields)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of every orphan below, which is how a double fork is still found."""
+    import _ctypes  # the whole of ctypes would cost three times this
+
+    prctl = _ctypes.dlsym(_ctypes.dlopen("", 2), "prctl")
+    if _ctypes.call_function(prctl, (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) != 0:
+        raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def _kill_everything() -> None:
+    limit = time.monotonic() + _GIVE_UP
+    while (left := find(-1, b"")) and time.monotonic() < limit:
+        send_signal(left, _signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def main() -> None:
+    """Serve the socket at fd 3."""
+    posix.set_inheritable(3, False)
+    alone = posix.getpid() == 1
+    if not alone:
+        _adopt_orphans()
+    woken, wake = posix.pipe()
+    posix.set_blocking(wake, False)
+    _signal.signal(_signal.SIGCHLD, lambda _number, _frame: None)
+    _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
+        _signal.signal(number, _signal.SIG_IGN)
+    try:
+        Server(_socket.socket(fileno=3)).serve(woken)
+    except OSError:
+        pass  # Lathe is gone in the middle of a message
+    finally:
+        # as pid 1 of a namespace, leaving is what kills the rest, and the kernel misses none
+        if not alone:
+            _kill_everything()
+        posix._exit(0)
+
+
+if __name__ == "__main__":
+    main()

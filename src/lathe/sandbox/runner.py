@@ -1,0 +1,220 @@
+"""Running processes under a policy: the Lathe side of the exec server."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.process import Process, SpawnError
+from lathe.sandbox.tiers import Launch, Server, launch
+
+__all__ = ["Process", "Runner", "SpawnError"]
+_PACKET = 60_000  # below every default socket buffer; longer messages travel in a memory file
+
+
+class Runner:
+    """Starts processes under one policy; all of them die with it, and with Lathe.
+
+    `tier` says what confines them: "bubblewrap", "landlock" or "none"; it is known after `start`. `env` is the
+    whole environment of the commands, `hidden` are more paths that they may not see, `readable` paths below a
+    hidden one that they may read.
+    """
+
+    def __init__(
+        self,
+        policy: SandboxPolicy,
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        hidden: Sequence[str] = (),
+        readable: Sequence[str] = (),
+        tiers: Sequence[str] = ("bubblewrap", "landlock"),
+    ) -> None:
+        self.policy = policy
+        self.tier = "none" if policy.mode == "danger-full-access" else ""
+        self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers))
+        self._starting: asyncio.Task[Server] | None = None
+        self._server: Server | None = None
+        self._processes: dict[str, Process] = {}
+        self._outbox: deque[tuple[bytes, list[int]]] = deque()
+        self._token = secrets.token_hex(4)
+        self._count = 0
+        self._closed = False
+
+    async def start(self) -> None:
+        """Start the exec server if it does not run; raise `ConfigError` where no tier of the policy works."""
+        if self._closed:
+            raise RuntimeError("this runner is closed")
+        if self._server is not None:
+            return
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(launch(self._wanted))
+        starting = self._starting
+        try:
+            server = await asyncio.shield(starting)
+        finally:
+            if starting.done() and self._starting is starting:
+                self._starting = None
+        if self._server is None and not self._closed:
+            self._server = server
+            self.tier = server.tier
+            asyncio.get_running_loop().add_reader(server.link.fileno(), self._receive)
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str,
+        on_output: Callable[[bytes], None],
+        tty: tuple[int, int] | None = None,
+        stdin: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start `argv` in `cwd`; `env` is laid over the runner's, `tty` is (rows, columns).
+
+        `on_output` gets stdout and stderr, in order, in blocks of up to 64 KiB. Raises `SpawnError` where the
+        folder or the program is not there.
+        """
+        await self.start()
+        if self._server is None:
+            raise RuntimeError("this runner is closed")
+        self._count += 1
+        name = f"{self._token}-{self._count}"
+        rows, columns = tty or (0, 0)
+        fields = ["S", name, cwd, str(rows), str(columns), str(len(argv)), *argv]
+        fields += [f"{key}={value}" for key, value in (env or {}).items()]
+        if any("\0" in field for field in fields):
+            raise SpawnError("A command, its folder and its environment cannot hold a NUL character.")
+        if not argv:
+            raise SpawnError("There is no command to start.")
+        process = Process(name, on_output, self._send, self._processes)
+        self._send(fields, process.open_pipes(stdin) if tty is None else [])
+        try:
+            error = await asyncio.shield(process.started)
+        except asyncio.CancelledError:
+            await process.kill()
+            raise
+        if error is not None:
+            raise SpawnError(_reason(error, argv[0], cwd)) from None
+        return process
+
+    async def aclose(self) -> None:
+        """End every process that was started here, and return when they are dead."""
+        self._closed = True
+        if self._starting is not None:
+            try:
+                server = await self._starting
+            except Exception:
+                server = None
+            if self._server is None and server is not None:
+                await server.end()
+        server, self._server = self._server, None
+        if server is not None:
+            self._outbox.clear()
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(server.link.fileno())
+            loop.remove_writer(server.link.fileno())
+            await server.end()
+        for process in list(self._processes.values()):
+            process.lost()
+
+    def _send(self, fields: Sequence[str], fds: Sequence[int] = ()) -> bool:
+        """Send one message, now or when there is room, and close its fds then; return whether there is a server."""
+        message = "\0".join(fields).encode("utf-8", "surrogateescape")
+        passed = list(fds)
+        if self._server is None:
+            for fd in passed:
+                os.close(fd)
+            return False
+        if len(message) > _PACKET:
+            memory = os.memfd_create("lathe-message", os.MFD_CLOEXEC)
+            with open(memory, "wb", closefd=False) as file:
+                file.write(message)
+            message = b"M"
+            passed.insert(0, memory)
+        self._outbox.append((message, passed))
+        if len(self._outbox) == 1:
+            self._flush()
+        return True
+
+    def _flush(self) -> None:
+        if self._server is None:
+            return
+        link = self._server.link
+        loop = asyncio.get_running_loop()
+        while self._outbox:
+            message, fds = self._outbox[0]
+            try:
+                socket.send_fds(link, [message], fds)
+            except BlockingIOError:
+                loop.add_writer(link.fileno(), self._flush)
+                return
+            except OSError:
+                pass  # the server is gone; reading from it says so
+            self._outbox.popleft()
+            for fd in fds:
+                os.close(fd)
+        loop.remove_writer(link.fileno())
+
+    def _receive(self) -> None:
+        if self._server is None:
+            return
+        try:
+            data, fds, _flags, _address = socket.recv_fds(self._server.link, 65536, 1, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._server_died()
+            return
+        kind, name, *rest = data.decode("utf-8", "replace").split("\0")
+        process = self._processes.get(name)
+        if process is None:
+            for fd in fds:
+                os.close(fd)
+        elif kind == "P":
+            process.has_started(int(rest[0]), fds)
+        elif kind == "F":
+            process.has_failed(OSError(int(rest[0]), os.strerror(int(rest[0])), rest[1]))
+        elif kind == "X":
+            process.has_exited(int(rest[0]))
+        elif kind == "D":
+            process.is_dead()
+
+    def _server_died(self) -> None:
+        """Everything it ran died with it; the next `spawn` starts another."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(server.link.fileno())
+        loop.remove_writer(server.link.fileno())
+        server.abandon()
+        for process in list(self._processes.values()):
+            process.lost()
+        for _message, fds in self._outbox:
+            for fd in fds:
+                os.close(fd)
+        self._outbox.clear()
+
+
+def _reason(error: OSError, program: str, cwd: str) -> str:
+    program = program[:200]
+    if error.errno == errno.ECANCELED:
+        return f"`{program}` was not started, because the sandbox ended."
+    why = (error.strerror or "no reason given").lower()
+    if error.filename == "folder":
+        return f"The folder {cwd} cannot be used: {why}."
+    if error.errno == errno.ENOENT:
+        return f"There is no program `{program}`."
+    if error.errno == errno.E2BIG:
+        return "The command and its environment are too long for this system (one argument holds at most 128 KiB)."
+    return f"`{program}` cannot be started: {why}."

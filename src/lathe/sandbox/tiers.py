@@ -1,0 +1,134 @@
+"""Starting an exec server in the strongest tier that works here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from lathe.protocol.errors import ConfigError
+from lathe.sandbox.policy import SandboxPolicy
+
+_SCRIPT = str(Path(__file__).with_name("exec_server.py"))
+_READY_SECONDS = 20.0
+_END_SECONDS = 10.0
+
+
+class Launch(NamedTuple):
+    """What an exec server is to be started for."""
+
+    policy: SandboxPolicy
+    cwd: Path
+    env: dict[str, str]
+    hidden: tuple[str, ...]
+    readable: tuple[str, ...]
+    tiers: tuple[str, ...]
+
+
+class Server:
+    """A running exec server: its tier, the socket to it, and the process to wait for."""
+
+    def __init__(self, tier: str, link: socket.socket, pid: int) -> None:
+        self.tier = tier
+        self.link = link
+        self._pid = pid
+        self._handle = os.pidfd_open(pid)
+
+    async def end(self) -> None:
+        """Ask it to end all that it runs and to leave; return when both are done."""
+        # gone, or not even reading: closing the socket says the same, less politely
+        with contextlib.suppress(OSError):
+            self.link.send(b"Q")
+        gone = await self._gone(_END_SECONDS)
+        self.link.close()
+        if not gone and not await self._gone(_END_SECONDS):
+            os.kill(self._pid, signal.SIGKILL)
+            await self._gone(_END_SECONDS)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of a server that has left by itself."""
+        self.link.close()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+            os.waitpid(self._pid, 0)
+
+    async def _gone(self, seconds: float) -> bool:
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+        loop.add_reader(self._handle, gone.set)
+        try:
+            await asyncio.wait_for(gone.wait(), seconds)
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(self._handle)
+        return True
+
+
+class StartFailed(Exception):
+    """An exec server did not come up; the message is what it said last."""
+
+
+async def launch(wanted: Launch) -> Server:
+    """Start an exec server; raise `ConfigError` where the policy asks for confinement that cannot be had here."""
+    if wanted.policy.mode == "danger-full-access":
+        return await run_server("none", [], wanted.env)
+    raise ConfigError("No sandbox works on this machine.", hint="Run `lathe doctor` to see why.")
+
+
+async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: bytes = b"") -> Server:
+    """Start the script behind `prefix` and wait until it serves; raise `StartFailed`."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    argv = [*prefix, os.path.realpath(sys.executable), "-I", "-S", "-E", _SCRIPT]
+    try:
+        # a vfork: it holds the loop for half a millisecond, less than a thread would cost
+        pid = os.posix_spawn(  # noqa: ASYNC221
+            argv[0],
+            argv,
+            env,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, null, 1),
+                (os.POSIX_SPAWN_DUP2, errors, 2),
+                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+            ],
+            setsid=True,
+        )
+    except OSError as error:
+        ours.close()
+        raise StartFailed(str(error)) from error
+    finally:
+        theirs.close()
+        os.close(null)
+    ours.setblocking(False)
+    server = Server(tier, ours, pid)
+    try:
+        if rules:
+            ours.send(rules)
+        answer = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
+        if not answer.startswith(b"R\0"):
+            await server.end()
+            said = os.pread(errors, 4000, 0).decode("utf-8", "replace").strip()
+            raise StartFailed(said.splitlines()[-1] if said else "it ended without a word")
+    except BaseException:
+        await server.end()
+        raise
+    finally:
+        os.close(errors)
+    return server
+
+
+async def _first_message(link: socket.socket) -> bytes:
+    try:
+        return await asyncio.get_running_loop().sock_recv(link, 4096)
+    except OSError:
+        return b""
