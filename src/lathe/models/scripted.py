@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from lathe.models.script import Call, Script, Step, Wire, Words, error_body, load_script
+from lathe.models.script import WIRES, Call, Script, Step, Wire, Words, error_body, load_script
 from lathe.models.script_wires import Answer, render
 
 _ENDPOINTS: dict[str, Wire] = {"/responses": "responses", "/chat/completions": "chat", "/messages": "messages"}
@@ -103,6 +103,8 @@ class ScriptedServer:
         loop = asyncio.get_running_loop()
         if self._record:
             self._record.mkdir(parents=True, exist_ok=True)
+        for wire in WIRES:
+            self._prepare(0, wire, True)
         self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", port)
         self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
 
