@@ -9,14 +9,13 @@ from collections.abc import Mapping
 _PLAIN = re.compile(r" *[A-Za-z0-9_@+:,./-][A-Za-z0-9_@%+:,./-]*(?: +[A-Za-z0-9_@%+=:,./-]+)* *", re.ASCII)
 
 # What bash 5.2 does itself: builtins and reserved words, but for true and false, whose programs do the same.
-_SHELL_WORDS = frozenset(
-    """
+_WORDS = """
     . : alias bg bind break builtin caller case cd command compgen complete compopt continue coproc declare dirs
     disown do done echo elif else enable esac eval exec exit export fc fg fi for function getopts hash help history
     if in jobs kill let local logout mapfile popd printf pushd pwd read readarray readonly return select set shift
     shopt source suspend test then time times trap type typeset ulimit umask unalias unset until wait while
-    """.split()
-)
+"""
+_SHELL_WORDS = frozenset(_WORDS.split())
 
 
 def plain_words(command: str) -> list[str] | None:

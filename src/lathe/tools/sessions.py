@@ -1,0 +1,316 @@
+"""The commands of a thread: started in its sandbox, waited for, left running, ended with the turn."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.runner import Process, Runner, SpawnError
+from lathe.tools.output import OutputBuffer, clean
+from lathe.tools.shell import find_shell, plain_words, shell_is_plain
+from lathe.tools.until import PatternWatch
+
+Stop: TypeAlias = Literal["ended", "matched", "limit", "slow pattern"]
+
+SESSION_LIMIT: Final = 64
+
+_DELTA_PAUSE_S: Final = 0.05
+_DELTA_BYTES: Final = 64 * 1024
+_TERMINAL: Final = (24, 120)
+_UNATTENDED: Final = {
+    "TERM": "dumb",
+    "NO_COLOR": "1",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+    "GIT_EDITOR": "true",
+    "GIT_TERMINAL_PROMPT": "0",
+}
+"""Laid over the environment of every command: nobody sits there to page, to edit or to type a password."""
+
+
+class LiveOutput:
+    """Passes output on to a listener in pieces: at most one every 50 ms, and no more than the first 64 KiB."""
+
+    def __init__(self, listener: Callable[[str], None]) -> None:
+        self._listener = listener
+        self._waiting = bytearray()
+        self._room = _DELTA_BYTES
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, block: bytes) -> None:
+        """Take a block; the listener hears of it later, unless `close` comes first."""
+        if not self._room:
+            return
+        part = block[: self._room]
+        self._room -= len(part)
+        self._waiting += part
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_DELTA_PAUSE_S, self._flush)
+
+    def close(self) -> None:
+        """Forget what is waiting: the call's outcome says it all."""
+        self._room = 0
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _flush(self) -> None:
+        self._timer = None
+        # A character cut in two by the end of a block stays for the next piece.
+        end = len(self._waiting)
+        while end and len(self._waiting) - end < 3 and self._waiting[end - 1] & 0xC0 == 0x80:
+            end -= 1
+        if end and self._waiting[end - 1] >= 0xC0:
+            end -= 1
+        else:
+            end = len(self._waiting)
+        piece = bytes(self._waiting[:end])
+        del self._waiting[:end]
+        if piece:
+            self._listener(clean(piece))
+
+
+class Session:
+    """One command from its start to its end; `number` is 0 until it goes on in the background."""
+
+    def __init__(self, command: str, buffer: OutputBuffer, *, tty: bool, stdin: bool, escalated: bool) -> None:
+        self.command = command
+        self.buffer = buffer
+        self.tty = tty
+        self.stdin = stdin or tty
+        self.escalated = escalated
+        self.number = 0
+        self.process: Process
+        self._started = time.monotonic()
+        self._ended: float | None = None
+        self._exit: asyncio.Task[None] | None = None
+        self._live: LiveOutput | None = None
+        self._watch: PatternWatch | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.process.returncode is None
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds from its start to its end, or to now."""
+        return (self._ended or time.monotonic()) - self._started
+
+    def receive(self, block: bytes) -> None:
+        """Take a block of output from the process."""
+        self.buffer.write(block)
+        if self._live is not None:
+            self._live.add(block)
+        if self._watch is not None:
+            self._watch.feed(block)
+
+    async def wait(self, limit_s: float, until: re.Pattern[str] | None, delta: Callable[[str], None]) -> Stop:
+        """Return when the process ends, when its new output matches `until`, or after `limit_s` seconds.
+
+        Cancelled, it ends the process and all that came from it first.
+        """
+        if not self.running:
+            self._note_end()
+            return "ended"
+        self._live = LiveOutput(delta)
+        try:
+            return await (self._wait_for_end(limit_s) if until is None else self._wait_for(until, limit_s))
+        except asyncio.CancelledError:
+            await self.kill()
+            raise
+        finally:
+            self._live.close()
+            self._live = self._watch = None
+
+    async def kill(self) -> None:
+        """End the process and all that came from it."""
+        await self.process.kill()
+        self._note_end()
+        self.buffer.close()
+        if self._exit is not None:
+            await asyncio.wait((self._exit,))
+
+    def watch_exit(self) -> asyncio.Task[None]:
+        """Return a task that ends with the process, and notes when that was."""
+        if self._exit is None:
+            self._exit = asyncio.get_running_loop().create_task(self._note_exit())
+        return self._exit
+
+    async def _wait_for_end(self, limit_s: float) -> Stop:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.process.wait()
+        except TimeoutError:
+            return "limit"
+        self._note_end()
+        return "ended"
+
+    async def _wait_for(self, until: re.Pattern[str], limit_s: float) -> Stop:
+        self._watch = watch = PatternWatch(until)
+        watch.feed(self.buffer.pending())
+        ended = self.watch_exit()
+        await asyncio.wait((ended, watch.done), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            return "ended"
+        if watch.done.done():
+            return "matched" if watch.done.result() else "slow pattern"
+        return "limit"
+
+    async def _note_exit(self) -> None:
+        await self.process.wait()
+        self._note_end()
+
+    def _note_end(self) -> None:
+        if self._ended is None:
+            self._ended = time.monotonic()
+            self.buffer.close()
+
+
+class CommandSessions:
+    """The commands of one thread, under `policy`.
+
+    `cwd` is the thread's working directory, `env` the whole environment of its commands, `hidden` paths that
+    they may not see. Commands that were allowed to leave the sandbox run beside it, started when first needed.
+    """
+
+    def __init__(self, policy: SandboxPolicy, *, cwd: Path, env: Mapping[str, str], hidden: Sequence[str] = ()) -> None:
+        self.cwd = cwd
+        self._env = {**env, **_UNATTENDED, "PWD": str(cwd)}
+        self._hidden = tuple(hidden)
+        self._confined = Runner(policy, cwd=cwd, env=self._env, hidden=self._hidden)
+        self._free: Runner | None = None
+        self._shell = find_shell(self._env)
+        self._shell_is_plain = shell_is_plain(self._env)
+        self._count = 0
+        self._background: dict[int, Session] = {}
+        self._announced: set[int] = set()
+
+    @property
+    def tier(self) -> str:
+        """What confines the commands: "bubblewrap", "landlock" or "none"; "" before the first has started."""
+        return self._confined.tier
+
+    async def start(self) -> None:
+        """Start the sandbox ahead of the first command."""
+        await self._confined.start()
+
+    async def open(
+        self,
+        command: str,
+        buffer: OutputBuffer,
+        *,
+        cwd: str,
+        tty: bool = False,
+        stdin: bool = False,
+        escalated: bool = False,
+        unbuffered: bool = False,
+    ) -> Session:
+        """Start `command` in the absolute folder `cwd` and return it; raise `SpawnError`."""
+        session = Session(command, buffer, tty=tty, stdin=stdin, escalated=escalated)
+        runner = self._runner(escalated)
+        changes: dict[str, str] = {}
+        if cwd != self._env["PWD"]:
+            changes["PWD"] = cwd
+        if tty:
+            changes["TERM"] = "xterm-256color"
+        if unbuffered:
+            # Python keeps back what it prints to a pipe, and so hides what a wait looks for.
+            changes["PYTHONUNBUFFERED"] = "1"
+
+        async def spawn(argv: Sequence[str]) -> Process:
+            terminal = _TERMINAL if tty else None
+            keep = stdin and not tty
+            return await runner.spawn(
+                argv, cwd=cwd, on_output=session.receive, tty=terminal, stdin=keep, env=changes or None
+            )
+
+        words = plain_words(command) if self._shell_is_plain else None
+        if words is not None:
+            try:
+                session.process = await spawn(words)
+            except SpawnError:
+                # The shell knows how to say what is wrong, and with which exit status.
+                words = None
+        if words is None:
+            session.process = await spawn((self._shell, "-c", command))
+        return session
+
+    def keep(self, session: Session) -> int:
+        """Let `session` go on in the background; return its number."""
+        if not session.number:
+            self._count += 1
+            session.number = self._count
+            self._background[session.number] = session
+            session.watch_exit()
+        return session.number
+
+    def get(self, number: int) -> Session | None:
+        """Return the background session of that number, running or ended but not yet collected."""
+        return self._background.get(number)
+
+    def forget(self, session: Session) -> None:
+        """Drop an ended session whose output has been collected."""
+        self._background.pop(session.number, None)
+        self._announced.discard(session.number)
+
+    def full(self) -> bool:
+        """Tell whether no more commands may be started before others end."""
+        return sum(session.running for session in self._background.values()) >= SESSION_LIMIT
+
+    def news(self) -> list[str]:
+        """Return one line for each background session that ended since the last call of this."""
+        lines = []
+        for number, session in self._background.items():
+            if not session.running and number not in self._announced:
+                self._announced.add(number)
+                lines.append(f"[session {number} ended: {exit_text(session.process.returncode)}]")
+        return lines
+
+    def open_processes(self) -> list[str]:
+        """Return one line for each session still running: its number, its command and for how long."""
+        return [
+            f"session {number}: {session.command} (running {session.wall_s:.0f} s)"
+            for number, session in self._background.items()
+            if session.running
+        ]
+
+    async def end_turn(self) -> None:
+        """End every command still running, with all that came from it."""
+        sessions = list(self._background.values())
+        self._background.clear()
+        self._announced.clear()
+        await asyncio.gather(*(session.kill() for session in sessions))
+
+    async def aclose(self) -> None:
+        """End everything; no more commands can be started."""
+        await self.end_turn()
+        await self._confined.aclose()
+        if self._free is not None:
+            await self._free.aclose()
+
+    def _runner(self, escalated: bool) -> Runner:
+        if not escalated:
+            return self._confined
+        if self._free is None:
+            policy = SandboxPolicy(mode="danger-full-access", network=True)
+            self._free = Runner(policy, cwd=self.cwd, env=self._env, hidden=self._hidden)
+        return self._free
+
+
+def exit_text(returncode: int | None) -> str:
+    """Return an exit status in words: `exit 1`, or `killed by signal 9 (SIGKILL)`."""
+    if returncode is None:
+        return "running"
+    if returncode >= 0:
+        return f"exit {returncode}"
+    import signal
+
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = "unknown"
+    return f"killed by signal {-returncode} ({name})"
