@@ -1,0 +1,260 @@
+"""The project as the engine sees it: one worker process that can run its tests and try candidates."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lathe.mend.workspace import Workspace
+from lathe.protocol.errors import TurnError, UsageError
+
+_BOOT = Path(__file__).parent / "worker" / "boot.py"
+_EXIT_USAGE = 4
+_EXIT_NO_TESTS = 5
+_SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+
+
+class TestRun(msgspec.Struct):
+    """What one test did. `outcome` is passed, failed, skipped, hung or died; `lines` are by path from the top."""
+
+    name: str
+    outcome: str
+    cpu: float
+    lines: dict[str, list[int]]
+    error: str = ""
+    frames: list[tuple[str, int]] = []
+
+    @property
+    def is_failure(self) -> bool:
+        return self.outcome in ("failed", "hung")
+
+
+class Job(msgspec.Struct):
+    """A candidate to try; see `lathe.mend.worker.swap.Programs.candidate`."""
+
+    id: int
+    file: str
+    edits: list[tuple[int, int, str]]
+    unit: tuple[int, int, int] | None
+    failing: list[int]
+    passing: list[int]
+    enough: int
+
+
+class Verdict(msgspec.Struct):
+    """What became of a job: plausible, rejected, broken, same, syntax or died; `fixed` are indices of tests."""
+
+    id: int
+    status: str
+    fixed: list[int] = []
+
+
+class Project:
+    """A running worker. Use as a context manager; it and its children are gone afterwards."""
+
+    def __init__(self, workspace: Workspace, python: str, tests: list[str], *, jobs: int, memory_mb: int = 1024) -> None:
+        import subprocess
+
+        self._workspace = workspace
+        self._log = workspace.temporary / "worker.log"
+        config = {"mode": "serve", "args": tests, "jobs": jobs, "memory_mb": memory_mb, "log": str(self._log)}
+        self._process = subprocess.Popen(
+            command(workspace, python, config),
+            cwd=workspace.cwd,
+            env=environment(workspace),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._rest = b""
+        self.tests: list[str] = []
+        self.files: list[str] = []
+        self.python = ""
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+
+    def collect(self, timeout: float) -> None:
+        """Wait for the tests to be collected; raise `UsageError` with the reason where that does not work."""
+        message = self._next(time.monotonic() + timeout)
+        if message is None:
+            raise UsageError(
+                f"The tests could not be collected within {timeout:.0f} s.",
+                hint="Something hangs while the project is imported; run `python -m pytest --collect-only`.",
+                code="collection",
+            )
+        if message["event"] == "not_collected":
+            raise self._not_collected(message["status"])
+        top = str(self._workspace.root) + os.sep
+        self.tests = message["tests"]
+        self.files = [path.removeprefix(top) for path in message["files"]]
+        self.python = message["python"]
+        if message["errors"]:
+            raise self._broken_import(message["errors"])
+        if not self.tests:
+            raise no_tests()
+
+    def baseline(self, limit: float, deadline: float) -> list[TestRun]:
+        """Run every test once, with coverage, each for at most `limit` seconds of CPU; in the tests' order.
+
+        Raises `UsageError` where the suite does not end before `deadline` (of `time.monotonic`).
+        """
+        self._order({"op": "baseline", "limit": limit})
+        runs: dict[int, TestRun] = {}
+        while True:
+            message = self._next(deadline)
+            if message is None:
+                raise UsageError(
+                    f"The time was over when {len(runs)} of {len(self.tests)} tests had run.",
+                    hint="Give more with --time, or fewer tests with --tests.",
+                    code="slow_suite",
+                )
+            if message["event"] == "done":
+                break
+            number = message["test"]
+            frames = [(str(file), int(line)) for file, line in message.get("frames", ())]
+            runs[number] = TestRun(
+                self.tests[number], message["outcome"], message["cpu"], message["lines"], message.get("error", ""), frames
+            )
+        return [runs.get(number) or TestRun(name, "died", 0.0, {}) for number, name in enumerate(self.tests)]
+
+    def start(self, jobs: list[Job], limits: dict[int, float]) -> None:
+        """Begin to try `jobs`, in order; the answers come from `verdicts`."""
+        self._order({"op": "try", "jobs": msgspec.to_builtins(jobs), "limits": limits})
+
+    def verdicts(self, deadline: float) -> Iterator[Verdict]:
+        """Yield an answer for each job that was tried, as they come, until all are done or time is over."""
+        while True:
+            message = self._next(deadline)
+            if message is None or message["event"] == "done":
+                return
+            yield Verdict(message["id"], message["status"], message.get("fixed", []))
+
+    def stop(self) -> None:
+        """Drop the jobs that have not begun, and forget the answers of those that have."""
+        self._order({"op": "stop"})
+        while True:
+            message = self._next(time.monotonic() + 120)
+            if message is None or message["event"] == "done":
+                break
+
+    def _order(self, order: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
+
+    def _next(self, deadline: float) -> dict[str, Any] | None:
+        """Return the worker's next message; None when `deadline` comes first."""
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return None
+            data = os.read(descriptor, 1 << 18)
+            if not data:
+                raise self._gone()
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def _gone(self) -> TurnError:
+        status = self._process.wait()
+        tail = self._tail()
+        return TurnError(
+            f"The process that runs the project's tests ended by itself (status {status}).",
+            hint=f"It said: {tail}" if tail else "A test module may end the process while it is imported.",
+            code="worker_gone",
+        )
+
+    def _tail(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n") if self._log.exists() else []
+        return " ".join(line.strip() for line in lines if line.strip())[-400:]
+
+    def _not_collected(self, status: int) -> UsageError:
+        if status == _EXIT_NO_TESTS:
+            return no_tests()
+        text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
+        errors = [line.removeprefix("ERROR:").strip() for line in text.split("\n") if line.startswith(("ERROR", "E  "))]
+        said = self._relative(errors[-1].removeprefix("E").strip() if errors else self._tail())
+        if status == _EXIT_USAGE and "not found" in said:
+            return UsageError(f"pytest does not know these tests: {said}.", hint="See --tests.", code="no_tests")
+        return UsageError(
+            f"pytest could not begin: {said or f'status {status}'}.",
+            hint="Make `python -m pytest --collect-only` work first.",
+            code="collection",
+        )
+
+    def _broken_import(self, errors: list[dict[str, Any]]) -> UsageError:
+        for error in errors:
+            if "syntax" in error:
+                path, line, reason = error["syntax"]
+                return UsageError(
+                    f"{self._relative(path)} has a syntax error in line {line}: {reason}.",
+                    hint="Repair that first: tests cannot run without it.",
+                    code="syntax_error",
+                )
+        first = errors[0]
+        reason = first.get("cause") or first["text"].strip().rpartition("\n")[2]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        return UsageError(
+            f"{first['nodeid'] or 'The suite'}{more} cannot be imported: {self._relative(reason)}.",
+            hint="mend searches in code that can be imported; install what is missing, or leave the file out with --tests.",
+            code="import_error",
+        )
+
+    def _relative(self, text: str) -> str:
+        return text.replace(f"{self._workspace.root}{os.sep}", "").replace(str(self._workspace.root), ".")
+
+
+def no_tests() -> UsageError:
+    """Return the error for a project without tests."""
+    return UsageError(
+        "There are no tests here, so nothing says what correct would be.",
+        hint="mend needs a pytest suite of which at least one test fails; name its files with --tests.",
+        code="no_tests",
+    )
+
+
+def command(workspace: Workspace, python: str, config: dict[str, Any]) -> list[str]:
+    """Return the command line of a worker."""
+    where = {"original": str(workspace.original), "scratch": str(workspace.root)}
+    return [python, str(_BOOT), json.dumps({**config, **where})]
+
+
+def environment(workspace: Workspace) -> dict[str, str]:
+    """Return the environment of a worker: the person's without secrets, with home and temporary folder in scratch."""
+    kept = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in _SECRET)}
+    for name in ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTHONSTARTUP"):
+        kept.pop(name, None)
+    return {
+        **kept,
+        "HOME": str(workspace.temporary / "home"),
+        "TMPDIR": str(workspace.temporary / "tmp"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+    }

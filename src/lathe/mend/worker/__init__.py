@@ -1,0 +1,1 @@
+"""What runs under the project's own interpreter: the standard library, the project, and its pytest. Nothing else."""

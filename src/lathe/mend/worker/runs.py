@@ -1,0 +1,205 @@
+"""Running tests inside a forked child, under limits, and saying on a pipe what became of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import unittest
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from lathe.mend.worker.coverage import LineCoverage
+
+REPEAT_S = 0.5
+
+
+class TimeUp(BaseException):
+    """A test has used up its time. Not an `Exception`, so that the code under test does not swallow it."""
+
+
+class Protocol:
+    """A pytest plugin that runs one item with all hooks around it and none of the reporting."""
+
+    def __init__(self) -> None:
+        self.errors: list[pytest.CallInfo[Any]] = []
+        self.reports: list[pytest.TestReport] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        self.reports += runtestprotocol(item, log=False, nextitem=nextitem)
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.reports.append(report)  # a subtest, which pytest reports by itself
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> pytest.TestReport:
+        """Return a report without the rendered traceback, which costs more than most tests."""
+        outcome: Any = "passed"
+        if call.excinfo is not None:
+            skipped = isinstance(call.excinfo.value, (pytest.skip.Exception, unittest.SkipTest))
+            outcome = "skipped" if skipped else "failed"
+            if not skipped:
+                self.errors.append(call)
+        return pytest.TestReport(
+            nodeid=item.nodeid,
+            location=item.location,
+            keywords={},
+            outcome=outcome,
+            longrepr=None,
+            when=call.when,  # type: ignore[arg-type]  # pytest calls this for setup, call and teardown alone
+            duration=call.duration,
+            start=call.start,
+            stop=call.stop,
+        )
+
+    def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> str:
+        """Return passed, skipped or failed."""
+        self.errors, self.reports = [], []
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+        outcomes = {report.outcome for report in self.reports}
+        return "failed" if "failed" in outcomes else "skipped" if "skipped" in outcomes else "passed"
+
+
+class Runner:
+    """Runs items one after the other in a forked child; `emit` sends one message to the parent."""
+
+    def __init__(self, root: str, emit: Callable[[dict[str, Any]], None], protocol: Protocol) -> None:
+        self._root = root
+        self._emit = emit
+        self._protocol = protocol
+        self._hung_at: list[tuple[str, int]] | None = None
+
+    def baseline(self, items: Sequence[tuple[int, pytest.Item]], limit: float) -> None:
+        """Run all `items` with coverage, and send what each did and where it failed."""
+        coverage = LineCoverage(self._root)
+        for index, (number, item) in enumerate(items):
+            nextitem = items[index + 1][1] if index + 1 < len(items) else None
+            coverage.start()
+            outcome, cpu = self._one(number, item, nextitem, limit)
+            lines = coverage.stop()
+            message: dict[str, Any] = {"test": number, "outcome": outcome, "cpu": cpu, "lines": lines}
+            if outcome in ("failed", "hung"):
+                message.update(self._failure())
+            self._emit(message)
+            if outcome == "hung":
+                return  # fixtures may be half torn down; the rest runs in a fresh child
+
+    def candidate(
+        self,
+        failing: Sequence[tuple[int, pytest.Item, float]],
+        passing: Sequence[tuple[int, pytest.Item, float]],
+        enough: int,
+    ) -> None:
+        """Run `failing` tests, then, if at least one passes now, `passing` ones until one does not.
+
+        Gives up when the first `enough` failing tests fail still.
+        """
+        fixed: list[int] = []
+        everything = [*failing, *passing]
+        for index, (number, item, limit) in enumerate(everything):
+            if index >= len(failing) and not fixed:
+                break
+            if index >= enough and not fixed:
+                break
+            nextitem = everything[index + 1][1] if index + 1 < len(everything) else None
+            outcome, _ = self._one(number, item, nextitem, limit)
+            if index < len(failing):
+                fixed += [number] if outcome == "passed" else []
+            elif outcome in ("failed", "hung"):
+                self._emit({"verdict": "broken", "fixed": fixed, "broke": number})
+                return
+        self._emit({"verdict": "plausible" if fixed else "rejected", "fixed": fixed})
+
+    def _one(self, number: int, item: pytest.Item, nextitem: pytest.Item | None, limit: float) -> tuple[str, float]:
+        wall = 3 * limit + 1
+        self._emit({"start": number, "wall": wall})
+        self._hung_at = None
+        signal.signal(signal.SIGPROF, self._time_up)
+        signal.signal(signal.SIGALRM, self._time_up)
+        before = _cpu()
+        signal.setitimer(signal.ITIMER_PROF, limit, REPEAT_S)
+        signal.setitimer(signal.ITIMER_REAL, wall, REPEAT_S)
+        try:
+            outcome = self._protocol.run(item, nextitem)
+        except TimeUp:
+            outcome = "hung"
+        except BaseException:  # a plugin or a fixture gone wild is a failure of this test
+            outcome = "failed"
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return ("hung" if self._hung_at is not None else outcome), _cpu() - before
+
+    def _time_up(self, number: int, frame: FrameType | None) -> None:
+        if self._hung_at is None:
+            places = []
+            while frame is not None:
+                if frame.f_code.co_filename.startswith(self._root + os.sep):
+                    places.append((frame.f_code.co_filename[len(self._root) + 1 :], frame.f_lineno))
+                frame = frame.f_back
+            self._hung_at = places[::-1]
+        raise TimeUp
+
+    def _failure(self) -> dict[str, Any]:
+        if self._hung_at is not None:
+            return {"error": "it did not end in time", "frames": self._hung_at}
+        if not self._protocol.errors or self._protocol.errors[0].excinfo is None:
+            return {"error": "", "frames": []}
+        info = self._protocol.errors[0].excinfo
+        frames = [
+            (str(entry.path)[len(self._root) + 1 :], entry.lineno + 1)
+            for entry in info.traceback
+            if str(entry.path).startswith(self._root + os.sep)
+        ]
+        first = str(info.value).strip().partition("\n")[0][:200]
+        return {"error": f"{info.typename}: {first}" if first else info.typename, "frames": frames}
+
+
+def enter_child(memory_bytes: int, cpu_s: float) -> None:
+    """Give this process its own group, no terminal, and limits."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    with open("/proc/self/statm", encoding="ascii") as stream:
+        used = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    for what, value in (
+        (resource.RLIMIT_AS, used + memory_bytes),
+        (resource.RLIMIT_CPU, int(cpu_s) + 1),
+        (resource.RLIMIT_FSIZE, 1 << 28),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(what)
+        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (soft, hard))
+
+
+def sender(descriptor: int) -> Callable[[dict[str, Any]], None]:
+    """Return a function that writes one message a line to `descriptor`."""
+
+    def emit(message: dict[str, Any]) -> None:
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+    return emit
+
+
+def forget_project(root: str) -> None:
+    """Drop every module of the project, so that it is imported again."""
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None) or ""
+        if path.startswith(root + os.sep):
+            del sys.modules[name]
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

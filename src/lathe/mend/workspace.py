@@ -1,0 +1,158 @@
+"""The scratch copy that the search works in, and the interpreter that the project runs under."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from lathe.protocol.errors import UsageError
+
+MAX_FILES = 20_000
+MAX_BYTES = 512 << 20
+_SKIPPED = {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".nox", ".mypy_cache"}
+_SKIPPED |= {".pytest_cache", ".ruff_cache", "build", "dist", ".eggs"}
+_GENERATED = ("*_version.py", "*.so", "*.pyd")
+_VENVS = (".venv", "venv", "env")
+
+
+class Workspace(msgspec.Struct, frozen=True):
+    """A copy of the project. `original` and `root` are the two trees' tops; `inside` leads to the project's folder."""
+
+    original: Path
+    root: Path
+    inside: Path
+    temporary: Path
+
+    @property
+    def cwd(self) -> Path:
+        return self.root / self.inside
+
+
+@contextlib.contextmanager
+def scratch_copy(path: Path) -> Iterator[Workspace]:
+    """Copy the repository around `path` (what git tracks or would track; without git the folder) and clean up after.
+
+    Raises `UsageError` for what is no folder or is too large.
+    """
+    folder = path.resolve()
+    if not folder.is_dir():
+        raise UsageError(f"{path} is not a folder.", hint="Name the folder of the project that is to be repaired.")
+    top, names = _files(folder)
+    temporary = Path(tempfile.mkdtemp(prefix="lathe-mend-")).resolve()
+    try:
+        root = temporary / "tree" / (top.name or "project")
+        root.mkdir(parents=True)
+        for name in ("home", "tmp"):
+            (temporary / name).mkdir()
+        _copy(top, root, names)
+        workspace = Workspace(top, root, folder.relative_to(top), temporary)
+        workspace.cwd.mkdir(parents=True, exist_ok=True)
+        yield workspace
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def find_python(folder: Path) -> str:
+    """Return the first interpreter that can import pytest: the project's own, the active one, any, this one.
+
+    Raises `UsageError` where there is none.
+    """
+    folder = folder.resolve()
+    candidates = [parent / name / "bin" / "python" for parent in (folder, *_up_to_git(folder)) for name in _VENVS]
+    if os.environ.get("VIRTUAL_ENV"):
+        candidates.append(Path(os.environ["VIRTUAL_ENV"]) / "bin" / "python")
+    found = shutil.which("python3")
+    if found:
+        candidates.append(Path(found))
+    candidates.append(Path(sys.executable))
+    tried: list[str] = []
+    for candidate in candidates:
+        text = str(candidate)
+        if text not in tried and candidate.is_file():
+            tried.append(text)
+            if _has_pytest(text):
+                return text
+    raise UsageError(
+        "No Python interpreter of this project has pytest.",
+        hint=f"Install pytest in one of these: {', '.join(tried)}.",
+        code="no_pytest",
+    )
+
+
+def _up_to_git(folder: Path) -> Iterator[Path]:
+    while not (folder / ".git").exists() and folder.parent != folder:
+        folder = folder.parent
+        if (folder / ".git").exists():
+            yield folder
+
+
+def _has_pytest(python: str) -> bool:
+    import subprocess
+
+    question = "import sys, importlib.util as u; sys.exit(sys.version_info < (3, 10) or u.find_spec('pytest') is None)"
+    try:
+        done = subprocess.run([python, "-c", question], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _files(folder: Path) -> tuple[Path, list[str]]:
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top:
+        root = Path(os.fsdecode(top).rstrip("\n")).resolve()
+        listed = _git(root, "ls-files", "-co", "--exclude-standard", "-z")
+        generated = _git(root, "ls-files", "-oi", "--exclude-standard", "-z", "--", *_GENERATED) or b""
+        if listed is not None and folder.is_relative_to(root):
+            names = [os.fsdecode(name) for name in listed.split(b"\0") if name]
+            extra = [os.fsdecode(name) for name in generated.split(b"\0") if name]
+            names += [name for name in extra if not set(Path(name).parts) & _SKIPPED]
+            here = str(folder.relative_to(root))
+            if here == "." or any(name.startswith(here + "/") for name in names):
+                return root, sorted(set(names))
+    names = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        names += [os.path.relpath(os.path.join(parent, name), folder) for name in files]  # noqa: PTH118 (os.walk's)
+        if len(names) > MAX_FILES:
+            break
+    return folder, sorted(names)
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments], capture_output=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _copy(top: Path, root: Path, names: list[str]) -> None:
+    total = 0
+    if len(names) > MAX_FILES:
+        raise UsageError(f"{top} has more than {MAX_FILES} files, too many for a scratch copy.", hint="Name a subfolder.")
+    for name in names:
+        source, target = top / name, root / name
+        if source.is_symlink():
+            destination = source.resolve()
+            if Path(os.readlink(source)).is_absolute() or not destination.is_relative_to(top):
+                continue  # a link out of the copy would lead candidates to the person's own files
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(os.readlink(source))
+        elif source.is_file():
+            total += source.stat().st_size
+            if total > MAX_BYTES:
+                raise UsageError(f"{top} is larger than {MAX_BYTES >> 20} MB, too much for a scratch copy.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
