@@ -1,0 +1,249 @@
+"""The workshop: what one process puts together so that a thread can run: tools, sandbox, approvals, context."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lathe.agent.approvals import Approvals, Ask
+from lathe.agent.calls import CallRunner
+from lathe.agent.compaction import Kept
+from lathe.agent.context import system_prompt
+from lathe.agent.instructions import load_instructions
+from lathe.agent.rules import load_rules
+from lathe.agent.skills import load_skills
+from lathe.agent.thread import Surface
+from lathe.agent.turn import TurnLimits
+from lathe.config.paths import cache_home
+from lathe.config.settings import Settings
+from lathe.models.base import ModelClient, ModelRequest, Transcript
+from lathe.models.catalogue import ModelInfo, cost
+from lathe.protocol.usage import Usage
+from lathe.sandbox.environment import command_environment
+from lathe.sandbox.policy import SandboxPolicy
+from lathe.store.baseline import diff_since, take_baseline
+from lathe.tools.apply_patch import ApplyPatchTool
+from lathe.tools.ask import AskUserTool
+from lathe.tools.base import Tool
+from lathe.tools.exec import ExecCommandTool, WriteStdinTool
+from lathe.tools.image import ViewImageTool
+from lathe.tools.plan import UpdatePlanTool
+from lathe.tools.sessions import CommandSessions
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from lathe.tools.mcp_pool import McpPool
+
+
+class Engine:
+    """A model, ready to be asked. `name` and `provider` are what threads and people are told."""
+
+    def __init__(
+        self, client: ModelClient, info: ModelInfo, *, name: str, provider: str, secret_names: tuple[str, ...]
+    ) -> None:
+        self.client = client
+        self.info = info
+        self.name = name
+        self.provider = provider
+        self.secret_names = secret_names
+
+
+class Workshop:
+    """Everything a thread's turns share in this process; `open` before the first, `aclose` after the last."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        *,
+        home: Path,
+        cwd: Path,
+        spill: Path,
+        environ: Mapping[str, str],
+        ask_approval: Ask | None = None,
+        ask_user: Callable[[str, tuple[str, ...]], Awaitable[str | None]] | None = None,
+        output_schema: dict[str, Any] | None = None,
+        deltas: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.policy = policy_of(settings, cwd)
+        self._home = home
+        self._cwd = cwd
+        self._spill = spill
+        self._environ = environ
+        self._deltas = deltas
+        self._schema = output_schema
+        self._plan = UpdatePlanTool()
+        hidden = (str(home),)
+        self._sessions = CommandSessions(
+            self.policy,
+            cwd=cwd,
+            env=command_environment(engine.secret_names, cache_home(environ)),
+            hidden=hidden,
+        )
+        self._tools: list[Tool] = [
+            ExecCommandTool(self._sessions),
+            WriteStdinTool(self._sessions),
+            ApplyPatchTool(),
+            self._plan,
+            ViewImageTool(hidden),
+        ]
+        if ask_user is not None:
+            self._tools.append(AskUserTool(ask_user))
+        self._approvals = Approvals(
+            settings.approve, load_rules(settings.rules, project_root(cwd), home), project_root(cwd), home, ask_approval
+        )
+        self._instructions = load_instructions(cwd, home, environ)
+        self._skills = load_skills(cwd, environ)
+        self._pool: McpPool | None = None
+        self._baseline: asyncio.Task[str | None] | None = None
+        self._warm: asyncio.Task[None] | None = None
+
+    async def open(self) -> Surface:
+        """Return the surface for turns; the sandbox and the baseline are made beside the first request."""
+        if self.settings.mcp:
+            await self._open_mcp()
+        self._warm = asyncio.create_task(self._sessions.start())
+        if self.policy.mode != "read-only":
+            self._baseline = asyncio.create_task(self._take_baseline())
+        calls = CallRunner(
+            self._tools,
+            self._approvals,
+            cwd=self._cwd,
+            policy=self.policy,
+            spill=self._spill,
+            output_tokens=self.settings.tool_output_tokens,
+            deltas=self._deltas,
+        )
+        info = self.engine.info
+        request = ModelRequest(
+            instructions=self._system_prompt(),
+            tools=tuple(tool.spec for tool in self._tools),
+            transcript=Transcript(),
+            output_schema=self._schema,
+            reasoning_effort=self.settings.reasoning_effort,
+            max_output_tokens=self.settings.max_output_tokens,
+        )
+        return Surface(
+            client=self.engine.client,
+            request=request,
+            calls=calls,
+            limits=TurnLimits(window=info.context_window, compact_at=self.settings.compact_at),
+            model=self.engine.name,
+            provider=self.engine.provider,
+            surroundings=self._surroundings,
+            kept=self._kept,
+            before_write=self._before_write,
+            end_turn=self._sessions.end_turn,
+            price=self._price,
+            deltas=self._deltas,
+        )
+
+    async def aclose(self) -> None:
+        """End everything that runs, and close what is open."""
+        waiting = [task for task in (self._warm, self._baseline) if task is not None]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await self._sessions.aclose()
+        if self._pool is not None:
+            await self._pool.aclose()
+        await self.engine.client.aclose()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know about the instructions and skills that were found."""
+        return [*self._instructions.notes, *self._skills.warnings]
+
+    async def _open_mcp(self) -> None:
+        from lathe.tools.mcp import servers_from
+        from lathe.tools.mcp_pool import McpPool
+
+        self._pool = McpPool(servers_from(self.settings.mcp, "the configuration"))
+        await self._pool.start()
+        self._tools += await self._pool.tools()
+
+    def _system_prompt(self) -> str:
+        if self.settings.instructions_file:
+            return (self._cwd / self.settings.instructions_file).read_text(encoding="utf-8")
+        return system_prompt()
+
+    def _surroundings(self) -> dict[str, str]:
+        self._instructions = load_instructions(self._cwd, self._home, self._environ)
+        return {
+            "cwd": str(self._cwd),
+            "sandbox": describe(self.policy),
+            "approvals": _APPROVALS[self.settings.approve],
+            "shell": Path(self._environ.get("SHELL", "/bin/bash")).name,
+            "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %Z"),
+            "instructions": self._instructions.text,
+            "skills": self._skills.text,
+        }
+
+    async def _take_baseline(self) -> str | None:
+        if project_root(self._cwd) is None:
+            return None
+        folder = self._spill / "baseline"
+        note = folder / "tree"
+        if note.is_file():
+            return note.read_text().strip()
+        tree = await take_baseline(self._cwd, folder)
+        if tree:
+            note.write_text(tree)
+        return tree
+
+    async def _before_write(self) -> None:
+        if self._baseline is not None and not self._baseline.done():
+            await asyncio.shield(asyncio.gather(self._baseline, return_exceptions=True))
+
+    async def _kept(self) -> Kept:
+        diff = ""
+        if self._baseline is not None and self._baseline.done() and not self._baseline.cancelled():
+            tree = self._baseline.result() if self._baseline.exception() is None else None
+            if tree:
+                diff = await diff_since(self._cwd, self._spill / "baseline", tree)
+        return Kept(plan=self._plan.current_plan(), diff=diff, processes="\n".join(self._sessions.open_processes()))
+
+    def _price(self, usage: Usage) -> Usage:
+        import msgspec
+
+        return msgspec.structs.replace(usage, cost_usd=cost(usage, self.engine.info))
+
+
+_APPROVALS = {
+    "never": "nobody can be asked; what would need an approval is refused",
+    "on-request": "the person is asked when a call needs more than the sandbox allows",
+    "untrusted": "the person is asked before every command that is not known to be harmless",
+}
+
+
+def policy_of(settings: Settings, cwd: Path) -> SandboxPolicy:
+    """Return the sandbox policy that the settings mean for work in `cwd`; a repository is writable as a whole."""
+    roots = [str(project_root(cwd) or cwd), *(str((cwd / root).resolve()) for root in settings.writable_roots)]
+    return SandboxPolicy(mode=settings.sandbox, writable_roots=tuple(dict.fromkeys(roots)), network=settings.network)
+
+
+def describe(policy: SandboxPolicy) -> str:
+    """Return the policy in one line for the model."""
+    network = "network on" if policy.network or policy.mode == "danger-full-access" else "network off"
+    match policy.mode:
+        case "read-only":
+            return f"read-only: commands can write nothing but /tmp; {network}"
+        case "workspace-write":
+            return f"workspace-write: {', '.join(policy.writable_roots)} and /tmp are writable; {network}"
+        case _:
+            return "none: commands run with the person's own rights; network on"
+
+
+def project_root(cwd: Path) -> Path | None:
+    """Return the root of the git repository that holds `cwd`, or None."""
+    for folder in (cwd, *cwd.parents):
+        if os.path.lexists(folder / ".git"):
+            return folder
+    return None

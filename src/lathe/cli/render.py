@@ -1,0 +1,152 @@
+"""Events as lines for a person."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from lathe.protocol.events import (
+    AgentMessage,
+    CallRejected,
+    CommandExecution,
+    ContextCompacted,
+    ErrorItem,
+    Event,
+    FileChange,
+    InputSteered,
+    ItemCompleted,
+    ItemStarted,
+    McpToolCall,
+    OtherToolCall,
+    ReasoningSummary,
+    ShownItem,
+    StepRetry,
+    ThreadError,
+    ThreadStarted,
+    TodoList,
+    TurnCompleted,
+    TurnFailed,
+)
+from lathe.protocol.usage import Usage
+
+OUTPUT_LINES = 6
+DIFF_LINES = 80
+_STYLES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+class Renderer:
+    """Writes what a person wants to see of each event to `out`.
+
+    A message is held back until something follows it, so that the last one is left to the caller.
+    """
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stderr
+        self._colour = self._out.isatty() and not os.environ.get("NO_COLOR")
+        self._held = ""
+
+    def show(self, event: Event) -> None:
+        """Write one event."""
+        if self._held and isinstance(event, ItemStarted | ItemCompleted | CallRejected | InputSteered):
+            self._line(self._held)
+            self._held = ""
+        match event:
+            case ThreadStarted(thread_id=thread_id, model=model, resumed=resumed):
+                word = "resumed" if resumed else "thread"
+                self._line(f"{self._in('bold', model)} · {word} {thread_id}")
+            case ItemStarted(item=CommandExecution(command=command)):
+                self._line(self._in("cyan", f"$ {_one_line(command)}"))
+            case ItemCompleted(item=item):
+                self._item(item)
+            case CallRejected(name=name, message=message):
+                self._line(self._in("yellow", f"! {name or 'call'} refused: {_one_line(message)}"))
+            case StepRetry(attempt=attempt, limit=limit, delay_s=delay, reason=reason):
+                self._line(self._in("yellow", f"! {reason} Trying again in {delay:.1f} s ({attempt} of {limit})."))
+            case ContextCompacted(tokens_before=before, tokens_after=after, reason=reason):
+                self._line(self._in("dim", f"~ conversation compacted ({reason}): {before:,} to {after:,} tokens"))
+            case InputSteered(text=text):
+                self._line(self._in("bold", f"> {_one_line(text)}"))
+            case TurnFailed(error=error, usage=usage):
+                self._line(self._in("red", f"lathe: {error.message}"))
+                self._totals(usage, 0, 0.0)
+            case TurnCompleted(usage=usage, steps=steps, wall_ms=wall_ms):
+                self._totals(usage, steps, wall_ms)
+            case ThreadError(message=message):
+                self._line(self._in("red", f"! {message}"))
+            case _:
+                pass
+
+    def _item(self, item: ShownItem) -> None:
+        match item:
+            case AgentMessage(text=text):
+                self._held = text
+            case ReasoningSummary(text=text):
+                self._line(self._in("dim", text))
+            case CommandExecution():
+                self._command(item)
+            case FileChange():
+                self._change(item)
+            case TodoList(items=entries):
+                for entry in entries:
+                    self._line(f"  {'✓' if entry.completed else '○'} {entry.text}")
+            case McpToolCall(server=server, tool=tool, status=status):
+                self._line(self._in("cyan", f"⚒ {server}.{tool} · {status}"))
+            case OtherToolCall(tool=tool, status=status):
+                self._line(self._in("cyan", f"⚒ {tool} · {status}"))
+            case ErrorItem(message=message):
+                self._line(self._in("red", f"! {message}"))
+
+    def _command(self, item: CommandExecution) -> None:
+        lines = item.aggregated_output.rstrip("\n").split("\n") if item.aggregated_output.strip() else []
+        hidden = len(lines) - OUTPUT_LINES
+        if hidden > 0:
+            self._line(self._in("dim", f"  … {hidden} more line{'s' if hidden > 1 else ''}"))
+        for line in lines[-OUTPUT_LINES:]:
+            self._line(self._in("dim", f"  {line[:200]}"))
+        wall = f" · {item.wall_ms / 1000:.1f} s" if item.wall_ms is not None else ""
+        if item.session_id is not None and item.exit_code is None and item.status == "in_progress":
+            self._line(self._in("dim", f"  running as session {item.session_id}{wall}"))
+        elif item.exit_code == 0:
+            self._line(self._in("green", f"  exit 0{wall}"))
+        else:
+            word = item.status if item.exit_code is None else f"exit {item.exit_code}"
+            self._line(self._in("red", f"  {word}{wall}"))
+
+    def _change(self, item: FileChange) -> None:
+        for change in item.changes:
+            sign = {"add": "+", "delete": "-", "update": "±"}[change.kind]
+            moved = f" → {change.move_to}" if change.move_to else ""
+            self._line(self._in("cyan", f"{sign} {change.path}{moved}"))
+        if item.status == "failed":
+            self._line(self._in("red", f"  patch failed: {_one_line(item.error)}"))
+        lines = [line for line in item.diff.splitlines() if not line.startswith(("diff ", "index ", "--- ", "+++ "))]
+        for line in lines[:DIFF_LINES]:
+            style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "")
+            self._line("  " + (self._in(style, line) if style else line))
+        if len(lines) > DIFF_LINES:
+            self._line(self._in("dim", f"  … {len(lines) - DIFF_LINES} more lines: `lathe diff` shows them"))
+
+    def _totals(self, usage: Usage | None, steps: int, wall_ms: float) -> None:
+        parts = [f"{steps} steps"] if steps else []
+        if wall_ms:
+            parts.append(f"{wall_ms / 1000:.1f} s")
+        if usage is not None and usage.input_tokens:
+            cached = f" ({usage.cached_input_tokens:,} cached)" if usage.cached_input_tokens else ""
+            parts.append(f"{usage.input_tokens:,} tokens in{cached}, {usage.output_tokens:,} out")
+        if usage is not None and usage.cost_usd is not None:
+            parts.append(f"${usage.cost_usd:.4f}")
+        if parts:
+            self._line(self._in("dim", " · ".join(parts)))
+
+    def _in(self, style: str, text: str) -> str:
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self._colour else text
+
+    def _line(self, text: str) -> None:
+        self._out.write(f"{text}\n")
+        self._out.flush()
+
+
+def _one_line(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 200 else flat[:199] + "…"
