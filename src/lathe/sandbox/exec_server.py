@@ -1,11 +1,11 @@
 """The exec server: starts commands for a `Runner`, in the very sandbox that it runs in itself.
 
-It is started as a script, by `python -I -S -E exec_server.py`, once per runner, with a SOCK_SEQPACKET socket as
-fd 3, and imports next to nothing: its start-up time and its memory are paid by every run of Lathe. Messages are
-fields joined by NUL; the first field is one letter.
+It is a program of its own, run by `python -I -S -E` once per runner, with a SOCK_SEQPACKET socket as fd 3, and
+imports next to nothing: its start-up time and its memory are paid by every run of Lathe. Messages are fields joined
+by NUL; the first field is one letter.
 
-From Lathe: `L` landlock rules, `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end everything and leave,
-`M` the message itself is in the memory file that comes with it (it was too long for a packet).
+From Lathe: `L` landlock rules (first of all, if any), `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end
+everything and leave, `M` the message is in the memory file that comes with it (it was too long for a packet).
 To Lathe: `R` ready, `P` pid (a pty's master comes with it), `F` could not start, `X` exit status, `D` tree is dead.
 
 When Lathe is gone, in whatever way, the socket reads end-of-file: all that was started here is killed.
@@ -24,6 +24,8 @@ _MARK = b"LATHE_COMMAND="
 _GRACE = 0.5
 _GIVE_UP = 5.0
 _SIGNALS = [n for n in range(1, 32) if n not in (_signal.SIGKILL, _signal.SIGSTOP)]
+_ENOENT = 2
+_FILE_TYPE, _REGULAR = 0o170000, 0o100000
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -140,11 +142,16 @@ class _Ending:
         return False
 
 
-def _candidates(program: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
-    if b"/" in program:
-        return [program]
-    path = environment.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")
-    return [(folder or b".") + b"/" + program for folder in path.split(b":")]
+def _program(name: bytes, environment: dict[bytes, bytes]) -> bytes:
+    """Return the path of a program; raise OSError where PATH has none."""
+    if b"/" in name:
+        return name
+    for folder in environment.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin").split(b":"):
+        path = (folder or b".") + b"/" + name
+        # a failed posix_spawn would cost as much as one that succeeds
+        if posix.access(path, posix.X_OK) and posix.stat(path).st_mode & _FILE_TYPE == _REGULAR:
+            return path
+    raise FileNotFoundError(_ENOENT, "not found")
 
 
 class Server:
@@ -197,23 +204,15 @@ class Server:
                     posix.close(fd)
 
     def execute(self, argv: list[bytes], environment: dict[bytes, bytes], actions: list[tuple[int, ...]]) -> int:
-        refused: OSError | None = None
-        for program in _candidates(argv[0], environment):
-            try:
-                return posix.posix_spawn(
-                    program,
-                    argv,
-                    environment,
-                    file_actions=actions,
-                    setsid=True,
-                    setsigmask=[],
-                    setsigdef=_SIGNALS,
-                )
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except PermissionError as error:
-                refused = error
-        raise refused or FileNotFoundError(2, "not found")
+        return posix.posix_spawn(
+            _program(argv[0], environment),
+            argv,
+            environment,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=_SIGNALS,
+        )
 
     def handle(self, fields: list[bytes], fds: list[int]) -> None:
         kind = fields[0]
@@ -233,8 +232,6 @@ class Server:
         elif kind == b"M":
             size = posix.fstat(fds[0]).st_size
             self.handle(posix.pread(fds[0], size, 0).split(b"\0"), fds[1:])
-        elif kind == b"L":
-            _confine(fields[1:])
 
     def receive(self) -> bool:
         """Serve one message; return whether there was one."""
@@ -303,8 +300,11 @@ def _open_terminal(rows: int, columns: int) -> tuple[int, int, str]:
     return master, slave, posix.ttyname(slave)
 
 
-def _confine(fields: list[bytes]) -> None:
-    raise NotImplementedError(fields)
+def _confine(link: _socket.socket) -> None:
+    """Apply the landlock rules that come as the first message."""
+    confine = __import__("landlock").confine
+    _kind, network, count, *paths = link.recv(1 << 20).split(b"\0")
+    confine(paths[: int(count)], paths[int(count) :], network=network == b"1")
 
 
 def _adopt_orphans() -> None:
@@ -323,9 +323,10 @@ def _kill_everything() -> None:
         time.sleep(0.002)
 
 
-def main() -> None:
+def main(*, confine: bool = False) -> None:
     """Serve the socket at fd 3."""
     posix.set_inheritable(3, False)
+    link = _socket.socket(fileno=3)
     alone = posix.getpid() == 1
     if not alone:
         _adopt_orphans()
@@ -335,16 +336,13 @@ def main() -> None:
     _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
         _signal.signal(number, _signal.SIG_IGN)
+    if confine:
+        _confine(link)
     try:
-        Server(_socket.socket(fileno=3)).serve(woken)
-    except OSError:
+        Server(link).serve(woken)
+    except (BrokenPipeError, ConnectionResetError):
         pass  # Lathe is gone in the middle of a message
     finally:
         # as pid 1 of a namespace, leaving is what kills the rest, and the kernel misses none
         if not alone:
             _kill_everything()
-        posix._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lathe.protocol.errors import ConfigError
+from lathe.sandbox import bubblewrap
+from lathe.sandbox.mounts import plan
 from lathe.sandbox.policy import SandboxPolicy
 
-_SCRIPT = str(Path(__file__).with_name("exec_server.py"))
+_HERE = Path(__file__).parent
+# imported, not run as a script: only what is imported is compiled once and for all
+_CODE = f"import sys; sys.path.append({str(_HERE)!r}); import exec_server; exec_server.main("
+INSTALL_HINT = (
+    "Install bubblewrap (Debian and Ubuntu: apt-get install bubblewrap); `lathe doctor` says what is missing."
+)
+_fresh_proc_works = True
 _READY_SECONDS = 20.0
 _END_SECONDS = 10.0
 
@@ -80,7 +88,46 @@ async def launch(wanted: Launch) -> Server:
     """Start an exec server; raise `ConfigError` where the policy asks for confinement that cannot be had here."""
     if wanted.policy.mode == "danger-full-access":
         return await run_server("none", [], wanted.env)
-    raise ConfigError("No sandbox works on this machine.", hint="Run `lathe doctor` to see why.")
+    reasons: list[str] = []
+    for tier in wanted.tiers:
+        try:
+            return await _STARTERS[tier](wanted)
+        except StartFailed as failure:
+            reasons.append(f"{tier}: {failure}")
+    raise ConfigError(
+        f"The sandbox mode {wanted.policy.mode} cannot be had on this machine ({'; '.join(reasons)}).",
+        hint=f"{INSTALL_HINT} To run commands without any sandbox, say so with --sandbox danger-full-access.",
+    )
+
+
+async def _bubblewrap(wanted: Launch) -> Server:
+    program = bubblewrap.find_program()
+    if program is None:
+        raise StartFailed("bwrap is not installed")
+    mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
+    global _fresh_proc_works  # a fact about the machine, learnt once
+
+    async def start(fresh_proc: bool) -> Server:
+        prefix = bubblewrap.arguments(program, mounts, network=wanted.policy.network, fresh_proc=fresh_proc)
+        return await run_server("bubblewrap", prefix, wanted.env)
+
+    if _fresh_proc_works:
+        try:
+            return await start(True)
+        except StartFailed:
+            _fresh_proc_works = False
+    return await start(False)
+
+
+async def _landlock(wanted: Launch) -> Server:
+    mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
+    writable = [m.path for m in mounts if m.kind == "write" or (m.kind == "private" and m.path != "/run")]
+    hidden = [m.path for m in mounts if m.kind == "hidden" or m.path == "/run"]
+    fields = ["L", "1" if wanted.policy.network else "0", str(len(writable)), *writable, *hidden]
+    return await run_server("landlock", [], wanted.env, "\0".join(fields).encode("utf-8", "surrogateescape"))
+
+
+_STARTERS = {"bubblewrap": _bubblewrap, "landlock": _landlock}
 
 
 async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: bytes = b"") -> Server:
@@ -88,7 +135,8 @@ async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: b
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    argv = [*prefix, os.path.realpath(sys.executable), "-I", "-S", "-E", _SCRIPT]
+    code = _CODE + ("confine=True)" if rules else ")")
+    argv = [*prefix, os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", code]
     try:
         # a vfork: it holds the loop for half a millisecond, less than a thread would cost
         pid = os.posix_spawn(  # noqa: ASYNC221
@@ -115,10 +163,13 @@ async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: b
         if rules:
             ours.send(rules)
         answer = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
-        if not answer.startswith(b"R\0"):
+        kind, *facts = answer.split(b"\0")
+        if kind != b"R":
             await server.end()
             said = os.pread(errors, 4000, 0).decode("utf-8", "replace").strip()
             raise StartFailed(said.splitlines()[-1] if said else "it ended without a word")
+        if tier == "bubblewrap" and facts != [b"1", b"1"]:
+            raise StartFailed("bubblewrap ran, but confined nothing")
     except BaseException:
         await server.end()
         raise

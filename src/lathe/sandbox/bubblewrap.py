@@ -1,0 +1,50 @@
+"""The bubblewrap tier: one session sandbox of namespaces around the exec server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from lathe.sandbox.mounts import Mount
+
+_INNER_ID = 1000
+
+
+def find_program() -> str | None:
+    """Return the path of bubblewrap; the distribution's first, for which AppArmor has its exception."""
+    return "/usr/bin/bwrap" if os.access("/usr/bin/bwrap", os.X_OK) else shutil.which("bwrap")
+
+
+def arguments(program: str, mounts: Sequence[Mount], *, network: bool, fresh_proc: bool) -> list[str]:
+    """Return the command line that comes before that of the exec server.
+
+    Root must not keep its number inside: bubblewrap leaves root all capabilities unless told otherwise, and with
+    them `mount -o remount,rw` undoes every read-only mount. In some containers no fresh /proc can be mounted; that
+    of outside shows more command lines, but the user namespace keeps the rest of it closed.
+    """
+    inner_user = os.getuid() or _INNER_ID
+    inner_group = os.getgid() or _INNER_ID
+    given = [program, "--unshare-user", "--uid", str(inner_user), "--gid", str(inner_group), "--cap-drop", "ALL"]
+    given += ["--unshare-pid", "--as-pid-1", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if not network:
+        given.append("--unshare-net")
+    given += ["--die-with-parent", "--new-session", "--ro-bind", "/", "/", "--dev", "/dev"]
+    given += ["--proc", "/proc"] if fresh_proc else ["--ro-bind", "/proc", "/proc"]
+    for mount in mounts:
+        given += _mount(mount)
+    # remounting comes last: mount points inside a hidden folder have to be made first
+    for mount in mounts:
+        if mount.kind == "hidden" and Path(mount.path).is_dir():
+            given += ["--remount-ro", mount.path]
+    return [*given, "--chdir", "/", "--"]
+
+
+def _mount(mount: Mount) -> list[str]:
+    kind, path = mount
+    if kind == "hidden" and not Path(path).is_dir():
+        return ["--ro-bind", "/dev/null", path]
+    if kind in ("private", "hidden"):
+        return ["--tmpfs", path]
+    return ["--bind" if kind in ("write", "pinned") else "--ro-bind", path, path]

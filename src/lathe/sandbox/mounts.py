@@ -1,0 +1,150 @@
+"""What a policy lets a command see and write, as a list of paths; read by every tier."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from lathe.sandbox.policy import SandboxPolicy
+
+# private: an empty folder of its own. hidden: there, but empty. kept: visible though a folder above is hidden
+Kind: TypeAlias = Literal["private", "hidden", "write", "pinned", "kept", "protected"]
+_ORDER: tuple[Kind, ...] = ("private", "hidden", "write", "pinned", "kept", "protected")
+_PRIVATE = ("/tmp", "/var/tmp", "/run")
+# programs and libraries of some distributions lie below /run
+_KEPT = ("/run/current-system", "/run/opengl-driver", "/run/host")
+_CREDENTIALS = (
+    ".ssh",
+    ".aws",
+    ".azure",
+    ".gnupg",
+    ".netrc",
+    ".docker",
+    ".kube",
+    ".password-store",
+    ".pgpass",
+    ".my.cnf",
+    ".pypirc",
+    ".npmrc",
+    ".git-credentials",
+    ".vault-token",
+    ".terraform.d/credentials.tfrc.json",
+    ".config/gh",
+    ".config/gcloud",
+    ".config/op",
+    ".config/git/credentials",
+    ".cargo/credentials",
+    ".cargo/credentials.toml",
+    ".gem/credentials",
+    ".m2/settings.xml",
+    ".gradle/gradle.properties",
+    ".local/share/keyrings",
+    ".config/google-chrome",
+    ".config/chromium",
+    ".mozilla",
+)
+
+
+class Mount(NamedTuple):
+    """One path and what becomes of it."""
+
+    kind: Kind
+    path: str
+
+
+def plan(policy: SandboxPolicy, cwd: Path, hidden: Iterable[str], readable: Iterable[str]) -> list[Mount]:
+    """Return the mounts of a policy, outer paths before inner ones; only paths that exist, links resolved.
+
+    What is deeper wins, so a workspace below a hidden folder is seen, and a hidden file below a workspace is not.
+    """
+    roots = _resolve(policy.writable_roots) if policy.mode == "workspace-write" else []
+    mounts = {Mount("private", path) for path in _resolve(_PRIVATE) if path not in roots}
+    home = Path.home()
+    secret = _resolve([*(str(home / name) for name in _CREDENTIALS), *hidden])
+    mounts |= {Mount("hidden", path) for path in secret if path not in roots}
+    mounts |= {Mount("write", path) for path in roots}
+    for root in roots:
+        mounts |= set(_guard(root))
+    covered = [m.path for m in mounts if m.kind in ("private", "hidden")]
+    visible = [*readable, str(cwd), *_KEPT, *_own_files(), os.path.realpath("/etc/resolv.conf")]
+    for path in _resolve(visible):
+        if any(_below(path, cover) for cover in covered) and not any(_below(path, root) for root in roots):
+            mounts.add(Mount("kept", path))
+    return sorted(mounts, key=lambda m: (m.path.count("/") if m.path != "/" else 0, _ORDER.index(m.kind), m.path))
+
+
+def _own_files() -> list[str]:
+    """Return the folders that the exec server itself is run from."""
+    return [sys.base_prefix, str(Path(os.path.realpath(sys.executable)).parent), str(Path(__file__).parent)]
+
+
+def _resolve(paths: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(os.path.realpath(path) for path in paths if os.path.exists(path)))  # noqa: PTH110
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _guard(root: str) -> Iterator[Mount]:
+    """Yield what keeps a writable root from running code outside the sandbox later.
+
+    A mounted path cannot be renamed or removed, so each folder above a protected one is mounted onto itself: else
+    `mv .git x; mkdir -p .git/hooks` would step around the protection.
+    """
+    settings = Path(root, ".lathe")
+    if settings.is_dir() and not settings.is_symlink():
+        yield Mount("protected", str(settings))
+    git = Path(root, ".git")
+    if git.is_symlink() or not git.exists():
+        return
+    if git.is_dir():
+        yield from _guard_git(git)
+        return
+    yield Mount("protected", str(git))
+    shared = _shared_git_folder(git)
+    if shared is not None:
+        yield Mount("write", str(shared))
+        yield from _guard_git(shared)
+
+
+def _guard_git(git: Path) -> Iterator[Mount]:
+    yield Mount("pinned", str(git))
+    hooks = git / "hooks"
+    if not hooks.exists():
+        # git itself makes this folder; without it there would be nothing to protect, and a hook could be planted
+        try:
+            hooks.mkdir()
+        except OSError:
+            return
+    for name in ("hooks", "config", "config.worktree", "info/attributes"):
+        path = git / name
+        if path.exists() and not path.is_symlink():
+            if "/" in name:
+                yield Mount("pinned", str(path.parent))
+            yield Mount("protected", str(path))
+    modules = git / "modules"
+    if modules.is_dir() and not modules.is_symlink():
+        yield Mount("pinned", str(modules))
+        for module in modules.iterdir():
+            if (module / "HEAD").is_file() and not module.is_symlink():
+                yield from _guard_git(module)
+
+
+def _shared_git_folder(link: Path) -> Path | None:
+    """Return the repository of a linked worktree, if it says itself that this is one of its worktrees.
+
+    The file in the workspace may have been written by a command, so it alone proves nothing.
+    """
+    try:
+        own = Path(link.read_text().removeprefix("gitdir:").strip())
+        own = Path(os.path.realpath(link.parent / own))
+        back = (own / "gitdir").read_text().strip()
+        shared = Path(os.path.realpath(own / (own / "commondir").read_text().strip()))
+    except (OSError, ValueError):
+        return None
+    known = os.path.realpath(back) == str(link) and own.parent == shared / "worktrees"
+    return shared if known and (shared / "HEAD").is_file() and (shared / "objects").is_dir() else None
