@@ -21,6 +21,9 @@ import sys
 import time
 
 _MARK = b"LATHE_COMMAND="
+EVERYTHING = b"*"
+"""Stands in a `K` for the name of a command: all commands and what they left behind, but not this server."""
+
 _GRACE = 0.5
 _GIVE_UP = 5.0
 _SIGNALS = [n for n in range(1, 32) if n not in (_signal.SIGKILL, _signal.SIGSTOP)]
@@ -223,7 +226,8 @@ class Server:
             # a leader that is gone may have left its number to another command
             if leader and self.running.get(leader, fields[1]) != fields[1]:
                 leader = 0
-            self.endings.setdefault(fields[1], _Ending(leader or -1, b"\0" + _MARK + fields[1] + b"\0"))
+            mark = b"" if fields[1] == EVERYTHING else b"\0" + _MARK + fields[1] + b"\0"
+            self.endings.setdefault(fields[1], _Ending(leader or -1, mark))
         elif kind == b"I":
             if self.running.get(int(fields[2])) == fields[1]:
                 posix.killpg(int(fields[2]), _signal.SIGINT)

@@ -105,6 +105,11 @@ class Runner:
             raise SpawnError(_reason(error, argv[0], cwd)) from None
         return process
 
+    async def end_all(self) -> None:
+        """End every process that was started here and all they left behind; the runner goes on."""
+        if self._server is not None:
+            await Process("*", lambda block: None, self._send, self._processes).kill()
+
     async def aclose(self) -> None:
         """End every process that was started here, and return when they are dead."""
         self._closed = True
