@@ -59,7 +59,9 @@ class Verdict(msgspec.Struct):
 class Project:
     """A running worker. Use as a context manager; it and its children are gone afterwards."""
 
-    def __init__(self, workspace: Workspace, python: str, tests: list[str], *, jobs: int, memory_mb: int = 1024) -> None:
+    def __init__(
+        self, workspace: Workspace, python: str, tests: list[str], *, jobs: int, memory_mb: int = 1024
+    ) -> None:
         import subprocess
 
         self._workspace = workspace
@@ -134,7 +136,12 @@ class Project:
             number = message["test"]
             frames = [(str(file), int(line)) for file, line in message.get("frames", ())]
             runs[number] = TestRun(
-                self.tests[number], message["outcome"], message["cpu"], message["lines"], message.get("error", ""), frames
+                self.tests[number],
+                message["outcome"],
+                message["cpu"],
+                message["lines"],
+                message.get("error", ""),
+                frames,
             )
         return [runs.get(number) or TestRun(name, "died", 0.0, {}) for number, name in enumerate(self.tests)]
 

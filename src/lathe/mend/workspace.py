@@ -131,7 +131,10 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
     try:
         done = subprocess.run(
-            ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments], capture_output=True, timeout=60, check=False
+            ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments],
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -141,7 +144,9 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 def _copy(top: Path, root: Path, names: list[str]) -> None:
     total = 0
     if len(names) > MAX_FILES:
-        raise UsageError(f"{top} has more than {MAX_FILES} files, too many for a scratch copy.", hint="Name a subfolder.")
+        raise UsageError(
+            f"{top} has more than {MAX_FILES} files, too many for a scratch copy.", hint="Name a subfolder."
+        )
     for name in names:
         source, target = top / name, root / name
         if source.is_symlink():

@@ -16,7 +16,7 @@ def main() -> None:
     config = json.loads(sys.argv[1])
     sys.argv = ["pytest"]
     sys.path[0] = str(Path(__file__).resolve().parents[3])
-    from lathe.mend.worker import server  # noqa: PLC0415 (only now is the path right)
+    from lathe.mend.worker import server
 
     sys.path[0] = str(Path.cwd())
     for name in [name for name in sys.modules if name.partition(".")[0] == "lathe"]:

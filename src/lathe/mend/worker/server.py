@@ -91,9 +91,7 @@ class Server:
         files = sorted({str(item.path) for item in self.items})
         tests = [item.nodeid for item in self.items]
         version = ".".join(map(str, sys.version_info[:3]))
-        self.report(
-            {"event": "collected", "tests": tests, "files": files, "errors": self._errors, "python": version}
-        )
+        self.report({"event": "collected", "tests": tests, "files": files, "errors": self._errors, "python": version})
         programs = Programs(self.root)
         gc.collect()
         gc.freeze()

@@ -6,8 +6,8 @@ imported afresh; `Candidate.overlay` says so.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import gc
 import io
 import os

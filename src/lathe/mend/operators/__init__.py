@@ -1,0 +1,1 @@
+"""Edits that may repair a statement: one operator, one small function."""
