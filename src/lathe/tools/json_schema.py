@@ -22,29 +22,21 @@ _NODE_LIMIT = 4_000
 
 def for_models(schema: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return `schema` as an object schema that every wire takes, and sentences on what had to be left out."""
-    notes: list[str] = []
-    root = _Cleaner(schema).clean(schema, 0, ()) if isinstance(schema, dict) else {}
+    root = _Cleaner(schema).clean(schema, 0, ())
+    properties, required = root.pop("properties", {}), root.pop("required", [])
     for key in ("anyOf", "oneOf", "allOf"):
         for branch in root.pop(key, ()):
-            if isinstance(branch, dict) and isinstance(branch.get("properties"), dict):
-                root["properties"] = {**branch["properties"], **root.get("properties", {})}
-                if key == "allOf":
-                    root["required"] = [*root.get("required", ()), *branch.get("required", ())]
+            properties = {**branch.get("properties", {}), **properties}
+            if key == "allOf":
+                required = [*required, *branch.get("required", ())]
     for key in ("enum", "not", "if", "then", "else", "items", "prefixItems"):
         root.pop(key, None)
-    properties = root.get("properties")
-    properties = properties if isinstance(properties, dict) else {}
-    refused = [name for name in properties if not _PROPERTY_NAME.fullmatch(name)]
-    if refused:
-        notes.append(f"Left out of the parameters for their names: {', '.join(repr(name) for name in refused)}.")
-    kept = {name: value for name, value in properties.items() if name not in refused}
-    required = root.get("required")
-    wanted = [name for name in required if name in kept] if isinstance(required, list) else []
+    kept = {name: value for name, value in properties.items() if _PROPERTY_NAME.fullmatch(name)}
     root |= {"type": "object", "properties": kept}
-    root.pop("required", None)
-    if wanted:
-        root["required"] = list(dict.fromkeys(wanted))
-    return root, tuple(notes)
+    if wanted := [name for name in dict.fromkeys(required) if name in kept]:
+        root["required"] = wanted
+    refused = ", ".join(repr(name) for name in properties if name not in kept)
+    return root, (f"Left out of the parameters for their names: {refused}.",) if refused else ()
 
 
 class _Cleaner:
@@ -65,16 +57,16 @@ class _Cleaner:
             target = self._resolve(reference)
             merged = {**target, **beside} if isinstance(target, dict) else beside
             return self.clean(merged, depth + 1, (*seen, reference))
-        result = {str(key): value for key, value in schema.items() if key not in _DROPPED}
+        result = {str(key): value for key, value in schema.items() if key not in _DROPPED and _is_sound(key, value)}
         for key in _SUBSCHEMAS:
             if isinstance(result.get(key), dict):
                 result[key] = self.clean(result[key], depth + 1, seen)
         for key in _SUBSCHEMA_LISTS:
-            if isinstance(result.get(key), list):
+            if key in result:
                 result[key] = [self.clean(part, depth + 1, seen) for part in result[key]]
         for key in _SUBSCHEMA_MAPS:
-            if isinstance(result.get(key), dict):
-                result[key] = {name: self.clean(part, depth + 1, seen) for name, part in result[key].items()}
+            if key in result:
+                result[key] = {str(name): self.clean(part, depth + 1, seen) for name, part in result[key].items()}
         return _plain(result)
 
     def _resolve(self, reference: str) -> Any:
@@ -88,6 +80,28 @@ class _Cleaner:
                 return None
             node = node[key]
         return node
+
+
+def _is_sound(key: str, value: Any) -> bool:
+    """Tell whether a keyword's value is of the kind that JSON Schema asks for; the others are dropped."""
+    match key:
+        case "$ref" | "$dynamicRef":
+            return False
+        case "type":
+            return isinstance(value, str) or _is_texts(value)
+        case "required":
+            return isinstance(value, list) and all(isinstance(name, str) for name in value)
+        case "enum":
+            return isinstance(value, list) and bool(value)
+        case _ if key in _SUBSCHEMA_LISTS:
+            return isinstance(value, list) and bool(value)
+        case _ if key in _SUBSCHEMA_MAPS:
+            return isinstance(value, dict)
+    return True
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, str) for part in value)
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:

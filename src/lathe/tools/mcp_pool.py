@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,7 @@ _DIRECT_BYTES = 36_000
 class McpPool:
     """The servers of one configuration.
 
-    `environ` is what a stdio server gets beside its own `env`: by default Lathe's own environment as commands get
-    it, without secrets. Relative paths of servers are of `cwd`. Close the pool whatever happens: it owns processes.
+    `environ` is what a stdio server gets beside its own `env`: by default what commands get, without secrets. Relative paths of servers are of `cwd`. Close the pool whatever happens: it owns processes.
     """
 
     def __init__(
@@ -166,7 +164,11 @@ class McpPool:
         return lambda: self._stale.add(name)
 
     def _environment(self) -> Mapping[str, str]:
-        return os.environ if self._environ is None else self._environ
+        if self._environ is not None:
+            return self._environ
+        from lathe.sandbox.environment import command_environment
+
+        return command_environment()
 
 
 def _load_sdk() -> None:
