@@ -22,7 +22,6 @@ _TYPE_NAMES = {
     "bool": "true or false",
     "array": "a list",
     "object": "an object",
-    "null": "null",
 }
 
 
@@ -79,4 +78,5 @@ def _explain(message: str) -> str:
 
 
 def _names(types: str) -> str:
-    return " or ".join(_TYPE_NAMES.get(name, name) for name in types.split(" | "))
+    """Return types in words; "null" is left out, since nulls count as missing."""
+    return " or ".join(_TYPE_NAMES.get(name, name) for name in types.split(" | ") if name != "null")

@@ -329,7 +329,7 @@ def _folder(cwd: Path, workdir: str) -> str:
 def _wait(seconds: float | None, millis: float | None, default: float) -> float:
     if seconds is None:
         seconds = default if millis is None else millis / 1000
-    return min(max(seconds, 0.0), _LONGEST_WAIT_S)
+    return min(seconds, _LONGEST_WAIT_S) if seconds > 0 else 0.0
 
 
 def _pattern(tool: str, until: str) -> re.Pattern[str] | None:

@@ -85,13 +85,16 @@ class ViewImageTool:
             fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise _Unusable(f"{named} cannot be read: {error.strerror}.") from None
-        with os.fdopen(fd, "rb") as file:
+        try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
                 raise _Unusable(f"{named} is not a regular file.")
             if found.st_size > _READ_LIMIT:
                 raise _Unusable(f"{named} is too large: {found.st_size:,} bytes.")
-            data = file.read(_READ_LIMIT)
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                data = file.read(_READ_LIMIT)
+        finally:
+            os.close(fd)
         kind = image_kind(data)
         if kind is None:
             raise _Unusable(f"{named} is not a PNG, JPEG, GIF or WebP image.")
@@ -124,7 +127,7 @@ def _smaller(data: bytes, named: str) -> tuple[str, bytes]:
     except ImportError:
         size = len(data) / 1024 / 1024
         raise _Unusable(
-            f"{named} has {size:.1f} MiB, and at most {SIZE_LIMIT / 1024 / 1024:.2f} can be sent; scale it down first."
+            f"{named} has {size:.2f} MiB, and at most {SIZE_LIMIT / 1024 / 1024:.2f} can be sent; scale it down first."
         ) from None
     try:
         with pillow.open(BytesIO(data)) as image:

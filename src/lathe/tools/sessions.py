@@ -22,15 +22,8 @@ SESSION_LIMIT: Final = 64
 _DELTA_PAUSE_S: Final = 0.05
 _DELTA_BYTES: Final = 64 * 1024
 _TERMINAL: Final = (24, 120)
-_UNATTENDED: Final = {
-    "TERM": "dumb",
-    "NO_COLOR": "1",
-    "PAGER": "cat",
-    "GIT_PAGER": "cat",
-    "GIT_EDITOR": "true",
-    "GIT_TERMINAL_PROMPT": "0",
-}
-"""Laid over the environment of every command: nobody sits there to page, to edit or to type a password."""
+_UNATTENDED: Final = {"NO_COLOR": "1", "GIT_EDITOR": "true"}
+"""Laid over the environment of every command: nobody sits there to see colours or to edit a message."""
 
 
 class LiveOutput:
@@ -117,6 +110,8 @@ class Session:
             self._note_end()
             return "ended"
         self._live = LiveOutput(delta)
+        if missed := self.buffer.pending():
+            self._live.add(missed)
         try:
             return await (self._wait_for_end(limit_s) if until is None else self._wait_for(until, limit_s))
         except asyncio.CancelledError:
@@ -174,18 +169,27 @@ class CommandSessions:
     """The commands of one thread, under `policy`.
 
     `cwd` is the thread's working directory, `env` the whole environment of its commands, `hidden` paths that
-    they may not see. Commands that were allowed to leave the sandbox run beside it, started when first needed.
+    they may not see, `readable` paths below those that they may (such as the folder of long outputs). Commands
+    that were allowed to leave the sandbox run beside it, in a second runner started when first needed.
     """
 
-    def __init__(self, policy: SandboxPolicy, *, cwd: Path, env: Mapping[str, str], hidden: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        policy: SandboxPolicy,
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        hidden: Sequence[str] = (),
+        readable: Sequence[str] = (),
+    ) -> None:
         self.cwd = cwd
         self._env = {**env, **_UNATTENDED, "PWD": str(cwd)}
-        self._hidden = tuple(hidden)
-        self._confined = Runner(policy, cwd=cwd, env=self._env, hidden=self._hidden)
+        self._confined = Runner(policy, cwd=cwd, env=self._env, hidden=hidden, readable=readable)
         self._free: Runner | None = None
         self._shell = find_shell(self._env)
         self._shell_is_plain = shell_is_plain(self._env)
         self._count = 0
+        self._used = False
         self._background: dict[int, Session] = {}
         self._announced: set[int] = set()
 
@@ -212,6 +216,7 @@ class CommandSessions:
         """Start `command` in the absolute folder `cwd` and return it; raise `SpawnError`."""
         session = Session(command, buffer, tty=tty, stdin=stdin, escalated=escalated)
         runner = self._runner(escalated)
+        self._used = True
         changes: dict[str, str] = {}
         if cwd != self._env["PWD"]:
             changes["PWD"] = cwd
@@ -279,25 +284,31 @@ class CommandSessions:
         ]
 
     async def end_turn(self) -> None:
-        """End every command still running, with all that came from it."""
+        """End every command still running, and whatever the ended ones left behind."""
         sessions = list(self._background.values())
         self._background.clear()
         self._announced.clear()
-        await asyncio.gather(*(session.kill() for session in sessions))
+        if not self._used:
+            return
+        self._used = False
+        await asyncio.gather(*(runner.end_all() for runner in (self._confined, self._free) if runner is not None))
+        if sessions:
+            await asyncio.wait([session.watch_exit() for session in sessions])
 
     async def aclose(self) -> None:
         """End everything; no more commands can be started."""
-        await self.end_turn()
-        await self._confined.aclose()
-        if self._free is not None:
-            await self._free.aclose()
+        sessions = list(self._background.values())
+        self._background.clear()
+        await asyncio.gather(*(runner.aclose() for runner in (self._confined, self._free) if runner is not None))
+        if sessions:
+            await asyncio.wait([session.watch_exit() for session in sessions])
 
     def _runner(self, escalated: bool) -> Runner:
         if not escalated:
             return self._confined
         if self._free is None:
             policy = SandboxPolicy(mode="danger-full-access", network=True)
-            self._free = Runner(policy, cwd=self.cwd, env=self._env, hidden=self._hidden)
+            self._free = Runner(policy, cwd=self.cwd, env=self._env)
         return self._free
 
 

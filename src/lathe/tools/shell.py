@@ -32,9 +32,6 @@ def shell_is_plain(env: Mapping[str, str]) -> bool:
 
 
 def find_shell(env: Mapping[str, str]) -> str:
-    """Return the path of bash on the PATH of `env`, or else of the `sh` that every POSIX system has."""
-    for folder in env.get("PATH", os.defpath).split(os.pathsep):
-        path = f"{folder}/bash"
-        if folder.startswith("/") and os.access(path, os.X_OK):
-            return path
-    return "/bin/sh"
+    """Return "bash" if it is on the PATH of `env`, or else the `sh` that every POSIX system has."""
+    folders = env.get("PATH", os.defpath).split(os.pathsep)
+    return "bash" if any(os.access(f"{folder}/bash", os.X_OK) for folder in folders if folder) else "sh"
