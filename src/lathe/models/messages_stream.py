@@ -1,0 +1,197 @@
+"""Anthropic Messages streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, TextDelta
+from lathe.models.retry import BrokenStream, EndpointError, error_from_json
+from lathe.models.sse import SseEvent
+from lathe.models.wire import DECLINED, call_of, dumps, loads
+from lathe.protocol.ids import short_id
+from lathe.protocol.items import (
+    ContentPart,
+    CustomToolCall,
+    FunctionCall,
+    Item,
+    Message,
+    OpaqueItem,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+    Refusal,
+)
+from lathe.protocol.usage import Usage
+
+SOURCE = "messages"
+
+
+class _Block:
+    """A content block in the making: what it began as, and the pieces that came since."""
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self.raw = raw
+        self.text: list[str] = []
+        self.json: list[str] = []
+        self.signature: list[str] = []
+
+
+class MessagesDecoder:
+    """Decodes one stream. Items are given at its end: only then is it known whether the text is a refusal."""
+
+    def __init__(self, freeform: frozenset[str]) -> None:
+        self.finished = False
+        self._freeform = freeform
+        self._blocks: dict[Any, _Block] = {}
+        self._model = ""
+        self._id = ""
+        self._usage: dict[str, Any] = {}
+        self._stop = ""
+        self._explanation = ""
+
+    def feed(self, event: SseEvent) -> Sequence[ModelPart]:
+        data = loads(event.data)
+        match data.get("type") or event.event:
+            case "message_start":
+                message = _object(data.get("message"))
+                self._model, self._id = _text(message.get("model")), _text(message.get("id"))
+                self._count(message.get("usage"))
+            case "content_block_start":
+                self._blocks[data.get("index")] = _Block(_object(data.get("content_block")))
+            case "content_block_delta":
+                return self._delta(data)
+            case "message_delta":
+                delta = _object(data.get("delta"))
+                self._stop = _text(delta.get("stop_reason")) or self._stop
+                self._explanation = _text(_object(delta.get("stop_details")).get("explanation"))
+                self._count(data.get("usage"))
+            case "message_stop":
+                return self._end()
+            case "error":
+                raise error_from_json(data)
+        return ()
+
+    def close(self) -> Sequence[ModelPart]:
+        if not self._stop:
+            raise BrokenStream("the stream ended before the message had stopped")
+        return self._end()
+
+    def _count(self, usage: Any) -> None:
+        # Counts are cumulative; a later event may leave out or null what an earlier one said.
+        self._usage.update({key: value for key, value in _object(usage).items() if value is not None})
+
+    def _delta(self, data: dict[str, Any]) -> Sequence[ModelPart]:
+        block = self._blocks.get(data.get("index"))
+        if block is None:
+            raise BrokenStream("the stream goes on with a block that it never began")
+        delta = _object(data.get("delta"))
+        match delta.get("type"):
+            case "text_delta":
+                block.text.append(text := _text(delta.get("text")))
+                return (TextDelta(text),) if text else ()
+            case "thinking_delta":
+                block.text.append(text := _text(delta.get("thinking")))
+                return (ReasoningDelta(text),) if text else ()
+            case "input_json_delta":
+                block.json.append(_text(delta.get("partial_json")))
+            case "signature_delta":
+                block.signature.append(_text(delta.get("signature")))
+        return ()
+
+    def _end(self) -> Sequence[ModelPart]:
+        if self._stop == "model_context_window_exceeded":
+            raise EndpointError("the context window is full", code=self._stop)
+        self.finished = True
+        items = self._items()
+        stop = "end"
+        if self._stop == "refusal":
+            stop = "refusal"
+            _refuse(items, self._explanation)
+        elif self._stop in ("max_tokens", "pause_turn"):
+            # A paused turn is cut short too: the model goes on when it is sent back.
+            stop = "length"
+        done = Completed(usage=_usage(self._usage), model=self._model, response_id=self._id, stop=stop)
+        return [*map(ItemDone, items), done]
+
+    def _items(self) -> list[Item]:
+        items: list[Item] = []
+        texts: list[ContentPart] = []
+        for block in self._blocks.values():
+            if block.raw.get("type") == "text":
+                text = _text(block.raw.get("text")) + "".join(block.text)
+                if text:
+                    texts.append(OutputText(text))
+                continue
+            if texts:
+                items.append(Message(role="assistant", content=tuple(texts)))
+                texts = []
+            items.append(self._item(block))
+        if texts:
+            items.append(Message(role="assistant", content=tuple(texts)))
+        return items
+
+    def _item(self, block: _Block) -> Item:
+        raw = block.raw
+        match raw.get("type"):
+            case "thinking":
+                text = _text(raw.get("thinking")) + "".join(block.text)
+                signature = _text(raw.get("signature")) + "".join(block.signature)
+                # Content tells this from redacted thinking, also where the endpoint shows no text.
+                return Reasoning(content=(ReasoningText(text),), encrypted_content=signature or None, source=SOURCE)
+            case "redacted_thinking":
+                return Reasoning(encrypted_content=_text(raw.get("data")), source=SOURCE)
+            case "tool_use":
+                arguments = "".join(block.json) or dumps(raw.get("input") or {}).decode()
+                call_id = _text(raw.get("id")) or short_id("call")
+                return call_of(_text(raw.get("name")), call_id, arguments, self._freeform)
+            case _:
+                if block.json:
+                    raw = {**raw, "input": _parsed("".join(block.json))}
+                return OpaqueItem(raw=raw, source=SOURCE)
+
+
+def _refuse(items: list[Item], explanation: str) -> None:
+    """Make the last words of `items` the refusal that they are; where there are none, add some."""
+    for at in range(len(items) - 1, -1, -1):
+        item = items[at]
+        if isinstance(item, Message):
+            *before, last = item.content
+            words = last.text if isinstance(last, OutputText) else DECLINED
+            items[at] = Message(role="assistant", content=(*before, Refusal(words)))
+            return
+        if isinstance(item, FunctionCall | CustomToolCall):
+            break
+    items.append(Message(role="assistant", content=(Refusal(explanation or DECLINED),)))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return {}
+
+
+def _usage(usage: dict[str, Any]) -> Usage:
+    def count(value: Any) -> int:
+        return value if isinstance(value, int) else 0
+
+    read, written = count(usage.get("cache_read_input_tokens")), count(usage.get("cache_creation_input_tokens"))
+    return Usage(
+        # The wire counts what came from the cache, and what went there, beside the rest.
+        input_tokens=count(usage.get("input_tokens")) + read + written,
+        cached_input_tokens=read,
+        output_tokens=count(usage.get("output_tokens")),
+        reasoning_output_tokens=count(_object(usage.get("output_tokens_details")).get("thinking_tokens")),
+        cache_write_tokens=written,
+    )
