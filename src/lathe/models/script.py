@@ -26,7 +26,8 @@ ErrorKind: TypeAlias = Literal[
 class Thought(msgspec.Struct, frozen=True, tag="reasoning", tag_field="type"):
     """Reasoning. `encrypted` is the opaque part: encrypted content, a signature, or redacted data without `text`.
 
-    With `raw` the Responses API shows the text as the reasoning itself (open-weights models), else as a summary.
+    With `raw` the Responses API shows the text as the reasoning itself (open-weights models), else as a summary,
+    and the Messages API has a thinking block also where there is no text to show.
     """
 
     text: str = ""

@@ -370,7 +370,7 @@ class _Messages:
     def block(self, said: Any, index: int) -> None:
         if isinstance(said, Words | Refuse):
             self.stream({"type": "text", "text": ""}, "text_delta", "text", said.text)
-        elif isinstance(said, Thought) and (said.text or said.encrypted is None):
+        elif isinstance(said, Thought) and (said.text or said.raw or said.encrypted is None):
             signature = said.encrypted or f"signature-{self.number}-{index}"
             began = {"type": "thinking", "thinking": "", "signature": ""}
             self.stream(began, "thinking_delta", "thinking", said.text, signature)

@@ -112,10 +112,14 @@ class ScriptedServer:
         """Close the port and every connection."""
         if self._server:
             self._server.close()
-        for connection in list(self._connections):
-            connection.abort()
+        await self.drop()
         if self._server:
             await self._server.wait_closed()
+
+    async def drop(self) -> None:
+        """Reset every open connection, as a load balancer may do between two requests."""
+        for connection in list(self._connections):
+            connection.abort()
         await asyncio.sleep(0)  # the transports' own closing callbacks
 
     async def __aenter__(self) -> ScriptedServer:
