@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -90,10 +91,8 @@ class Project:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
 
     def collect(self, timeout: float) -> None:
@@ -230,7 +229,7 @@ class Project:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return UsageError(
             f"{first['nodeid'] or 'The suite'}{more} cannot be imported: {self._relative(reason)}.",
-            hint="mend searches in code that can be imported; install what is missing, or leave the file out with --tests.",
+            hint="Install what is missing, or leave the file out with --tests: mend searches in code that runs.",
             code="import_error",
         )
 

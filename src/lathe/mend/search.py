@@ -149,8 +149,8 @@ class Search:
                     if enough_at is None:
                         enough_at = time.monotonic() + self._afterthought(len(one.fixed) == target)
                         self._progress(f"a repair of {len(one.fixed)} tests at {one.source.path}:{one.edit.line}")
-                    if time.monotonic() > enough_at:
-                        break
+                if enough_at is not None and time.monotonic() > enough_at:
+                    break
             else:
                 stopped = time.monotonic() < min(self._deadline, enough_at or math.inf)
             if not stopped:

@@ -77,8 +77,9 @@ def find_python(folder: Path) -> str:
         text = str(candidate)
         if text not in tried and candidate.is_file():
             tried.append(text)
-            if _has_pytest(text):
-                return text
+            real = _with_pytest(text)
+            if real:
+                return real
     raise UsageError(
         "No Python interpreter of this project has pytest.",
         hint=f"Install pytest in one of these: {', '.join(tried)}.",
@@ -93,15 +94,19 @@ def _up_to_git(folder: Path) -> Iterator[Path]:
             yield folder
 
 
-def _has_pytest(python: str) -> bool:
+def _with_pytest(python: str) -> str:
+    """Return the path by which this interpreter knows itself, if it is recent and has pytest; else ""."""
     import subprocess
 
-    question = "import sys, importlib.util as u; sys.exit(sys.version_info < (3, 10) or u.find_spec('pytest') is None)"
+    question = (
+        "import sys, importlib.util as u; "
+        "print(sys.executable if sys.version_info >= (3, 10) and u.find_spec('pytest') else '')"
+    )
     try:
         done = subprocess.run([python, "-c", question], capture_output=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+        return ""
+    return os.fsdecode(done.stdout).strip() if done.returncode == 0 else ""
 
 
 def _files(folder: Path) -> tuple[Path, list[str]]:
@@ -151,10 +156,10 @@ def _copy(top: Path, root: Path, names: list[str]) -> None:
         source, target = top / name, root / name
         if source.is_symlink():
             destination = source.resolve()
-            if Path(os.readlink(source)).is_absolute() or not destination.is_relative_to(top):
+            if source.readlink().is_absolute() or not destination.is_relative_to(top):
                 continue  # a link out of the copy would lead candidates to the person's own files
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(os.readlink(source))
+            target.symlink_to(source.readlink())
         elif source.is_file():
             total += source.stat().st_size
             if total > MAX_BYTES:

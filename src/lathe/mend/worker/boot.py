@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _redirect(original: str, scratch: str) -> None:
-    """Make paths into the user's tree point into the copy, where there is such a file: editable installs, PYTHONPATH."""
+    """Make paths into the user's tree point into the copy, where there is such a file."""
 
     def moved(entry: str) -> str:
         if entry == original or entry.startswith(original + os.sep):

@@ -7,8 +7,10 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import unittest
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -162,14 +164,26 @@ class Runner:
         return {"error": f"{info.typename}: {first}" if first else info.typename, "frames": frames}
 
 
+def private_temporary(config: pytest.Config, folder: Path) -> None:
+    """Let `tmp_path` begin in `folder`; pytest's own numbered folders cost more with every child there has been."""
+    factory: Any = getattr(config, "_tmp_path_factory", None)
+    if hasattr(factory, "_basetemp"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        factory._basetemp = folder
+
+
+def temporary_of(pid: int) -> Path:
+    """Return the temporary folder of the child `pid`."""
+    return Path(tempfile.gettempdir()).resolve() / f"child-{pid}"
+
+
 def enter_child(memory_bytes: int, cpu_s: float) -> None:
     """Give this process its own group, no terminal, and limits."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    with open("/proc/self/statm", encoding="ascii") as stream:
-        used = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
     for what, value in (
         (resource.RLIMIT_AS, used + memory_bytes),
         (resource.RLIMIT_CPU, int(cpu_s) + 1),

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -19,7 +20,15 @@ from typing import Any
 
 import pytest
 
-from lathe.mend.worker.runs import Protocol, Runner, enter_child, forget_project, sender
+from lathe.mend.worker.runs import (
+    Protocol,
+    Runner,
+    enter_child,
+    forget_project,
+    private_temporary,
+    sender,
+    temporary_of,
+)
 from lathe.mend.worker.swap import Candidate, Programs
 
 QUIET = ["-q", "-s", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:randomly"]
@@ -114,6 +123,7 @@ class Server:
                 os.close(read)
                 os.close(self._orders)
                 enter_child(self.memory, cpu_s)
+                private_temporary(self.items[0].config, temporary_of(os.getpid()))
                 work(sender(write))
                 sender(write)({"end": True})
                 status = 0
@@ -198,6 +208,7 @@ class Child:
                 except (ProcessLookupError, PermissionError):
                     continue
             os.waitpid(self.pid, 0)
+            shutil.rmtree(temporary_of(self.pid), ignore_errors=True)
 
 
 class Evaluation:

@@ -12,6 +12,7 @@ import gc
 import io
 import os
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -100,14 +101,15 @@ class Programs:
         if pairs is None:
             return None
         swaps: list[tuple[FunctionType, CodeType]] = []
+        lines = Counter(_key(code) for code in _all_nested(old))
         for before, after, required in pairs:
             functions = self._live.get(_key(before), [])
             if required and not functions:
                 return None
             if any(function.__code__.co_freevars != after.co_freevars for function in functions):
                 return None
-            if any(fingerprint(function.__code__) != fingerprint(before) for function in functions):
-                return None  # two functions on one line
+            if lines[_key(before)] > 1:
+                return None  # two functions on one line: which is which cannot be told
             swaps += [(function, after) for function in functions]
         return swaps
 
@@ -140,6 +142,12 @@ def _changed_functions(old: CodeType, new: CodeType, *, required: bool) -> Itera
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
     return (constant for constant in code.co_consts if isinstance(constant, CodeType))
+
+
+def _all_nested(code: CodeType) -> Iterator[CodeType]:
+    for inner in _nested(code):
+        yield inner
+        yield from _all_nested(inner)
 
 
 def _shape(code: CodeType) -> object:
