@@ -1,7 +1,7 @@
 """An MCP server on the official SDK, for the tests: `mcp_servers.py MODE [ARGUMENT]`.
 
 Modes: `plain`, `many`, `mute` (never answers), `stubborn` (also ignores SIGTERM and has a child), `crash`
-(ends at once, with words on stderr), `http PORT_FILE`.
+(ends at once, with words on stderr), `http PORT_FILE [PORT]`.
 """
 
 import os
@@ -125,12 +125,12 @@ def build_many():
     return server
 
 
-def serve_http(port_file: str) -> None:
+def serve_http(port_file: str, wanted: str = "0") -> None:
     import socket
 
     import uvicorn
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", int(wanted)))
     port = listener.getsockname()[1]
     app = build().streamable_http_app()
 
@@ -149,6 +149,7 @@ def serve_http(port_file: str) -> None:
 def main() -> None:
     match sys.argv[1:]:
         case ["plain"]:
+            print("Welcome! This line is no message of the protocol.", flush=True)
             build().run()
         case ["many"]:
             build_many().run()
@@ -164,8 +165,8 @@ def main() -> None:
                 time.sleep(600)
         case ["crash"]:
             sys.exit("no licence found")
-        case ["http", port_file]:
-            serve_http(port_file)
+        case ["http", *port]:
+            serve_http(*port)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Connection:
         self._process: ServerProcess | None = None
         self._scope: Any = None
         self._ended = asyncio.Event()
-        self._words = ""
+        self._words = self._status = ""
         self._restarts = 0
         self._restarting = asyncio.Lock()
         self._closed = False
@@ -136,7 +136,7 @@ class Connection:
                 self._scope.cancel()
 
     async def _hold(self) -> None:
-        self.problem = self._words = ""
+        self.problem = self._words = self._status = ""
         try:
             await asyncio.shield(self._sdk)
         except ImportError as error:
@@ -160,7 +160,7 @@ class Connection:
         except* Exception as errors:
             failure = _first(errors)
         said = self._process.said if self._process is not None else ""
-        self._words = f' It said: "{said}".' if said else ""
+        self._words = f' It said: "{said}".' if said else self._status
         if not connected and not self._closed:
             reason = f"did not start: {failure}" if failure else f"was not ready in {server.startup_timeout_s:g} s"
             self.problem = f"MCP server {server.name} {reason}.{self._words}"
@@ -174,7 +174,7 @@ class Connection:
 
         transport = await self._http(stack) if self.server.url else self._stdio()
         return await stack.enter_async_context(
-            Client(transport, read_timeout_seconds=self.server.timeout_s, message_handler=noticed, cache=None)
+            Client(transport, read_timeout_seconds=self.server.startup_timeout_s, message_handler=noticed, cache=None)
         )
 
     def _stdio(self) -> Any:
@@ -198,10 +198,16 @@ class Connection:
 
         # A server may hold a response open for as long as the call is allowed to last.
         timeout = httpx2.Timeout(self.server.startup_timeout_s, read=self.server.timeout_s + 5)
+        headers = _resolved(self.server.headers)
         client = await stack.enter_async_context(
-            httpx2.AsyncClient(headers=_resolved(self.server.headers), timeout=timeout)
+            httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks={"response": [self._note_status]})
         )
         return streamable_http_client(self.server.url, http_client=client)
+
+    async def _note_status(self, response: Any) -> None:
+        # The SDK's errors leave out the status, which is what tells a wrong key from a wrong address.
+        if response.status_code >= 400:
+            self._status = f" It answered with HTTP status {response.status_code}."
 
     async def _stay(self, client: Any) -> None:
         import anyio
@@ -254,18 +260,20 @@ class Connection:
         from lathe.tools.mcp_result import answer_from
 
         client, name = self._client, self.server.name
+        # Another call may open the next connection while this one waits; what it may end is its own.
+        ended, task = self._ended, self._task
         if client is None:
             raise _Lost(f"MCP server {name} has ended.{self._words}", tried=False)
         try:
-            result = await client.call_tool(tool, arguments)
+            result = await client.call_tool(tool, arguments, read_timeout_seconds=self.server.timeout_s)
         except MCPError as error:
             if error.code == REQUEST_TIMEOUT:
                 raise CallFailed(
                     f"{tool} of MCP server {name} gave no answer in {self.server.timeout_s:g} s."
                 ) from error
             if error.code == CONNECTION_CLOSED or _session_ended(error):
-                self._ended.set()
-                await asyncio.wait((self._task,))
+                ended.set()
+                await asyncio.wait((task,))
                 refused = error.code != CONNECTION_CLOSED
                 raise _Lost(f"MCP server {name} ended while {tool} ran.{self._words}", tried=not refused) from error
             raise CallFailed(f"MCP server {name} refused {tool}: {error.message}") from error
@@ -283,7 +291,7 @@ class Connection:
             name = self.server.name
             if self._closed:
                 raise CallFailed(f"MCP server {name} is closed.")
-            if self._restarts >= _RESTARTS:
+            if self.server.command and self._restarts >= _RESTARTS:
                 raise CallFailed(f"MCP server {name} has ended again after a restart and is not started any more.")
             self._restarts += 1
             self._open()

@@ -25,7 +25,8 @@ _DIRECT_BYTES = 36_000
 class McpPool:
     """The servers of one configuration.
 
-    `environ` is what a stdio server gets beside its own `env`: by default what commands get, without secrets. Relative paths of servers are of `cwd`. Close the pool whatever happens: it owns processes.
+    `environ` is what a stdio server gets beside its own `env`: by default what commands get, without secrets.
+    Relative paths of servers are of `cwd`. Close the pool whatever happens: it owns processes.
     """
 
     def __init__(
