@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lathe import __version__
@@ -15,7 +15,16 @@ from lathe.agent.context import differences, estimate_tokens, opening
 from lathe.agent.turn import Turn, TurnLimits
 from lathe.models.base import ModelClient, ModelRequest, Transcript
 from lathe.protocol.errors import Interrupted, LatheError, StorageError, TurnError
-from lathe.protocol.events import CallRejected, Event, EventError, ThreadStarted, TurnCompleted, TurnFailed, TurnStarted
+from lathe.protocol.events import (
+    CallRejected,
+    Event,
+    EventError,
+    FileUpdate,
+    ThreadStarted,
+    TurnCompleted,
+    TurnFailed,
+    TurnStarted,
+)
 from lathe.protocol.ids import new_id
 from lathe.protocol.items import (
     CustomToolCall,
@@ -27,6 +36,7 @@ from lathe.protocol.items import (
     Message,
     ToolCall,
     output_for,
+    text_of,
     user_message,
 )
 from lathe.protocol.usage import Usage
@@ -50,7 +60,8 @@ CRASHED = "Lathe stopped while this call ran. It may have had part of its effect
 class Surface:
     """What a thread runs on, made anew for each process: the model, the tools and what bounds them.
 
-    `surroundings` is read at the start of each turn. `before_write` is awaited before a call that may change
+    `surroundings` is read at the start of each turn; `mentioned` gives the items that a prompt calls for beside
+    itself, `noticed` those that changed files call for. `before_write` is awaited before a call that may change
     something, `end_turn` when a turn is over, however it ended.
     """
 
@@ -64,6 +75,8 @@ class Surface:
         model: str,
         provider: str,
         surroundings: Callable[[], Mapping[str, str]],
+        mentioned: Callable[[str], list[Item]],
+        noticed: Callable[[Iterable[FileUpdate]], list[Item]],
         kept: Callable[[], Awaitable[Kept]],
         before_write: Callable[[], Awaitable[None]],
         end_turn: Callable[[], Awaitable[None]],
@@ -77,6 +90,8 @@ class Surface:
         self.model = model
         self.provider = provider
         self.surroundings = surroundings
+        self.mentioned = mentioned
+        self.noticed = noticed
         self.kept = kept
         self.before_write = before_write
         self.end_turn = end_turn
@@ -207,7 +222,7 @@ class Thread:
             self._said_started = True
         started.append(TurnStarted(turn_id))
         now = now_ms()
-        items: tuple[Item, ...] = (*told, message)
+        items: tuple[Item, ...] = (*told, *surface.mentioned(text_of(message)), message)
         pending, self._pending = self._pending, []
         self._journal.append(
             *pending,
@@ -232,6 +247,7 @@ class Thread:
             tokens=self._tokens + sum(map(estimate_tokens, items)),
             opening=first,
             kept=surface.kept,
+            noticed=surface.noticed,
             before_write=surface.before_write,
             price=surface.price,
             item_prefix=f"item_{self._turns}",

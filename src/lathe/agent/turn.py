@@ -29,6 +29,8 @@ from lathe.protocol.events import (
     AgentMessage,
     ContextCompacted,
     Event,
+    FileChange,
+    FileUpdate,
     InputSteered,
     ItemCompleted,
     ItemDelta,
@@ -78,6 +80,7 @@ class Turn:
         tokens: int,
         opening: Sequence[Item],
         kept: Callable[[], Awaitable[Kept]],
+        noticed: Callable[[Sequence[FileUpdate]], list[Item]],
         before_write: Callable[[], Awaitable[None]],
         price: Callable[[Usage], Usage],
         item_prefix: str,
@@ -93,6 +96,8 @@ class Turn:
         self._show = show
         self._opening = opening
         self._kept = kept
+        self._noticed = noticed
+        self._changes: list[FileUpdate] = []
         self._before_write = before_write
         self._price = price
         self._item_prefix = item_prefix
@@ -127,6 +132,8 @@ class Turn:
         self.emit(event, ItemsRecord((output,)))
         self._answered.add(output.call_id)
         self._join((output,))
+        if isinstance(event, ItemCompleted) and isinstance(event.item, FileChange):
+            self._changes += event.item.changes
 
     def is_answered(self, call_id: str) -> bool:
         """Return whether the call has its output."""
@@ -156,6 +163,9 @@ class Turn:
             calls: list[ToolCall] = [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]
             if calls:
                 await self._calls.run(calls, self, self._before_write)
+                if self._changes:
+                    self.add(self._noticed(self._changes))
+                    self._changes = []
                 if self._calls.rejected_in_a_row >= MAX_REJECTED_IN_A_ROW:
                     raise TurnError(
                         f"The model made {self._calls.rejected_in_a_row} calls in a row that could not run.",

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from lathe.agent.approvals import Approvals, Ask
 from lathe.agent.calls import CallRunner
 from lathe.agent.compaction import Kept
 from lathe.agent.context import system_prompt
-from lathe.agent.instructions import load_instructions
+from lathe.agent.instructions import NestedInstructions, load_instructions
 from lathe.agent.rules import load_rules
-from lathe.agent.skills import load_skills
+from lathe.agent.skills import explicit_skills, load_skills, skill_body
 from lathe.agent.thread import Surface
 from lathe.agent.turn import TurnLimits
 from lathe.config.paths import cache_home
 from lathe.config.settings import Settings
 from lathe.models.base import ModelClient, ModelRequest, Transcript
 from lathe.models.catalogue import ModelInfo, cost
+from lathe.protocol.events import FileUpdate
+from lathe.protocol.items import Item, user_message
 from lathe.protocol.usage import Usage
 from lathe.sandbox.environment import command_environment
 from lathe.sandbox.policy import SandboxPolicy
@@ -35,8 +39,6 @@ from lathe.tools.plan import UpdatePlanTool
 from lathe.tools.sessions import CommandSessions
 
 if TYPE_CHECKING:
-    import msgspec
-
     from lathe.tools.mcp_pool import McpPool
 
 
@@ -86,6 +88,7 @@ class Workshop:
             cwd=cwd,
             env=command_environment(engine.secret_names, cache_home(environ)),
             hidden=hidden,
+            readable=(str(spill),),
         )
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),
@@ -100,7 +103,8 @@ class Workshop:
             settings.approve, load_rules(settings.rules, project_root(cwd), home), project_root(cwd), home, ask_approval
         )
         self._instructions = load_instructions(cwd, home, environ)
-        self._skills = load_skills(cwd, environ)
+        self._skills = load_skills(cwd, home, environ)
+        self._nested = NestedInstructions(cwd, [file.path for file in self._instructions.files])
         self._pool: McpPool | None = None
         self._baseline: asyncio.Task[str | None] | None = None
         self._warm: asyncio.Task[None] | None = None
@@ -138,6 +142,8 @@ class Workshop:
             model=self.engine.name,
             provider=self.engine.provider,
             surroundings=self._surroundings,
+            mentioned=self._mentioned,
+            noticed=self._noticed,
             kept=self._kept,
             before_write=self._before_write,
             end_turn=self._sessions.end_turn,
@@ -186,6 +192,20 @@ class Workshop:
             "skills": self._skills.text,
         }
 
+    def _mentioned(self, prompt: str) -> list[Item]:
+        """Return the skills that the person named, whole."""
+        return [
+            user_message(
+                f'<context_skill name="{skill.name}" path="{skill.path}">\n{skill_body(skill)}\n</context_skill>'
+            )
+            for skill in explicit_skills(prompt, self._skills.found)
+        ]
+
+    def _noticed(self, changes: Iterable[FileUpdate]) -> list[Item]:
+        """Return the instruction files that hold for the folders of `changes` and were not told yet."""
+        found = [file for change in changes for file in self._nested.instructions_for(self._cwd / change.path)]
+        return [user_message(f"<context_instructions>\n{file.block()}\n</context_instructions>") for file in found]
+
     async def _take_baseline(self) -> str | None:
         if project_root(self._cwd) is None:
             return None
@@ -211,8 +231,6 @@ class Workshop:
         return Kept(plan=self._plan.current_plan(), diff=diff, processes="\n".join(self._sessions.open_processes()))
 
     def _price(self, usage: Usage) -> Usage:
-        import msgspec
-
         return msgspec.structs.replace(usage, cost_usd=cost(usage, self.engine.info))
 
 

@@ -30,7 +30,7 @@ def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
         provider,
         model,
         environ=environ,
-        retry=RetryPolicy(retries=settings.retries, budget_s=settings.retry_budget_s),
+        retry=RetryPolicy(attempts=settings.retries, budget_s=settings.retry_budget_s),
         idle_timeout_s=settings.idle_timeout_s,
     )
     names = (*secret_names(settings), *([provider.key_env] if provider.key_env else []))
