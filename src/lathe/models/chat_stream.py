@@ -15,7 +15,6 @@ from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, Te
 from lathe.models.retry import BrokenStream, error_from_json
 from lathe.models.sse import SseEvent
 from lathe.models.wire import DECLINED, call_of, dumps
-from lathe.protocol.ids import short_id
 from lathe.protocol.items import ContentPart, Message, OutputText, Reasoning, ReasoningText, Refusal
 from lathe.protocol.usage import Usage
 
@@ -208,11 +207,8 @@ class ChatDecoder:
             content.append(Refusal("".join(self._refusal)))
         if content:
             parts.append(ItemDone(Message(role="assistant", content=tuple(content))))
-        used: set[str] = set()
         for building in self._calls:
-            call_id = building.id if building.id and building.id not in used else short_id("call")
-            used.add(call_id)
-            parts.append(ItemDone(call_of(building.name, call_id, "".join(building.arguments), self._freeform)))
+            parts.append(ItemDone(call_of(building.name, building.id, "".join(building.arguments), self._freeform)))
         stop = "refusal" if self._refusal and not self._calls else "end"
         if self._finish == "content_filter":
             stop = "refusal"

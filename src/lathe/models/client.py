@@ -7,12 +7,11 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import msgspec
 
-from lathe.models.base import Completed, ModelPart, ModelRequest, RetryScheduled
+from lathe.models.base import Completed, ItemDone, ModelPart, ModelRequest, RetryScheduled
 from lathe.models.catalogue import ModelInfo, cost, quirks_of
 from lathe.models.http import HttpAnswer, HttpClient, HttpPost, TransportError, header_lines, parse_endpoint, read_body
 from lathe.models.provider import Provider, WireName
@@ -29,10 +28,8 @@ from lathe.models.retry import (
     reason,
 )
 from lathe.models.sse import SseOverflow, SseParser
+from lathe.models.wire import CallIds, Wire, WireSetup
 from lathe.protocol.errors import ConfigError
-
-if TYPE_CHECKING:
-    from lathe.models.wire import Wire, WireSetup
 
 ERROR_LIMIT = 256 * 1024
 """Bytes of an error's body that are read."""
@@ -89,8 +86,6 @@ class WireClient:
         http: HttpPost,
         retry: RetryPolicy,
     ) -> None:
-        from lathe.models.wire import WireSetup
-
         self._quirks = quirks_of(provider.quirks, model.quirks)
         self._setup = WireSetup(model, self._quirks, key)
         self._provider = provider
@@ -108,6 +103,7 @@ class WireClient:
         )
         self._own_headers = _resolve_headers(provider.headers, environ)
         self._secrets = [value for value in (key, *_secret_values(provider.headers, environ)) if len(value) >= 4]
+        self._call_ids = CallIds()
         self._take_wire(provider.wire)
 
     def _take_wire(self, name: WireName) -> None:
@@ -172,6 +168,7 @@ class WireClient:
 
     async def _decode(self, answer: HttpAnswer, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
         parser, decoder = SseParser(), self._wire.decoder(request)
+        self._call_ids.begin(request.transcript)
         async with contextlib.aclosing(answer.chunks()) as chunks:
             async for chunk in chunks:
                 try:
@@ -184,14 +181,17 @@ class WireClient:
                         # Given back before `Completed` is seen: its listener need not come for more.
                         answer.release()
                     for part in parts:
-                        yield self._priced(part)
+                        yield self._finished(part)
                     if decoder.finished:
                         return
         parts = decoder.close()
         for part in parts:
-            yield self._priced(part)
+            yield self._finished(part)
 
-    def _priced(self, part: ModelPart) -> ModelPart:
+    def _finished(self, part: ModelPart) -> ModelPart:
+        """Return `part` with what no wire can know: which ids of calls are taken, and what the answer cost."""
+        if isinstance(part, ItemDone):
+            return ItemDone(self._call_ids.settle(part.item))
         if not isinstance(part, Completed) or part.usage.cost_usd is not None:
             return part
         usage = msgspec.structs.replace(part.usage, cost_usd=cost(part.usage, self._model))

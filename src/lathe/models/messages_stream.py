@@ -11,7 +11,6 @@ from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, Te
 from lathe.models.retry import BrokenStream, EndpointError, error_from_json
 from lathe.models.sse import SseEvent
 from lathe.models.wire import DECLINED, call_of, dumps, loads
-from lathe.protocol.ids import short_id
 from lathe.protocol.items import (
     ContentPart,
     CustomToolCall,
@@ -145,8 +144,7 @@ class MessagesDecoder:
                 return Reasoning(encrypted_content=_text(raw.get("data")), source=SOURCE)
             case "tool_use":
                 arguments = "".join(block.json) or dumps(raw.get("input") or {}).decode()
-                call_id = _text(raw.get("id")) or short_id("call")
-                return call_of(_text(raw.get("name")), call_id, arguments, self._freeform)
+                return call_of(_text(raw.get("name")), _text(raw.get("id")), arguments, self._freeform)
             case _:
                 if block.json:
                     raw = {**raw, "input": _parsed("".join(block.json))}

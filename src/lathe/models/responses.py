@@ -38,7 +38,6 @@ from lathe.models.wire import (
     loads,
     without_images,
 )
-from lathe.protocol.ids import short_id
 from lathe.protocol.items import (
     ContentPart,
     CustomToolCall,
@@ -232,7 +231,7 @@ class ResponsesDecoder:
                     given = {key: value for key, value in raw.items() if value is not None}
                     return msgspec.structs.replace(msgspec.convert(given, Reasoning), source=SOURCE)
                 case "function_call":
-                    given = {"call_id": raw.get("call_id") or raw.get("id") or short_id("call")}
+                    given = {"call_id": raw.get("call_id") or raw.get("id") or ""}
                     call = msgspec.convert({**raw, **given}, FunctionCall)
                     return call_of(call.name, call.call_id, call.arguments, self._freeform, call.id)
                 case "custom_tool_call":

@@ -12,6 +12,7 @@ from lathe.models.catalogue import ModelInfo, Quirks
 from lathe.models.http import Fragment
 from lathe.models.retry import BrokenStream
 from lathe.models.sse import SseEvent
+from lathe.protocol.ids import short_id
 from lathe.protocol.items import (
     ContentPart,
     CustomToolCall,
@@ -148,6 +149,36 @@ class GrowingInput:
         self._closed += self._encoded()
         self._group.clear()
         self._tail = None
+
+
+class CallIds:
+    """Keeps the ids of calls apart: some servers count them from 0 in every answer, or leave them out."""
+
+    def __init__(self) -> None:
+        self._transcript: Transcript | None = None
+        self._generation = 0
+        self._seen = 0
+        self._taken: set[str] = set()
+        self._here: set[str] = set()
+
+    def begin(self, transcript: Transcript) -> None:
+        """Start on an answer to `transcript`; looks at its new items only."""
+        self._here.clear()
+        if transcript is not self._transcript or transcript.generation != self._generation:
+            self._transcript, self._generation, self._seen = transcript, transcript.generation, 0
+            self._taken.clear()
+        new = transcript.items[self._seen :]
+        self._taken.update(item.call_id for item in new if isinstance(item, FunctionCall | CustomToolCall))
+        self._seen = len(transcript.items)
+
+    def settle(self, item: Item) -> Item:
+        """Return `item`; a call whose id is empty or taken gets a new one."""
+        if not isinstance(item, FunctionCall | CustomToolCall):
+            return item
+        if not item.call_id or item.call_id in self._taken or item.call_id in self._here:
+            item = msgspec.structs.replace(item, call_id=short_id("call"))
+        self._here.add(item.call_id)
+        return item
 
 
 def apart(_before: Item, _item: Item) -> bool:
