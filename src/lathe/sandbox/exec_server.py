@@ -28,6 +28,7 @@ _GRACE = 0.5
 _GIVE_UP = 5.0
 _SIGNALS = [n for n in range(1, 32) if n not in (_signal.SIGKILL, _signal.SIGSTOP)]
 _ENOENT = 2
+_MOST_FILES = 1 << 20
 _FILE_TYPE, _REGULAR = 0o170000, 0o100000
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -307,8 +308,13 @@ def _open_terminal(rows: int, columns: int) -> tuple[int, int, str]:
 def _confine(link: _socket.socket) -> None:
     """Apply the landlock rules that come as the first message."""
     confine = __import__("landlock").confine
-    _kind, network, count, *paths = link.recv(1 << 20).split(b"\0")
-    confine(paths[: int(count)], paths[int(count) :], network=network == b"1")
+    _kind, network, *fields = link.recv(1 << 20).split(b"\0")
+    lists = []
+    while fields:
+        end = 1 + int(fields[0])
+        lists.append(fields[1:end])
+        fields = fields[end:]
+    confine(*lists, network=network == b"1")
 
 
 def _adopt_orphans() -> None:
@@ -329,6 +335,8 @@ def _kill_everything() -> None:
 
 def main(*, confine: bool = False) -> None:
     """Serve the socket at fd 3."""
+    # what Lathe was itself started with (a terminal's, a test runner's) is not for commands
+    posix.closerange(4, _MOST_FILES)
     posix.set_inheritable(3, False)
     link = _socket.socket(fileno=3)
     alone = posix.getpid() == 1

@@ -59,8 +59,11 @@ def version() -> int:
         return 0
 
 
-def confine(writable: list[bytes], hidden: list[bytes], *, network: bool) -> None:
-    """Give up for good, for this process and its children, all writing but below `writable`; raise OSError."""
+def confine(writable: list[bytes], readable: list[bytes], hidden: list[bytes], *, network: bool) -> None:
+    """Give up for good, for this process and its children, all writing but below `writable`; raise OSError.
+
+    What is `hidden` cannot be read either, but for what is `readable`; names in hidden folders can be listed.
+    """
     abi = version()
     if abi < LEAST_ABI:
         raise OSError(f"Landlock ABI {LEAST_ABI} (Linux 6.2) is needed, this kernel has {abi}")
@@ -71,7 +74,7 @@ def confine(writable: list[bytes], hidden: list[bytes], *, network: bool) -> Non
     attributes = struct.pack("QQQ", handled, 0, _SCOPES)[: 24 if abi >= 6 else 8]
     ruleset = _call(_CREATE_RULESET, attributes, len(attributes), 0)
     _allow(ruleset, b"/", _READ_DIR)
-    for path in _everything_but(b"/", frozenset(hidden)):
+    for path in (*_everything_but(b"/", frozenset(hidden)), *readable):
         _allow(ruleset, path, _READ)
     for path in writable:
         _allow(ruleset, path, handled)

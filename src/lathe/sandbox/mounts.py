@@ -71,7 +71,7 @@ def plan(policy: SandboxPolicy, cwd: Path, hidden: Iterable[str], readable: Iter
     covered = [m.path for m in mounts if m.kind in ("private", "hidden")]
     visible = [*readable, str(cwd), *_KEPT, *_own_files(), os.path.realpath("/etc/resolv.conf")]
     for path in _resolve(visible):
-        if any(_below(path, cover) for cover in covered) and not any(_below(path, root) for root in roots):
+        if any(is_below(path, cover) for cover in covered) and not any(is_below(path, root) for root in roots):
             mounts.add(Mount("kept", path))
     return sorted(mounts, key=lambda m: (m.path.count("/") if m.path != "/" else 0, _ORDER.index(m.kind), m.path))
 
@@ -85,7 +85,8 @@ def _resolve(paths: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(os.path.realpath(path) for path in paths if os.path.exists(path)))  # noqa: PTH110
 
 
-def _below(path: str, folder: str) -> bool:
+def is_below(path: str, folder: str) -> bool:
+    """Return whether a path is a folder or lies in it; both are absolute, without links."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 

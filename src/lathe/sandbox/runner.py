@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.process import Process, SpawnError
-from lathe.sandbox.tiers import Launch, Server, launch
+from lathe.sandbox.tiers import TIERS, Launch, Server, launch
 
 __all__ = ["Process", "Runner", "SpawnError"]
 _PACKET = 60_000  # below every default socket buffer; longer messages travel in a memory file
@@ -35,7 +35,7 @@ class Runner:
         env: Mapping[str, str],
         hidden: Sequence[str] = (),
         readable: Sequence[str] = (),
-        tiers: Sequence[str] = ("bubblewrap", "landlock"),
+        tiers: Sequence[str] = TIERS,
     ) -> None:
         self.policy = policy
         self.tier = "none" if policy.mode == "danger-full-access" else ""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox import bubblewrap
-from lathe.sandbox.mounts import plan
+from lathe.sandbox.mounts import is_below, plan
 from lathe.sandbox.policy import SandboxPolicy
 
 _HERE = Path(__file__).parent
@@ -22,6 +22,7 @@ _CODE = f"import sys; sys.path.append({str(_HERE)!r}); import exec_server; exec_
 INSTALL_HINT = (
     "Install bubblewrap (Debian and Ubuntu: apt-get install bubblewrap); `lathe doctor` says what is missing."
 )
+TIERS = ("bubblewrap", "landlock")
 _fresh_proc_works = True
 _READY_SECONDS = 20.0
 _END_SECONDS = 10.0
@@ -49,6 +50,8 @@ class Server:
 
     async def end(self) -> None:
         """Ask it to end all that it runs and to leave; return when both are done."""
+        if self._handle < 0:
+            return
         # gone, or not even reading: closing the socket says the same, less politely
         with contextlib.suppress(OSError):
             self.link.send(b"Q")
@@ -121,9 +124,17 @@ async def _bubblewrap(wanted: Launch) -> Server:
 
 async def _landlock(wanted: Launch) -> Server:
     mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
-    writable = [m.path for m in mounts if m.kind == "write" or (m.kind == "private" and m.path != "/run")]
     hidden = [m.path for m in mounts if m.kind == "hidden" or m.path == "/run"]
-    fields = ["L", "1" if wanted.policy.network else "0", str(len(writable)), *writable, *hidden]
+    writable = [m.path for m in mounts if m.kind == "write"]
+    for path in hidden:
+        if above := next((root for root in writable if is_below(path, root)), None):
+            raise StartFailed(f"it cannot hide {path}, which lies below the writable {above}")
+    shared = [m.path for m in mounts if m.kind == "private" and m.path != "/run"]
+    writable += [path for path in shared if not any(is_below(secret, path) for secret in hidden)]
+    readable = [m.path for m in mounts if m.kind == "kept"]
+    fields = ["L", "1" if wanted.policy.network else "0"]
+    for paths in (writable, readable, hidden):
+        fields += [str(len(paths)), *paths]
     return await run_server("landlock", [], wanted.env, "\0".join(fields).encode("utf-8", "surrogateescape"))
 
 
