@@ -53,6 +53,9 @@ def test_the_personal_file_is_found_where_the_environment_says(home, tmp_path):
     write(tmp_path / "x/lathe/AGENTS.md", "x")
     assert texts(load_instructions(home, home, {"LATHE_HOME": str(tmp_path / "a")})) == ["a"]
     assert texts(load_instructions(home, home, {"XDG_CONFIG_HOME": str(tmp_path / "x")})) == ["x"]
+    both = {"LATHE_HOME": str(tmp_path / "empty"), "XDG_CONFIG_HOME": str(tmp_path / "x")}
+    assert texts(load_instructions(home, home, both)) == ["x"]
+    assert texts(load_instructions(home, home, {}, personal=tmp_path / "a/AGENTS.md")) == ["a"]
 
 
 def test_without_a_repository_only_the_working_directory_counts(home, tmp_path):

@@ -43,8 +43,9 @@ def test_skills_are_found_in_every_place_the_nearest_first(home, repository):
     make(home / ".config/lathe/skills", "four")
     make(home / ".agents/skills", "five")
     make(repository / "elsewhere/.lathe/skills", "not-here")
-    found = load_skills(repository / "sub", home, {})
-    assert [skill.name for skill in found.found] == ["one", "two", "three", "four", "five"]
+    make(home / "more", "extra")
+    found = load_skills(repository / "sub", home, {}, extra=[home / "more"])
+    assert [skill.name for skill in found.found] == ["one", "two", "three", "extra", "four", "five"]
     assert found.warnings == ()
 
 

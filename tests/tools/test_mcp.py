@@ -482,7 +482,7 @@ def test_configuration_is_read_into_servers():
 
 def test_the_example_of_the_documentation_is_valid():
     text = (Path(__file__).parents[2] / "docs" / "mcp.md").read_text()
-    tables = tomllib.loads(text.partition("```toml\n")[2].partition("```")[0])["mcp_servers"]
+    tables = tomllib.loads(text.partition("```toml\n")[2].partition("```")[0])["mcp"]
     files, tickets = servers_from(tables, "docs/mcp.md")
     assert files.tools == ("read_file", "list_directory")
     assert tickets.timeout_s == 60
@@ -500,5 +500,5 @@ def test_the_example_of_the_documentation_is_valid():
     ],
 )
 def test_wrong_configuration_names_the_file_and_the_key(table):
-    with pytest.raises(ConfigError, match=r"mcp_servers\.it in config\.toml"):
+    with pytest.raises(ConfigError, match=r"mcp\.it in config\.toml"):
         servers_from({"it": table}, "config.toml")

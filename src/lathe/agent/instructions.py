@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from lathe.config.paths import config_home, project_root
+
 NAMES = ("AGENTS.override.md", "AGENTS.md", "CLAUDE.md")
 LIMIT = 32 * 1024
 """Bytes of all files together; as much again for those of folders entered later."""
@@ -73,7 +75,7 @@ class NestedInstructions:
     """
 
     def __init__(self, cwd: Path, given: Iterable[str]) -> None:
-        self._top = repository_root(cwd) or cwd
+        self._top = project_root(cwd)
         self._given = set(given)
         self._seen = {os.path.realpath(folder) for folder in _chain(self._top, cwd)}
         self._left = LIMIT
@@ -98,26 +100,29 @@ class NestedInstructions:
         return tuple(found)
 
 
-def load_instructions(cwd: Path, home: Path, environ: Mapping[str, str]) -> Instructions:
-    """Return the instructions for work in `cwd`; whatever can't be read is a note, never an error."""
+def load_instructions(
+    cwd: Path, home: Path, environ: Mapping[str, str], *, personal: Path | None = None
+) -> Instructions:
+    """Return the instructions for work in `cwd`; whatever can't be read is a note, never an error.
+
+    `personal` is a file to read in place of the person's usual one.
+    """
     notes: list[str] = []
-    found = [_first_of(config_folder(home, environ), NAMES[:2], "", notes)]
-    found += [_first_of(folder, NAMES, str(folder), notes) for folder in _chain(repository_root(cwd) or cwd, cwd)]
+    if personal is not None:
+        found = [_first_of(personal.parent, (personal.name,), "", notes)]
+    else:
+        own = (_first_of(folder, NAMES[:2], "", notes) for folder in personal_folders(home, environ))
+        found = [next((file for file in own if file is not None), None)]
+    found += [_first_of(folder, NAMES, str(folder), notes) for folder in _chain(project_root(cwd), cwd)]
     files = list({file.path: file for file in found if file is not None}.values())
     rooms = shares([len(file.text.encode()) for file in files], LIMIT)
     return Instructions(tuple(_cut(file, room) for file, room in zip(files, rooms, strict=True)), tuple(notes))
 
 
-def config_folder(home: Path, environ: Mapping[str, str]) -> Path:
-    """Return the person's configuration folder: $LATHE_HOME, or lathe in $XDG_CONFIG_HOME or ~/.config."""
-    if chosen := environ.get("LATHE_HOME"):
-        return Path(chosen)
-    return Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "lathe"
-
-
-def repository_root(folder: Path) -> Path | None:
-    """Return the nearest of `folder` and the folders above it that has a `.git`, file or folder."""
-    return next((place for place in (folder, *folder.parents) if os.path.lexists(place / ".git")), None)
+def personal_folders(home: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the folders of what is the person's own, the first to be asked first: $LATHE_HOME, the configuration."""
+    configured = config_home({**environ, "HOME": str(home)})
+    return (Path(chosen), configured) if (chosen := environ.get("LATHE_HOME")) else (configured,)
 
 
 def shares(sizes: list[int], limit: int) -> list[int]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from lathe.agent.front_matter import FrontMatterError, parse_front_matter
-from lathe.agent.instructions import config_folder, read_text, repository_root, shares
+from lathe.agent.instructions import personal_folders, read_text, shares
+from lathe.config.paths import project_root
 
 LISTING_LIMIT = 8 * 1024
 BODY_LIMIT = 32 * 1024
@@ -65,12 +66,17 @@ class Skills(msgspec.Struct, frozen=True):
         return "\n".join([_HEADER, *lines])
 
 
-def load_skills(cwd: Path, home: Path, environ: Mapping[str, str]) -> Skills:
-    """Return the skills for work in `cwd`; of two with one name the nearer counts. Never raises for a bad skill."""
-    top = repository_root(cwd) or cwd
+def load_skills(cwd: Path, home: Path, environ: Mapping[str, str], *, extra: Iterable[Path] = ()) -> Skills:
+    """Return the skills for work in `cwd`; of two with one name the nearer counts. Never raises for a bad skill.
+
+    `extra` are further folders of skills, asked after those of the repository.
+    """
+    top = project_root(cwd)
     above = [folder for folder in (cwd, *cwd.parents) if folder == top or top in folder.parents]
     places = [folder / place for folder in above for place in _PLACES]
-    places += [config_folder(home, environ) / "skills", home / ".agents" / "skills"]
+    places += extra
+    places += [folder / "skills" for folder in personal_folders(home, environ)]
+    places.append(home / ".agents" / "skills")
     skills: dict[str, Skill] = {}
     warnings: list[str] = []
     for path in _files(places):

@@ -47,13 +47,13 @@ class McpServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def servers_from(tables: Mapping[str, Any], origin: str) -> tuple[McpServer, ...]:
-    """Return the servers of a configuration's `mcp_servers` tables, by name; `enabled = false` leaves one out.
+    """Return the servers of a configuration's `mcp` tables, by name; `enabled = false` leaves one out.
 
     Raises `ConfigError`, which names `origin` (a file) and the key.
     """
     found = []
     for name, table in tables.items():
-        where = f"mcp_servers.{name} in {origin}"
+        where = f"mcp.{name} in {origin}"
         if not isinstance(table, Mapping):
             raise ConfigError(f"{where} is no table.", hint="Give it a command or a url.")
         fields = dict(table)
