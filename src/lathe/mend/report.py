@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from lathe.protocol.errors import LatheError
+
 Status: TypeAlias = Literal["repaired", "improved", "not_repaired", "already_green"]
 
 
@@ -62,3 +64,46 @@ class RepairReport(msgspec.Struct, frozen=True, omit_defaults=True):
     diff: str = ""
     confirmed: bool = False
     python: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why there was no search: the error's code, sentence and hint."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+MARKER = "lathe-mend-report: "
+_MAX_NAMES = 12
+
+
+def report_line(result: RepairReport | LatheError) -> str:
+    """Return the result as one line behind `MARKER`, short enough that no tool cuts it: long lists are shortened."""
+    if isinstance(result, LatheError):
+        return MARKER + msgspec.json.encode(Failure(result.code, result.message, result.hint)).decode()
+    changes = tuple(msgspec.structs.replace(change, fixed=_few(change.fixed)) for change in result.changes)
+    short = msgspec.structs.replace(
+        result, changes=changes, diff="", failing=_few(result.failing), alternatives=result.alternatives[:_MAX_NAMES]
+    )
+    return MARKER + msgspec.json.encode(short).decode()
+
+
+def find_report(output: str) -> RepairReport | Failure | None:
+    """Return the result that the last marked line of a command's output holds; None where there is none."""
+    for line in reversed(output.splitlines()):
+        if line.startswith(MARKER):
+            text = line.removeprefix(MARKER)
+            try:
+                return msgspec.json.decode(text, type=RepairReport)
+            except msgspec.DecodeError:
+                pass
+            try:
+                return msgspec.json.decode(text, type=Failure)
+            except msgspec.DecodeError:
+                return None
+    return None
+
+
+def _few(names: tuple[str, ...]) -> tuple[str, ...]:
+    return (*names[:_MAX_NAMES], f"and {len(names) - _MAX_NAMES} more") if len(names) > _MAX_NAMES else names

@@ -17,7 +17,7 @@ from lathe.mend.operators.registry import Edit
 from lathe.mend.operators.vocabulary import Vocabulary
 from lathe.mend.patch import render_diff, render_patch
 from lathe.mend.project import Job, Project, TestRun, command, environment
-from lathe.mend.report import Alternative, Change, RepairReport, TestCounts
+from lathe.mend.report import Alternative, Change, RepairReport, Status, TestCounts
 from lathe.mend.source import SourceFile
 from lathe.mend.workspace import Workspace, find_python, scratch_copy
 
@@ -25,7 +25,7 @@ Progress = Callable[[str], None]
 BATCH = 256
 _SUSPICION_WEIGHT = 1.5
 _AT_IMPORT_COST = 0.8  # such a candidate costs a fresh import, a hundred times a swapped function
-_MAX_SITES_SUSPICION = 0.02
+_LEAST_SUSPICION = 0.02
 _MAX_ALTERNATIVES = 8
 
 
@@ -65,9 +65,7 @@ def repair(path: Path, options: Options, progress: Progress = lambda _: None) ->
 class Search:
     """One search in one scratch copy, which it changes as it keeps edits."""
 
-    def __init__(
-        self, workspace: Workspace, python: str, options: Options, progress: Progress, started: float
-    ) -> None:
+    def __init__(self, workspace: Workspace, python: str, options: Options, progress: Progress, started: float) -> None:
         self._workspace = workspace
         self._python = python
         self._options = options
@@ -183,22 +181,23 @@ class Search:
         strongest = max(spectrum.suspicion.values(), default=1.0)
         cost = {index: run.cpu for index, run in enumerate(runs)}
         everything = [index for index, run in enumerate(runs) if run.outcome in ("passed", "skipped")]
-        candidates = []
+        candidates: list[Candidate] = []
         for source in sources:
-            suspicion: dict[ast.stmt, float] = {}
+            doubt: dict[ast.stmt, float] = {}
             for node in ast.walk(source.tree):
                 if isinstance(node, ast.stmt):
-                    suspicion[node] = spectrum.of_statement(source, node, uses) / strongest
+                    suspicion = spectrum.of_statement(source, node, uses) / strongest
+                    if suspicion > _LEAST_SUSPICION:
+                        doubt[node] = -math.log(suspicion) * _SUSPICION_WEIGHT
             statements = _by_line(source)
             tests: dict[ast.stmt, tuple[list[int], list[int]]] = {}
-            for edit in propose(source, vocabulary, lambda node: suspicion[node] > _MAX_SITES_SUSPICION):
+            for edit in propose(source, vocabulary, doubt.__contains__):
                 node = statements[edit.line]
+                known = spectrum.tests_of(source, node)
                 if node not in tests:
-                    failed, passed = spectrum.tests_of(source, node) or (spectrum.failing, everything)
+                    failed, passed = known or (spectrum.failing, everything)
                     tests[node] = _by_group(failed, spectrum.groups, cost), sorted(passed, key=cost.__getitem__)
-                doubt = -math.log(max(suspicion[node], _MAX_SITES_SUSPICION))
-                score = edit.cost + _SUSPICION_WEIGHT * doubt
-                score += 0.0 if spectrum.tests_of(source, node) else _AT_IMPORT_COST
+                score = edit.cost + doubt.get(node, 0.0) + (0.0 if known else _AT_IMPORT_COST)
                 if tests[node][0]:
                     candidates.append(Candidate(source, edit, score, *tests[node]))
         return sorted(candidates, key=lambda one: one.score)
@@ -234,11 +233,11 @@ class Search:
             texts[self._inside(path)] = (source.text, SourceFile.read(self._workspace.root, path).text)
         before, after = _counts(first), _counts(last)
         failing = tuple(run.name for run in last if run.is_failure)
-        status = "already_green" if not before.failed else "repaired" if not after.failed else "improved"
-        status = status if self._changes or status == "already_green" else "not_repaired"
         confirmed = bool(self._changes) and self._confirm(last)
-        if self._changes and not confirmed:
-            status = "not_repaired"
+        status: Status = "not_repaired" if before.failed else "already_green"
+        if confirmed:
+            status = "improved" if after.failed else "repaired"
+        elif self._changes:
             self._notes.append("a fresh run of pytest did not agree with the search, so the edits are not offered")
         return RepairReport(
             status=status,
@@ -350,4 +349,3 @@ def _counts(runs: list[TestRun]) -> TestCounts:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-

@@ -36,7 +36,9 @@ def comparison(site: Site) -> Iterator[Edit]:
     operands = [node.left, *node.comparators]
     for index, symbol in enumerate(COMPARISONS[type(op)] for op in node.ops):
         for rank, new in enumerate(MISTAKEN_COMPARISONS[symbol]):
-            yield from site.between(operands[index], operands[index + 1], symbol, new, "comparison", 1.0 + 0.25 * rank)
+            yield from site.between(
+                (operands[index], operands[index + 1]), symbol, new, "comparison", 1.0 + 0.25 * rank
+            )
 
 
 @operator(ast.Compare)
@@ -57,7 +59,7 @@ def arithmetic(site: Site) -> Iterator[Edit]:
     assert isinstance(node, ast.BinOp)
     symbol = BINARIES[type(node.op)]
     for rank, new in enumerate(MISTAKEN_BINARIES[symbol]):
-        yield from site.between(node.left, node.right, symbol, new, "arithmetic", 1.2 + 0.3 * rank)
+        yield from site.between((node.left, node.right), symbol, new, "arithmetic", 1.2 + 0.3 * rank)
 
 
 @operator(ast.BinOp)
@@ -123,7 +125,7 @@ def connective(site: Site) -> Iterator[Edit]:
     assert isinstance(node, ast.BoolOp)
     old, new = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
     if len(node.values) == 2:
-        yield from site.between(node.values[0], node.values[1], old, new, "connective", 1.2)
+        yield from site.between((node.values[0], node.values[1]), old, new, "connective", 1.2)
     parts = [site.text(value) for value in node.values]
     if len(parts) > 2:
         yield from site.replace(node, f" {new} ".join(parts), "connective", 1.4)

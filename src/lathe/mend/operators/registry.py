@@ -73,13 +73,14 @@ class Site:
             text = f"({text})"
         yield Edit(start, end, text, kind, cost, node.lineno)
 
-    def splice(self, start: int, end: int, text: str, kind: str, cost: float, line: int = 0) -> Iterator[Edit]:
+    def splice(self, start: int, end: int, text: str, kind: str, cost: float, *, line: int = 0) -> Iterator[Edit]:
         """Yield the edit that replaces a stretch of text, if it changes anything."""
         if self.source.text[start:end] != text:
             yield Edit(start, end, text, kind, cost, line or getattr(self.node, "lineno", 1))
 
-    def between(self, left: ast.expr, right: ast.expr, old: str, new: str, kind: str, cost: float) -> Iterator[Edit]:
+    def between(self, sides: tuple[ast.expr, ast.expr], old: str, new: str, kind: str, cost: float) -> Iterator[Edit]:
         """Yield the edit that exchanges the operator `old` between two operands."""
+        left, right = sides
         start, end = self.source.span(left)[1], self.source.span(right)[0]
         gap = self.source.text[start:end]
         if gap.count(old) == 1:

@@ -39,10 +39,11 @@ def swapped_subscripts(site: Site) -> Iterator[Edit]:
     node = site.node
     assert isinstance(node, ast.Subscript)
     inner = node.value
-    if isinstance(inner, ast.Subscript) and not isinstance(inner.slice, ast.Slice):
-        if not isinstance(node.slice, ast.Slice):
-            text = f"{site.text(inner.value)}[{site.text(node.slice)}][{site.text(inner.slice)}]"
-            yield from site.splice(*site.source.span(node), text, "swapped indices", 1.8)
+    if isinstance(inner, ast.Subscript) and not isinstance(inner.slice, ast.Slice | ast.Tuple):
+        if isinstance(node.slice, ast.Slice):
+            return
+        text = f"{site.text(inner.value)}[{site.text(node.slice)}][{site.text(inner.slice)}]"
+        yield from site.splice(*site.source.span(node), text, "swapped indices", 1.8)
 
 
 @operator(ast.Slice)
@@ -50,7 +51,7 @@ def bounds(site: Site) -> Iterator[Edit]:
     """`a[i:j]` as `a[i + 1:j]`, `a[i:]`, `a[:j]`, `a[::-1]`; bounds that are there are also off by one elsewhere."""
     node = site.node
     assert isinstance(node, ast.Slice)
-    start, end = site.source.span(node)  # type: ignore[arg-type]  # a slice has a span like any expression
+    start, end = site.source.span(node)
     parts = [site.text(part) if part is not None else "" for part in (node.lower, node.upper, node.step)]
     choices: list[tuple[int, str, float]] = []
     for place in (0, 1):

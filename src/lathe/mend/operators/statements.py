@@ -35,6 +35,7 @@ class _Place:
 
     @property
     def is_last(self) -> bool:
+        """Whether nothing follows in the block."""
         return self.index == len(self.body) - 1
 
 
@@ -263,7 +264,7 @@ def missing_last_return(site: Site) -> Iterator[Edit]:
     lead = "" if site.source.text[:end].endswith("\n") else "\n"
     for name in site.scope.names:
         text = f"{lead}{' ' * last.col_offset}return {name}\n"
-        yield from site.splice(end, end, text, "missing return", 2.1, last.lineno)
+        yield from site.splice(end, end, text, "missing return", 2.1, line=last.lineno)
 
 
 @operator(ast.ExceptHandler, ast.Raise)

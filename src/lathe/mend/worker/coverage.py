@@ -39,7 +39,7 @@ class LineCoverage:
             self._monitoring.set_events(self._monitoring.COVERAGE_ID, 0)
         else:
             sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]  # None is how tracing is switched off
+            threading.settrace(None)
         return {path[len(self._prefix) :]: sorted(lines) for path, lines in self._lines.items()}
 
     def _is_ours(self, path: str) -> bool:

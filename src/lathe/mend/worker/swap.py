@@ -88,7 +88,8 @@ class Programs:
 
     def _compile(self, path: str, text: str, line: int) -> CodeType:
         padded = "\n" * (line - 1) + text
-        return compile(padded, path, "exec", flags=self._flags[path], dont_inherit=True)
+        code: CodeType = compile(padded, path, "exec", flags=self._flags[path], dont_inherit=True)
+        return code
 
     def _unit(self, path: str, text: str, line: int, start: int) -> CodeType:
         if (path, start) not in self._units:

@@ -1,0 +1,77 @@
+"""`lathe mend`: search for edits that make the failing tests pass, and show them with the evidence."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lathe.protocol.errors import ExitCode, LatheError
+
+if TYPE_CHECKING:
+    from lathe.mend.report import RepairReport
+    from lathe.mend.search import Options
+
+
+def main(argv: list[str]) -> int:
+    """Return 0 where the suite is repaired or was green, 1 where not, 2 for what cannot be searched."""
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog="lathe mend",
+        description="Repair failing tests by search, without a model. Nothing is changed without --apply.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", nargs="?", default=".", help="the project's folder")
+    parser.add_argument("--tests", nargs="+", default=[], metavar="ARG", help="arguments for pytest: files, -k, -m ...")
+    parser.add_argument("--time", type=float, default=60.0, metavar="SECONDS", help="the whole budget (default 60)")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="candidates tried at the same time")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--apply", action="store_true", help="write the repair into the project")
+    options = parser.parse_args(argv)
+    if options.time <= 0 or options.jobs < 0:
+        parser.error("--time must be more than 0, --jobs not less")
+    from lathe.mend.search import Options
+
+    return _repair(Path(options.path), Options(tuple(options.tests), options.time, options.jobs), options)
+
+
+def _repair(path: Path, search: Options, flags: object) -> int:
+    from lathe.mend.search import repair
+    from lathe.protocol.codec import encode
+
+    as_json, apply = getattr(flags, "json", False), getattr(flags, "apply", False)
+    try:
+        report = repair(path, search, _progress)
+    except LatheError as error:
+        _progress("")
+        if as_json:
+            failure = {"status": "error", "code": error.code, "message": error.message, "hint": error.hint}
+            sys.stdout.write(encode(failure).decode() + "\n")
+            return int(error.exit_code)
+        raise
+    _progress("")
+    if apply and report.patch:
+        from lathe.tools.patch_apply import apply_patch
+
+        apply_patch(report.patch, path.resolve(), protected=(".git",))
+    sys.stdout.write(encode(report).decode() + "\n" if as_json else _shown(report, apply))
+    return ExitCode.DONE if report.status in ("repaired", "already_green") else ExitCode.TURN_FAILED
+
+
+def _shown(report: RepairReport, applied: bool) -> str:
+    from lathe.mend.wording import describe
+
+    if report.status == "already_green":
+        return f"Every test passes already, so there is nothing to repair ({report.before}).\n"
+    if not report.patch:
+        return f"No edit was found that makes a failing test pass and breaks none.\n{describe(report)}\n"
+    last = "The repair is written." if applied else "Nothing was changed; --apply writes the repair."
+    return f"{report.diff}\n{describe(report)}\n{last}\n"
+
+
+def _progress(text: str) -> None:
+    """Show one line that the next replaces, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
