@@ -140,6 +140,7 @@ FINE: tuple[Turn, ...] = (
     Turn(
         "unicode split anywhere", (says(Words("naïve 🦀 日本語 e\u0301 \u2028 end"), run("ls"), fragment_bytes=1), END)
     ),
+    Turn("lines that end in CR and LF", (says(Words("a\r\nb"), run("ls"), crlf=True, fragment_bytes=1), END)),
     Turn("one character a delta", (says(Words('ab🦀\n\tc\\d"e'), run("l\\\\s"), delta_chars=1), END)),
     Turn("usage with cached tokens", (says(run("ls"), usage=Tokens(5000, 4096, 300, 256, 512)), END)),
     Turn("no usage at all", (says(Words("Free."), usage=None),)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import msgspec
@@ -27,17 +28,31 @@ def raw_fields(body: bytes) -> dict[str, bytes]:
     return {key: bytes(raw) for key, raw in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items()}
 
 
+def prefix_breaks(wire: Wire, bodies: Sequence[bytes]) -> list[int]:
+    """Return the places in `bodies` of requests that do not begin with the one before them, byte for byte.
+
+    Input, and everything beside it: instructions, tools and settings. A retry, which is the same, breaks nothing.
+    """
+    field = "input" if wire == "responses" else "messages"
+    breaks = []
+    for place, (before, after) in enumerate(pairwise(bodies), start=1):
+        begin, now = raw_input(wire, before), raw_input(wire, after)
+        rest = [{key: raw for key, raw in raw_fields(body).items() if key != field} for body in (before, after)]
+        if not now.startswith(begin) or now[len(begin) : len(begin) + 1] not in (b"", b",") or rest[0] != rest[1]:
+            breaks.append(place)
+    return breaks
+
+
 def read(wire: Wire, body: dict[str, Any]) -> list[Entry]:
     """Return what `body` tells the model, in order, system prompt left out."""
     return READERS[wire](body)
 
 
-def check(wire: Wire, body: dict[str, Any], *, unique_ids: bool = True) -> None:
+def check(wire: Wire, body: dict[str, Any]) -> None:
     """Assert that `body` has nothing that the API of `wire` refuses a request for."""
     CHECKS[wire](body)
-    if unique_ids:
-        called = [entry[1] for entry in read(wire, body) if entry[0] == "call"]
-        assert len(called) == len(set(called)), "each call has an id of its own"
+    called = [entry[1] for entry in read(wire, body) if entry[0] == "call"]
+    assert len(called) == len(set(called)), "each call has an id of its own"
 
 
 def _read_responses(body: dict[str, Any]) -> list[Entry]:

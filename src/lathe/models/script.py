@@ -95,8 +95,8 @@ class Step(msgspec.Struct, frozen=True):
     `delay_s` is waited before the first byte; `stall_s` after `stall_after_events` events, silently, and then
     the stream goes on. `cut_after_events` and `cut_after_bytes` (of the SSE text) end the connection there.
     `garbage` is put into the stream, as it is, after `garbage_after_events` events. `fragment_bytes` cuts the
-    SSE text into HTTP chunks of that size, wherever a character ends. `until_close` sends no HTTP chunks at
-    all: the end of the connection is the end of the stream.
+    SSE text into HTTP chunks of that size, wherever a character ends; `crlf` ends its lines as some servers do.
+    `until_close` sends no HTTP chunks at all: the end of the connection is the end of the stream.
     """
 
     say: tuple[Said, ...] = ()
@@ -118,6 +118,7 @@ class Step(msgspec.Struct, frozen=True):
     garbage: str = ""
     garbage_after_events: int = 0
     fragment_bytes: int = 0
+    crlf: bool = False
     until_close: bool = False
 
 

@@ -352,7 +352,9 @@ class _Messages:
         delta: dict[str, Any] = {"stop_reason": stop, "stop_sequence": None}
         if stop == "refusal":
             delta["stop_details"] = {"type": "refusal", "category": None, "explanation": None}
-        self.emit("message_delta", delta=delta, usage=usage)
+        # What message_start counted is not said again: a client has to keep it.
+        counted = {key: value for key, value in usage.items() if key.startswith("output")}
+        self.emit("message_delta", delta=delta, usage=counted)
         self.emit("message_stop")
         return Answer(self.events, {**message, **delta, "content": self.content, "usage": usage})
 

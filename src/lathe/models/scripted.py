@@ -268,6 +268,8 @@ def _stream(step: Step, answer: Answer) -> _Play:
     events = list(answer.events)
     if step.garbage:
         events.insert(step.garbage_after_events, step.garbage.encode())
+    if step.crlf:
+        events = [event.replace(b"\n", b"\r\n") for event in events]
     cut = step.cut_after_events is not None or step.cut_after_bytes is not None
     events = events[: step.cut_after_events]
     halves = [events[: step.stall_after_events], events[step.stall_after_events :]] if step.stall_s else [events]
