@@ -373,7 +373,60 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path: Path):
         subprocess.run(["umount", disk], check=True)
 
 
+GOOD = st.sampled_from(
+    [
+        EDIT_A,
+        EDIT_B,
+        ("*** Add File: a", "+over"),
+        ("*** Add File: deep/er/c", "+new"),
+        ("*** Update File: b", "*** Move to: deep/b"),
+        ("*** Delete File: a",),
+    ]
+)
+BAD = st.sampled_from(
+    [
+        ("*** Update File: a", "@@", "-nowhere", "+x"),
+        ("*** Update File: b", "@@ nowhere", "+x"),
+        ("*** Delete File: gone",),
+        ("*** Add File: .", "+x"),
+        ("*** Add File: ../out", "+x"),
+        ("*** Update File: b", "*** Move to: .git/b"),
+        ("*** Update File: a",),
+    ]
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(GOOD, max_size=4), BAD, st.lists(GOOD, max_size=4))
+def test_a_patch_with_one_part_that_fails_changes_no_byte(
+    head: list[tuple[str, ...]], bad: tuple[str, ...], tail: list[tuple[str, ...]]
+):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "root")
+        root.mkdir()
+        (root / "a").write_text("one\n")
+        (root / "b").write_text("two\n")
+        refused(root, wrap(*[line for section in (*head, bad, *tail) for line in section]), ".", allowed=[root])
+        assert list(Path(folder).iterdir()) == [root]
+
+
 CALLS = ("open", "write", "rename", "unlink", "link", "mkdir", "fchmod", "stat", "access")
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_file_that_is_a_mount_point_is_written_in_place(root: Path, alone: bool):
+    source = root.parent / "source"
+    source.write_text("one\n")
+    if subprocess.run(["mount", "--bind", source, root / "a"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("no right to mount here")
+    try:
+        if not alone:
+            refused(root, wrap(*EDIT_A, *EDIT_B, "*** Add File: b/c", "+x"), "Not a directory")
+        apply_patch(wrap(*EDIT_A) if alone else wrap(*EDIT_A, *EDIT_B), root)
+        assert source.read_text() == "ONE\n"
+        assert not [name for name in contents(root) if ".lathe-" in name]
+    finally:
+        subprocess.run(["umount", root / "a"], check=True)
 
 
 class Faulty:

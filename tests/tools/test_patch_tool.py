@@ -120,7 +120,11 @@ async def test_an_intercepted_patch_resolves_in_the_directory_of_its_command(cwd
     tool = ApplyPatchTool()
     args = tool.arguments("*** Begin Patch\n*** Add File: f\n+x\n*** End Patch", "sub")
     assert tool.access(args, cwd) == (WriteFiles((str(cwd / "sub/f"),)),)
-    await tool.run(args, context(cwd, SandboxPolicy(writable_roots=(str(cwd),))))
+    where = context(cwd, SandboxPolicy(writable_roots=(str(cwd),)))
+    output, _ = await tool.run(args, where)
+    assert output == f"{cwd}/sub is not a folder. No file was changed."
+    (cwd / "sub").mkdir()
+    await tool.run(args, where)
     assert (cwd / "sub/f").read_text() == "x\n"
 
 

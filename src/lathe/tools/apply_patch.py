@@ -12,8 +12,12 @@ from lathe.protocol.codec import DecodeError, decode_json
 from lathe.protocol.events import FileChange, FileUpdate
 from lathe.protocol.items import CustomToolCall, ToolCall
 from lathe.tools.base import MalformedCall, Outcome, ToolContext, WriteFiles
-from lathe.tools.patch import AddFile, DeleteFile, Patch, PatchError, Section, UpdateFile, parse_patch
-from lathe.tools.patch_apply import PROTECTED, Allowed, apply_plan, plan_patch, section_paths
+
+# What applies a patch is imported at the first patch: a thread may well start, and end, without one.
+if TYPE_CHECKING:
+    from lathe.tools.base import Tool
+    from lathe.tools.patch import Patch, Section
+    from lathe.tools.patch_apply import Allowed
 
 _DESCRIPTION = """\
 Edit files with a patch: add, change, move and delete any number of files in one call. Either everything is \
@@ -97,6 +101,8 @@ class ApplyPatchTool:
 
     def arguments(self, text: str, directory: str | None = None) -> PatchArguments:
         """Return the arguments of a patch that came another way (see `lathe.tools.patch_command`)."""
+        from lathe.tools.patch import PatchError, parse_patch
+
         try:
             return PatchArguments(parse_patch(text), directory)
         except PatchError as error:
@@ -104,6 +110,9 @@ class ApplyPatchTool:
 
     def access(self, args: PatchArguments, cwd: Path) -> tuple[WriteFiles, ...]:
         """Return the files that would be written, links resolved."""
+        from lathe.tools.patch import PatchError
+        from lathe.tools.patch_apply import section_paths
+
         try:
             return (WriteFiles(tuple(map(str, section_paths(args.patch.sections, _base(args, cwd))))),)
         except PatchError:  # a folder's name: `run` says so, and writes nothing
@@ -116,10 +125,15 @@ class ApplyPatchTool:
 
     async def run(self, args: PatchArguments, context: ToolContext) -> Outcome:
         """Apply the patch, all of it or nothing."""
+        from lathe.tools.patch import PatchError
+        from lathe.tools.patch_apply import apply_plan, plan_patch
+
         base = _base(args, context.cwd)
         try:
             if context.policy.mode == "read-only" and not context.escalated:
                 raise PatchError("Refused: files may only be read here (sandbox mode read-only). No file was changed.")
+            if not base.is_dir():
+                raise PatchError(f"{base} is not a folder. No file was changed.")
             allowed, protected = _limits(context)
             result = apply_plan(plan_patch(args.patch, base, allowed, protected=protected))
         except PatchError as error:
@@ -135,6 +149,8 @@ class ApplyPatchTool:
 
 
 def _limits(context: ToolContext) -> tuple[Allowed, tuple[str, ...]]:
+    from lathe.tools.patch_apply import PROTECTED
+
     if context.escalated or context.policy.mode == "danger-full-access":
         return None, ()
     return context.policy.writable_roots, PROTECTED
@@ -159,16 +175,12 @@ def _patch_of(arguments: str) -> str:
 
 
 def _announced(section: Section) -> FileUpdate:
-    match section:
-        case AddFile(path=path):
-            return FileUpdate(path=path, kind="add")
-        case DeleteFile(path=path):
-            return FileUpdate(path=path, kind="delete")
-        case UpdateFile(path=path, move_to=move_to):
-            return FileUpdate(path=path, kind="update", move_to=move_to)
+    from lathe.tools.patch import AddFile, UpdateFile
+
+    if isinstance(section, UpdateFile):
+        return FileUpdate(path=section.path, kind="update", move_to=section.move_to)
+    return FileUpdate(path=section.path, kind="add" if isinstance(section, AddFile) else "delete")
 
 
 if TYPE_CHECKING:
-    from lathe.tools.base import Tool
-
     _conforms: Tool = ApplyPatchTool()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from lathe.tools.patch import BEGIN
-
+_BEGIN = "*** Begin Patch"
+# Patterns are strings, compiled (and kept by `re`) at the first use: few runs see a patch in a command.
 _NAMES = ("apply_patch", "applypatch", "lathe apply-patch")
 _NAME = rf"(?:{'|'.join(_NAMES)})"
 _HEREDOC = r"<<(?P<dash>-?)[ \t]*(?P<quote>['\"]?)(?P<tag>\w+)(?P=quote)"
 _REST = r"[ \t]*(?:2>&1[ \t]*)?"
-_CD = re.compile(r"\s*cd[ \t]+(?:--[ \t]+)?(?:'([^']*)'|\"([^\"$`\\]*)\"|([\w./+,@%:=-]+))[ \t]*&&\s*")
-_HERE = re.compile(rf"\s*{_NAME}[ \t]*(?:-[ \t]+)?{_HEREDOC}{_REST}\n(?P<body>.*)", re.DOTALL)
-_PIPED = re.compile(rf"\s*cat[ \t]*{_HEREDOC}[ \t]*\|[ \t]*{_NAME}{_REST}\n(?P<body>.*)", re.DOTALL)
-_CAT = re.compile(rf"\s*{_NAME}[ \t]+\"\$\([ \t]*cat[ \t]*{_HEREDOC}[ \t]*\n(?P<body>.*)\)\"{_REST}\s*", re.DOTALL)
-_ARGUMENT = re.compile(rf"\s*{_NAME}[ \t]+(?P<words>['\"].*['\"]){_REST}\s*", re.DOTALL)
-_QUOTED = re.compile(r"'([^']*)'|\"((?:[^\"\\$`]|\\.)*)\"|\\(')", re.DOTALL)
+_CD = r"\s*cd[ \t]+(?:--[ \t]+)?(?:'([^']*)'|\"([^\"$`\\]*)\"|([\w./+,@%:=-]+))[ \t]*&&\s*"
+_HERE = rf"\s*{_NAME}[ \t]*(?:-[ \t]+)?{_HEREDOC}{_REST}\n(?P<body>.*)"
+_PIPED = rf"\s*cat[ \t]*{_HEREDOC}[ \t]*\|[ \t]*{_NAME}{_REST}\n(?P<body>.*)"
+_CAT = rf"\s*{_NAME}[ \t]+\"\$\([ \t]*cat[ \t]*{_HEREDOC}[ \t]*\n(?P<body>.*)\)\"{_REST}\s*"
+_ARGUMENT = rf"\s*{_NAME}[ \t]+(?P<words>['\"].*['\"]){_REST}\s*"
+_QUOTED = r"'([^']*)'|\"((?:[^\"\\$`]|\\.)*)\"|\\(')"
 
 
 class InterceptedPatch(NamedTuple):
@@ -33,24 +33,24 @@ def intercepted_patch(command: str) -> InterceptedPatch | None:
     in `"$(cat <<...)"`, after at most one `cd DIR &&`. As with Codex CLI an unquoted here-document is taken as
     it stands: a patch is never meant to be expanded.
     """
-    if BEGIN not in command or not any(name in command for name in _NAMES):
+    if _BEGIN not in command or not any(name in command for name in _NAMES):
         return None
     directory = None
     at = 0
-    if (cd := _CD.match(command)) is not None:
+    if (cd := re.match(_CD, command)) is not None:
         directory = next(path for path in cd.groups() if path is not None)
         at = cd.end()
     text = _here_document(command, at)
-    if text is None and (found := _ARGUMENT.fullmatch(command, at)) is not None:
+    if text is None and (found := re.compile(_ARGUMENT, re.DOTALL).fullmatch(command, at)) is not None:
         text = _unquoted(found["words"])
-    if text is None or BEGIN not in text.lstrip()[: len(BEGIN) + 16]:
+    if text is None or not text.lstrip().startswith(_BEGIN):
         return None
     return InterceptedPatch(text, directory)
 
 
 def _here_document(command: str, at: int) -> str | None:
     for form in (_HERE, _PIPED, _CAT):
-        found = form.match(command, at)
+        found = re.compile(form, re.DOTALL).match(command, at)
         if found is None or (form is _CAT and found.end() != len(command)):
             continue
         lines = found["body"].split("\n")
@@ -77,8 +77,9 @@ def _unquoted(words: str) -> str | None:
     """Return the one word that `words`, quoted pieces without space between, stand for; None for anything else."""
     pieces = []
     at = 0
+    quoted = re.compile(_QUOTED, re.DOTALL)
     while at < len(words):
-        piece = _QUOTED.match(words, at)
+        piece = quoted.match(words, at)
         if piece is None:
             return None
         single, double, escaped = piece.groups()

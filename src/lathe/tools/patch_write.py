@@ -198,10 +198,10 @@ class _Job:
         self, data: bytes, cleanup: contextlib.ExitStack, undo: list[Callable[[], None]], *, last: bool
     ) -> None:
         existed = self.write.before is not None
-        if existed and not last:
-            self._keep()
-            undo.append(self._restore)
         try:
+            if existed and not last:
+                self._keep()
+                undo.append(self._restore)
             self._rename(self.new, self.name)
         except OSError as error:
             if not existed or error.errno not in _NO_RENAME:
