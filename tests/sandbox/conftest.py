@@ -62,21 +62,27 @@ def environment() -> Mapping[str, str]:
 
 
 @pytest.fixture
-async def make(workspace: Path, environment: Mapping[str, str]) -> AsyncIterator[MakeBox]:
+async def make(
+    workspace: Path, environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[MakeBox]:
     """Make boxes that are closed with the test."""
     boxes: list[Box] = []
 
     async def make(tier: str, mode: SandboxMode = "workspace-write", **more: object) -> Box:
+        tier, _, variant = tier.partition(" ")
+        if variant:  # as in a container, where no fresh /proc can be mounted
+            monkeypatch.setattr("lathe.sandbox.tiers._fresh_proc_works", False)
         if tier == "none":
             mode = "danger-full-access"
-        policy = SandboxPolicy(mode=mode, writable_roots=(str(workspace),), network=bool(more.pop("network", False)))
-        runner = Runner(policy, cwd=workspace, env=environment, tiers=(tier,), **more)
+        cwd = Path(str(more.pop("cwd", workspace)))
+        policy = SandboxPolicy(mode=mode, writable_roots=(str(cwd),), network=bool(more.pop("network", False)))
+        runner = Runner(policy, cwd=cwd, env=environment, tiers=(tier,), **more)
         try:
             await runner.start()
         except ConfigError as error:
             pytest.skip(f"{tier}: {error.message}")
         assert runner.tier == tier
-        boxes.append(Box(runner, workspace))
+        boxes.append(Box(runner, cwd))
         return boxes[-1]
 
     yield make
@@ -84,7 +90,7 @@ async def make(workspace: Path, environment: Mapping[str, str]) -> AsyncIterator
         await box.runner.aclose()
 
 
-@pytest.fixture(params=["none", "bubblewrap", "landlock"])
+@pytest.fixture(params=["none", "bubblewrap", "bubblewrap with the machine's proc", "landlock"])
 def tier(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -95,7 +101,7 @@ async def box(tier: str, make: MakeBox) -> Box:
     return await make(tier)
 
 
-@pytest.fixture(params=["bubblewrap", "landlock"])
+@pytest.fixture(params=["bubblewrap", "bubblewrap with the machine's proc", "landlock"])
 async def confined(request: pytest.FixtureRequest, make: MakeBox) -> Box:
     """A box of each tier that confines."""
     return await make(request.param)

@@ -41,6 +41,22 @@ async def test_writes_inside_succeed_and_belong_to_the_owner_of_the_workspace(co
     assert (made.st_uid, made.st_gid) == (confined.workspace.stat().st_uid, confined.workspace.stat().st_gid)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a workspace away")
+@pytest.mark.parametrize("name", ["bubblewrap", "landlock"])
+async def test_root_leaves_no_file_of_its_own_in_the_workspace_of_another(
+    name: str, make: MakeBox, outside: Path
+) -> None:
+    os.chmod(outside, 0o755)
+    theirs = outside / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 12345, 12346)
+    box = await make(name, cwd=theirs)
+    assert await box.run("mkdir a && echo x > a/b && id -u && id -g") == (0, "12345\n12346\n")
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in theirs.rglob("*")} == {(12345, 12346)}
+    assert (await box.run(f"echo x > {outside}/file"))[0] != 0
+    assert (await box.run("grep CapBnd /proc/self/status"))[1].split()[1].strip("0") == ""
+
+
 async def test_writes_outside_fail(confined: Box, outside: Path) -> None:
     precious = outside / "precious"
     precious.write_text("precious")

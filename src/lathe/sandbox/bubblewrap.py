@@ -17,16 +17,22 @@ def find_program() -> str | None:
     return "/usr/bin/bwrap" if os.access("/usr/bin/bwrap", os.X_OK) else shutil.which("bwrap")
 
 
-def arguments(program: str, mounts: Sequence[Mount], *, network: bool, fresh_proc: bool) -> list[str]:
+def arguments(
+    program: str, mounts: Sequence[Mount], *, network: bool, fresh_proc: bool, owner: tuple[int, int] | None = None
+) -> list[str]:
     """Return the command line that comes before that of the exec server.
 
     Root must not keep its number inside: bubblewrap leaves root all capabilities unless told otherwise, and with
     them `mount -o remount,rw` undoes every read-only mount. In some containers no fresh /proc can be mounted; that
-    of outside shows more command lines, but the user namespace keeps the rest of it closed.
+    of outside shows more command lines, but the user namespace keeps the rest of it closed. `owner` is the user to
+    become first, where we are root and the workspace is another's.
     """
-    inner_user = os.getuid() or _INNER_ID
-    inner_group = os.getgid() or _INNER_ID
-    given = [program, "--unshare-user", "--uid", str(inner_user), "--gid", str(inner_group), "--cap-drop", "ALL"]
+    given = [program]
+    user, group = owner or (os.getuid() or _INNER_ID, os.getgid() or _INNER_ID)
+    if owner is not None:
+        given = [shutil.which("setpriv") or "/usr/bin/setpriv", "--reuid", str(user), "--regid", str(group)]
+        given += ["--clear-groups", "--", program]
+    given += ["--unshare-user", "--uid", str(user), "--gid", str(group), "--cap-drop", "ALL"]
     given += ["--unshare-pid", "--as-pid-1", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if not network:
         given.append("--unshare-net")

@@ -176,18 +176,18 @@ def capture(shell: str, cache_dir: str, *names: str) -> None:
     import select
     import signal
 
-    signal.alarm(2 * _CAPTURE_SECONDS)
     key = _key(shell)
     source, sink = os.pipe()
     redirect = [(os.POSIX_SPAWN_DUP2, sink, 1)]
+    # a profile that goes on for ever is cut off by the wait below
     pid = os.posix_spawn(shell, [shell, "-lc", "command env -0"], os.environ, file_actions=redirect, setsid=True)
     os.close(sink)
     data = b""
     while select.select([source], [], [], _CAPTURE_SECONDS)[0] and (block := os.read(source, 65536)):
         data += block
     os.killpg(pid, signal.SIGKILL)
-    if os.waitpid(pid, 0)[1] not in (0, signal.SIGKILL) or b"=" not in data:
-        return
+    os.waitpid(pid, 0)
+    os.close(source)
     # a profile may print something of its own first, which ends where the first variable's name begins
     entries = [entry.rpartition("\n")[2] if i == 0 else entry for i, entry in enumerate(os.fsdecode(data).split("\0"))]
     login = dict(entry.split("=", 1) for entry in entries if "=" in entry)
@@ -196,7 +196,7 @@ def capture(shell: str, cache_dir: str, *names: str) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = folder / f"login-env.{os.getpid()}"
     text = json.dumps({"key": key, "environment": kept})
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     os.write(handle, text.encode("utf-8", "surrogateescape"))
     os.close(handle)
     temporary.replace(folder / "login-env.json")

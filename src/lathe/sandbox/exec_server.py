@@ -308,13 +308,13 @@ def _open_terminal(rows: int, columns: int) -> tuple[int, int, str]:
 def _confine(link: _socket.socket) -> None:
     """Apply the landlock rules that come as the first message."""
     confine = __import__("landlock").confine
-    _kind, network, *fields = link.recv(1 << 20).split(b"\0")
+    _kind, network, uid, gid, *fields = link.recv(1 << 20).split(b"\0")
     lists = []
     while fields:
         end = 1 + int(fields[0])
         lists.append(fields[1:end])
         fields = fields[end:]
-    confine(*lists, network=network == b"1")
+    confine(*lists, network=network == b"1", user=int(uid), group=int(gid))
 
 
 def _adopt_orphans() -> None:

@@ -22,6 +22,7 @@ _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _FOR_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _SCOPES = 3  # abstract sockets and signals stay inside
+_PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS = 38, 22, 24, 28
 _NO_ROOT_BITS = 0b1111  # noroot and no_setuid_fixup, both locked
 _CAPSET = {"x86_64": 126, "aarch64": 91}
@@ -59,10 +60,13 @@ def version() -> int:
         return 0
 
 
-def confine(writable: list[bytes], readable: list[bytes], hidden: list[bytes], *, network: bool) -> None:
+def confine(
+    writable: list[bytes], readable: list[bytes], hidden: list[bytes], *, network: bool, user: int, group: int
+) -> None:
     """Give up for good, for this process and its children, all writing but below `writable`; raise OSError.
 
     What is `hidden` cannot be read either, but for what is `readable`; names in hidden folders can be listed.
+    Root becomes `user` and `group`, if they are not negative.
     """
     abi = version()
     if abi < LEAST_ABI:
@@ -83,7 +87,7 @@ def confine(writable: list[bytes], readable: list[bytes], hidden: list[bytes], *
     if _prctl(_PR_SET_NO_NEW_PRIVS, 1):
         raise OSError("prctl(PR_SET_NO_NEW_PRIVS) failed")
     if os.geteuid() == 0:
-        _drop_capabilities(machine)
+        _drop_capabilities(machine, user, group)
     _call(_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
     if not network:
@@ -121,13 +125,19 @@ def _everything_but(folder: bytes, hidden: frozenset[bytes]) -> list[bytes]:
     return found
 
 
-def _drop_capabilities(machine: str) -> None:
-    """Make root an ordinary user that happens to own root's files."""
+def _drop_capabilities(machine: str, user: int, group: int) -> None:
+    """Make root an ordinary user, who happens to own root's files unless another is to be become."""
     if _prctl(_PR_SET_SECUREBITS, _NO_ROOT_BITS):
         raise OSError("prctl(PR_SET_SECUREBITS) failed")
     number = 0
     while _prctl(_PR_CAPBSET_DROP, number) == 0:
         number += 1
+    if user >= 0:
+        os.setgroups([])
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+        # a change of user makes a process undumpable, and its /proc files root's
+        _prctl(_PR_SET_DUMPABLE, 1)
     _call(_CAPSET[machine], struct.pack("Ii", 0x20080522, 0), bytes(24))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import secrets
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -203,12 +204,32 @@ class Runner:
         loop.remove_reader(server.link.fileno())
         loop.remove_writer(server.link.fileno())
         server.abandon()
+        if server.tier != "bubblewrap":
+            _kill_marked(f"LATHE_COMMAND={self._token}-".encode())
         for process in list(self._processes.values()):
             process.lost()
         for _message, fds in self._outbox:
             for fd in fds:
                 os.close(fd)
         self._outbox.clear()
+
+
+def _kill_marked(mark: bytes) -> None:
+    """Kill what a dead server has left behind, outside a pid namespace; a few rounds, as some may be forking."""
+    for _ in range(20):
+        found = 0
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                # of a zombie there is nothing to read
+                if mark in (entry / "environ").read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    found += 1
+            except OSError:
+                continue
+        if not found:
+            return
 
 
 def _reason(error: OSError, program: str, cwd: str) -> str:

@@ -107,12 +107,15 @@ async def _bubblewrap(wanted: Launch) -> Server:
     program = bubblewrap.find_program()
     if program is None:
         raise StartFailed("bwrap is not installed")
+    owner = _foreign_owner(wanted.cwd)
+    env = _caches(wanted) | _with_home_of(owner, wanted.env)
     mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
     global _fresh_proc_works  # a fact about the machine, learnt once
 
     async def start(fresh_proc: bool) -> Server:
-        prefix = bubblewrap.arguments(program, mounts, network=wanted.policy.network, fresh_proc=fresh_proc)
-        return await run_server("bubblewrap", prefix, wanted.env)
+        network = wanted.policy.network
+        prefix = bubblewrap.arguments(program, mounts, network=network, fresh_proc=fresh_proc, owner=owner)
+        return await run_server("bubblewrap", prefix, env)
 
     if _fresh_proc_works:
         try:
@@ -132,17 +135,68 @@ async def _landlock(wanted: Launch) -> Server:
     shared = [m.path for m in mounts if m.kind == "private" and m.path != "/run"]
     writable += [path for path in shared if not any(is_below(secret, path) for secret in hidden)]
     readable = [m.path for m in mounts if m.kind == "kept"]
-    fields = ["L", "1" if wanted.policy.network else "0"]
+    owner = _foreign_owner(wanted.cwd)
+    uid, gid = owner or (-1, -1)
+    fields = ["L", "1" if wanted.policy.network else "0", str(uid), str(gid)]
     for paths in (writable, readable, hidden):
         fields += [str(len(paths)), *paths]
-    return await run_server("landlock", [], wanted.env, "\0".join(fields).encode("utf-8", "surrogateescape"))
+    rules = "\0".join(fields).encode("utf-8", "surrogateescape")
+    return await run_server("landlock", [], _with_home_of(owner, wanted.env), rules)
+
+
+def _foreign_owner(cwd: Path) -> tuple[int, int] | None:
+    """Return (uid, gid) of the workspace's owner where we are root and the owner is not.
+
+    Root without its capabilities could not write there, and with them would leave root's files behind.
+    """
+    if os.geteuid() != 0:
+        return None
+    status = cwd.stat()
+    return (status.st_uid, status.st_gid) if status.st_uid else None
+
+
+def _with_home_of(owner: tuple[int, int] | None, env: dict[str, str]) -> dict[str, str]:
+    """Return the environment for commands of another user, for whom root's home is closed."""
+    if owner is None:
+        return env
+    import pwd
+
+    try:
+        home = pwd.getpwuid(owner[0]).pw_dir
+    except KeyError:
+        home = "/tmp"
+    return {**env, "HOME": home}
+
+
+def _caches(wanted: Launch) -> dict[str, str]:
+    """Return where programs that do not run without a cache find one, when the home folder is read-only."""
+    home = os.path.realpath(wanted.env.get("HOME", "/"))
+    if any(is_below(home, os.path.realpath(root)) for root in wanted.policy.writable_roots):
+        return {}
+    return {"UV_CACHE_DIR": "/tmp/.cache/uv", "GOCACHE": "/tmp/.cache/go-build", "npm_config_cache": "/tmp/.cache/npm"}
 
 
 _STARTERS = {"bubblewrap": _bubblewrap, "landlock": _landlock}
 
 
+def _compile_once() -> None:
+    """Leave the exec server compiled where its import finds it; inside a sandbox it could not be written."""
+    source = _HERE / "exec_server.py"
+    compiled = _HERE / "__pycache__" / f"exec_server.{sys.implementation.cache_tag}.pyc"
+    try:
+        if compiled.stat().st_mtime >= source.stat().st_mtime:
+            return
+    except OSError:
+        pass
+    import py_compile
+
+    with contextlib.suppress(OSError):
+        py_compile.compile(str(source), quiet=2)
+
+
 async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: bytes = b"") -> Server:
     """Start the script behind `prefix` and wait until it serves; raise `StartFailed`."""
+    _compile_once()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -161,6 +215,7 @@ async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: b
                 (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
             ],
             setsid=True,
+            setsigmask=[],
         )
     except OSError as error:
         ours.close()
