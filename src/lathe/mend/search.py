@@ -23,6 +23,7 @@ from lathe.mend.workspace import Workspace, find_python, scratch_copy
 
 Progress = Callable[[str], None]
 BATCH = 256
+COLLECT_S = 20.0  # a small budget still lets a large project be imported
 _SUSPICION_WEIGHT = 1.5
 _AT_IMPORT_COST = 0.8  # such a candidate costs a fresh import, a hundred times a swapped function
 _LEAST_SUSPICION = 0.02
@@ -105,10 +106,10 @@ class Search:
         return self._deadline - time.monotonic()
 
     def _baseline(self, project: Project) -> list[TestRun]:
-        project.collect(timeout=max(20.0, self._left()))
+        project.collect(timeout=max(COLLECT_S, self._left()))
         self._version = project.python
         limit = min(5.0, max(1.0, self._options.seconds / 12))
-        return project.baseline(limit, time.monotonic() + max(20.0, self._left()))
+        return project.baseline(limit, time.monotonic() + max(COLLECT_S, self._left()))
 
     def _note_first(self, runs: list[TestRun]) -> None:
         died = [run.name for run in runs if run.outcome == "died"]

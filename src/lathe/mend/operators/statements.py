@@ -26,7 +26,7 @@ class _Place:
         assert isinstance(node, ast.stmt)
         self.node = node
         self.body: list[ast.stmt] = getattr(site.parent, site.field)
-        self.index = self.body.index(node)
+        self.index: int = self.body.index(node)
         self.start, self.end = site.source.block(node)
         self.indent = site.source.text[self.start : self.start + node.col_offset]
         self.raw = site.source.text[self.start : self.end]
