@@ -165,12 +165,3 @@ def in_turn(*answers: bytes) -> Handler:
         return True
 
     return handler
-
-
-CHAT_HELLO = sse(
-    {"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hel"}}]},
-    {"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": "lo"}}]},
-    {"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
-    {"id": "c1", "model": "m", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}},
-    "[DONE]",
-)

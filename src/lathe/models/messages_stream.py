@@ -44,7 +44,7 @@ class MessagesDecoder:
     def __init__(self, freeform: frozenset[str]) -> None:
         self.finished = False
         self._freeform = freeform
-        self._blocks: dict[Any, _Block] = {}
+        self._blocks: dict[int, _Block] = {}
         self._model = ""
         self._id = ""
         self._usage: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class MessagesDecoder:
                 self._model, self._id = _text(message.get("model")), _text(message.get("id"))
                 self._count(message.get("usage"))
             case "content_block_start":
-                self._blocks[data.get("index")] = _Block(_object(data.get("content_block")))
+                self._blocks[_index(data)] = _Block(_object(data.get("content_block")))
             case "content_block_delta":
                 return self._delta(data)
             case "message_delta":
@@ -83,7 +83,7 @@ class MessagesDecoder:
         self._usage.update({key: value for key, value in _object(usage).items() if value is not None})
 
     def _delta(self, data: dict[str, Any]) -> Sequence[ModelPart]:
-        block = self._blocks.get(data.get("index"))
+        block = self._blocks.get(_index(data))
         if block is None:
             raise BrokenStream("the stream goes on with a block that it never began")
         delta = _object(data.get("delta"))
@@ -163,6 +163,11 @@ def _refuse(items: list[Item], explanation: str) -> None:
         if isinstance(item, FunctionCall | CustomToolCall):
             break
     items.append(Message(role="assistant", content=(Refusal(explanation or DECLINED),)))
+
+
+def _index(data: dict[str, Any]) -> int:
+    index = data.get("index")
+    return index if isinstance(index, int) else -1
 
 
 def _object(value: Any) -> dict[str, Any]:
