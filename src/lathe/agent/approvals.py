@@ -1,0 +1,206 @@
+"""Approvals: whether what a call wishes to do may be done, must be asked, or is refused.
+
+`decide` is a function of its arguments (and of links on disk, which it follows); `Approvals` asks the person and
+keeps what they granted. What a model, a tool or a file says can never grant anything: grants come from settings and
+from answers of the person.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Set
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from lathe.agent.rules import Rules, matches_tool, remember
+from lathe.agent.verdict import NO_WORKAROUND, Allow, Family, Forbid, Grant, MustAsk, Place, Stance, Verdict, is_guarded
+from lathe.config.settings import ApprovalMode, RuleSpec
+from lathe.sandbox.policy import SandboxPolicy
+from lathe.tools.base import Access, CallExternal, RunCommand, WriteFiles
+
+
+class ApprovalQuestion(NamedTuple):
+    """What a person is asked: the wish in one line, why it needs a yes, and the families for "don't ask again"."""
+
+    access: tuple[Access, ...]
+    question: str
+    reason: str
+    families: tuple[Family, ...]
+
+
+class ApprovalAnswer(NamedTuple):
+    """A person's answer; `words` go to the model with a no."""
+
+    choice: Literal["once", "session", "project", "no"]
+    words: str = ""
+
+
+Ask: TypeAlias = Callable[[ApprovalQuestion], Awaitable[ApprovalAnswer]]
+
+
+class Reviewed(NamedTuple):
+    """The outcome for the call: `message` tells the model why not."""
+
+    allowed: bool
+    escalated: bool = False
+    message: str = ""
+
+
+def decide(
+    access: tuple[Access, ...],
+    *,
+    approve: ApprovalMode,
+    policy: SandboxPolicy,
+    rules: Rules,
+    cwd: Path,
+    granted: Set[Grant] = frozenset(),
+) -> Verdict:
+    """Return what is to be done about a call's wishes: the strictest verdict on any of them."""
+    stance = Stance(approve, policy, rules, cwd, granted)
+    verdicts = [_decide_one(one, stance) for one in access]
+    for verdict in verdicts:
+        if isinstance(verdict, Forbid):
+            return verdict
+    asks = [verdict for verdict in verdicts if isinstance(verdict, MustAsk)]
+    escalated = any(verdict.escalated for verdict in verdicts if not isinstance(verdict, Forbid))
+    if not asks:
+        return Allow(escalated)
+    if approve == "never":
+        return Forbid(
+            f"{asks[0].question} was refused: it needs an approval, and here nobody is asked. {_why(asks[0])}"
+        )
+    if len(asks) == 1:
+        return asks[0]._replace(escalated=escalated)
+    return MustAsk(
+        question="; ".join(ask.question for ask in asks),
+        reason=" ".join(ask.reason for ask in asks if ask.reason),
+        families=tuple(one for ask in asks for one in ask.families),
+        grants=tuple(one for ask in asks for one in ask.grants),
+        escalated=escalated,
+    )
+
+
+def _why(ask: MustAsk) -> str:
+    return f"{ask.reason} {NO_WORKAROUND}".strip()
+
+
+def _decide_one(access: Access, stance: Stance) -> Verdict:
+    match access:
+        case RunCommand():
+            return _command(access, stance)
+        case WriteFiles(paths=paths):
+            return _writes(paths, stance)
+        case CallExternal():
+            return _external(access, stance)
+
+
+def _command(access: RunCommand, stance: Stance) -> Verdict:
+    confined = stance.policy.mode != "danger-full-access" and not access.escalate
+    if confined and stance.approve != "untrusted" and not (stance.rules.ask or stance.rules.forbid):
+        return Allow()
+    from lathe.agent.vetting import vet
+
+    return vet(access, stance)
+
+
+def _writes(paths: tuple[str, ...], stance: Stance) -> Verdict:
+    approve, policy, cwd, granted = stance.approve, stance.policy, stance.cwd, stance.granted
+    place = Place(str(cwd), policy.writable_roots if policy.mode == "workspace-write" else ())
+    free = policy.mode == "danger-full-access"
+    if free and approve != "untrusted":
+        return Allow()
+    outside = [path for path in paths if not free and (not place.holds(path) or is_guarded(path, place.roots))]
+    outside = [path for path in outside if ("write", path) not in granted]
+    if outside:
+        grants = tuple(("write", path) for path in outside)
+        reason = "The sandbox is read-only." if policy.mode == "read-only" else "It lies outside what may be written."
+        return MustAsk(f"Write {', '.join(outside)}", reason, grants=grants, escalated=True)
+    escalated = any(("write", path) in granted for path in paths) and not free
+    if approve == "untrusted" and not escalated and ("writes",) not in granted:
+        return MustAsk(f"Write {', '.join(paths)}", grants=(("writes",),))
+    return Allow(escalated)
+
+
+def _external(access: CallExternal, stance: Stance) -> Verdict:
+    rules = stance.rules
+
+    def hit(some: tuple[RuleSpec, ...]) -> RuleSpec | None:
+        return next((rule for rule in some if matches_tool(rule, access.server, access.tool)), None)
+
+    name = f"{access.server}/{access.tool}"
+    forbidden = hit(rules.forbid)
+    if forbidden is not None:
+        return Forbid(f"A rule forbids the tool {name}: {forbidden.reason or 'no reason given'}. {NO_WORKAROUND}")
+    grant = ("tool", access.server, access.tool)
+    if grant in stance.granted:
+        return Allow()
+    asked = hit(rules.ask)
+    if asked is None and (hit(rules.allow) is not None or (access.read_only and stance.approve != "untrusted")):
+        return Allow()
+    fix = f'A rule can allow it: [[rules.allow]] tool = "{name}".'
+    return MustAsk(f"Call the tool {name}", asked.reason if asked is not None else fix, grants=(grant,))
+
+
+class Approvals:
+    """The approvals of one thread: mode, rules, and what the person granted while it runs.
+
+    `ask` puts a question to the person; None where there is nobody to ask. What is allowed for good is kept for
+    `project_root` below `home` ($LATHE_HOME); without a project it holds for the session.
+    """
+
+    def __init__(
+        self,
+        mode: ApprovalMode,
+        rules: Rules,
+        project_root: Path | None,
+        home: Path,
+        ask: Ask | None = None,
+    ) -> None:
+        self.mode: ApprovalMode = mode
+        self.rules = rules
+        self.granted: set[Grant] = set()
+        self._project_root = project_root
+        self._home = home
+        self._ask = ask
+        self._asking = asyncio.Lock()
+
+    async def review(self, access: tuple[Access, ...], *, policy: SandboxPolicy, cwd: Path) -> Reviewed:
+        """Decide on a call's wishes, asking the person where that is needed; questions come one at a time."""
+        verdict = self._decide(access, policy, cwd)
+        if isinstance(verdict, MustAsk):
+            async with self._asking:
+                # The answer to the question before this one may have settled it.
+                verdict = self._decide(access, policy, cwd)
+                if isinstance(verdict, MustAsk):
+                    return await self._put(access, verdict)
+        if isinstance(verdict, Allow):
+            return Reviewed(True, verdict.escalated)
+        return Reviewed(False, message=verdict.reason)
+
+    def _decide(self, access: tuple[Access, ...], policy: SandboxPolicy, cwd: Path) -> Verdict:
+        return decide(
+            access, approve=self.mode, policy=policy, rules=self.rules, cwd=cwd, granted=frozenset(self.granted)
+        )
+
+    async def _put(self, access: tuple[Access, ...], ask: MustAsk) -> Reviewed:
+        if self._ask is None:
+            message = f"{ask.question} was refused: it needs an approval, and nobody is here to give one. {_why(ask)}"
+            return Reviewed(False, message=message)
+        answer = await self._ask(ApprovalQuestion(access, ask.question, ask.reason, ask.families))
+        if answer.choice == "no":
+            said = f' They said: "{answer.words.strip()}"' if answer.words.strip() else ""
+            return Reviewed(False, message=f"The person declined: {ask.question}.{said} {NO_WORKAROUND}")
+        message = ""
+        if answer.choice in ("session", "project"):
+            self.granted.update(ask.grants)
+        if answer.choice == "project" and ask.families and self._project_root is not None:
+            message = self._remember(ask.families, self._project_root)
+        return Reviewed(True, ask.escalated, message)
+
+    def _remember(self, families: tuple[Family, ...], project_root: Path) -> str:
+        try:
+            for one in families:
+                remember(project_root, one, self._home)
+        except OSError as error:
+            return f"The approval holds for this session only: it can't be kept ({error.strerror})."
+        return ""
