@@ -13,9 +13,11 @@ import msgspec
 from lathe.agent.approvals import Approvals
 from lathe.protocol.errors import LatheError
 from lathe.protocol.events import CallRejected, Event, ItemCompleted, ItemDelta, ItemStarted, ItemUpdated, ShownItem
-from lathe.protocol.items import ContentPart, CustomToolCall, ToolCall, ToolOutput, output_for
+from lathe.protocol.items import ContentPart, ToolCall, ToolOutput, output_for
 from lathe.sandbox.policy import SandboxPolicy
-from lathe.tools.apply_patch import intercepted_patch
+from lathe.tools.apply_patch import ApplyPatchTool
+from lathe.tools.exec import ExecArgs
+from lathe.tools.patch_command import intercepted_patch
 from lathe.tools.base import MalformedCall, Outcome, Tool, ToolContext
 
 INTERRUPTED = "Interrupted by the person before it finished. It may have had part of its effect."
@@ -44,7 +46,6 @@ class Prepared(NamedTuple):
     tool: Tool
     args: Any
     escalated: bool
-    cwd: Path
 
 
 class CallRunner:
@@ -123,38 +124,34 @@ class CallRunner:
         if tool is None:
             self._reject(call, "unknown_tool", self._unknown(call.name), sink)
             return None
-        cwd = self._cwd
         try:
-            args = tool.parse(call)
-            tool, args, cwd = self._intercept(tool, args)
+            tool, args = self._intercept(tool, tool.parse(call))
         except MalformedCall as error:
             self._reject(call, "malformed", f"{call.name} was not run: {error}", sink)
             return None
-        review = await self._approvals.review(tool.access(args, cwd), policy=self._policy, cwd=cwd)
+        review = await self._approvals.review(tool.access(args, self._cwd), policy=self._policy, cwd=self._cwd)
         if not review.allowed:
             self._reject(call, "denied", review.message, sink)
             return None
         self.rejected_in_a_row = 0
-        return Prepared(call, tool, args, review.escalated, cwd)
+        return Prepared(call, tool, args, review.escalated)
 
-    def _intercept(self, tool: Tool, args: Any) -> tuple[Tool, Any, Path]:
+    def _intercept(self, tool: Tool, args: Any) -> tuple[Tool, Any]:
         """A patch that is applied through the shell is a patch: same checks, same event."""
-        command = getattr(args, "cmd", None)
         patch_tool = self.tools.get("apply_patch")
-        if isinstance(command, str) and patch_tool is not None and (found := intercepted_patch(command)) is not None:
-            base = self._cwd / (getattr(args, "workdir", None) or "")
-            folder = (base / found.directory) if found.directory else base
-            call = CustomToolCall(call_id="", name="apply_patch", input=found.patch)
-            return patch_tool, patch_tool.parse(call), folder
-        return tool, args, self._cwd
+        if isinstance(args, ExecArgs) and isinstance(patch_tool, ApplyPatchTool):
+            found = intercepted_patch(args.command)
+            if found is not None:
+                return patch_tool, patch_tool.arguments(found.text, str(Path(args.workdir, found.directory or "")))
+        return tool, args
 
     async def _execute(self, prepared: Prepared, sink: Sink) -> None:
-        call, tool, args, escalated, cwd = prepared
+        call, tool, args, escalated = prepared
         item_id = sink.next_item_id()
         begun = tool.begin(args, item_id)
         sink.emit(ItemStarted(begun))
         context = ToolContext(
-            cwd=cwd,
+            cwd=self._cwd,
             policy=self._policy,
             spill=self._spill,
             item_id=item_id,

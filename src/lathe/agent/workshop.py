@@ -30,6 +30,7 @@ from lathe.protocol.usage import Usage
 from lathe.sandbox.environment import command_environment
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.store.baseline import diff_since, take_baseline
+from lathe.store.threads import journal_path, patches
 from lathe.tools.apply_patch import ApplyPatchTool
 from lathe.tools.ask import AskUserTool
 from lathe.tools.base import Tool
@@ -223,11 +224,16 @@ class Workshop:
             await asyncio.shield(asyncio.gather(self._baseline, return_exceptions=True))
 
     async def _kept(self) -> Kept:
-        diff = ""
-        if self._baseline is not None and self._baseline.done() and not self._baseline.cancelled():
-            tree = self._baseline.result() if self._baseline.exception() is None else None
-            if tree:
-                diff = await diff_since(self._cwd, self._spill / "baseline", tree)
+        tree = None
+        if self._baseline is not None:
+            await self._before_write()
+            tree = (
+                self._baseline.result() if not self._baseline.cancelled() and not self._baseline.exception() else None
+            )
+        if tree:
+            diff = await diff_since(self._cwd, self._spill / "baseline", tree)
+        else:
+            diff = "".join(change.diff for change in patches(journal_path(self._home, self._spill.name)))
         return Kept(plan=self._plan.current_plan(), diff=diff, processes="\n".join(self._sessions.open_processes()))
 
     def _price(self, usage: Usage) -> Usage:

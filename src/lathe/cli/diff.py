@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 from lathe.config.paths import lathe_home
-from lathe.protocol.events import FileChange, ItemCompleted
 from lathe.store.baseline import diff_since
-from lathe.store.journal import EventRecord, records, replay
-from lathe.store.threads import find_thread, spill_dir
+from lathe.store.journal import replay
+from lathe.store.threads import find_thread, patches, spill_dir
 
 
 def main(argv: list[str]) -> int:
@@ -38,13 +37,7 @@ def thread_diff(home: Path, path: Path, *, stat: bool = False) -> str:
     note = folder / "tree"
     if note.is_file():
         return asyncio.run(diff_since(Path(header.cwd), folder, note.read_text().strip(), stat=stat))
-    changes = [
-        record.event.item
-        for record in records(path)
-        if isinstance(record, EventRecord)
-        and isinstance(record.event, ItemCompleted)
-        and isinstance(record.event.item, FileChange)
-    ]
+    changes = patches(path)
     if stat:
         return "".join(f"{update.kind:<7} {update.path}\n" for change in changes for update in change.changes)
     return "".join(change.diff for change in changes)

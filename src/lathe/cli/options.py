@@ -84,7 +84,7 @@ def read_images(paths: list[str]) -> tuple[InputImage, ...]:
             raise UsageError(f"{name} is no image that models take.", hint="Use PNG, JPEG, GIF or WebP.")
         if len(data) > IMAGE_LIMIT:
             raise UsageError(f"{name} is larger than {IMAGE_LIMIT >> 20} MiB.", hint="Scale it down.")
-        images.append(InputImage(f"data:{kind};base64,{base64.b64encode(data).decode()}"))
+        images.append(InputImage(f"data:image/{kind};base64,{base64.b64encode(data).decode()}"))
     return tuple(images)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from typing import Protocol
 
+from lathe.cli.plain import plain
 from lathe.protocol.events import (
     AgentMessage,
     CallRejected,
@@ -35,13 +36,24 @@ DIFF_LINES = 80
 _STYLES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
+class Out(Protocol):
+    """What a renderer writes to."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+    def isatty(self) -> bool: ...
+
+
 class Renderer:
-    """Writes what a person wants to see of each event to `out`.
+    """Writes what a person wants to see of each event to `out`; nothing that a model or a tool wrote can steer
+    the terminal.
 
     A message is held back until something follows it, so that the last one is left to the caller.
     """
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(self, out: Out | None = None) -> None:
         self._out = out or sys.stderr
         self._colour = self._out.isatty() and not os.environ.get("NO_COLOR")
         self._held = ""
@@ -49,7 +61,7 @@ class Renderer:
     def show(self, event: Event) -> None:
         """Write one event."""
         if self._held and isinstance(event, ItemStarted | ItemCompleted | CallRejected | InputSteered):
-            self._line(self._held)
+            self._line(plain(self._held))
             self._held = ""
         match event:
             case ThreadStarted(thread_id=thread_id, model=model, resumed=resumed):
@@ -66,9 +78,9 @@ class Renderer:
             case ContextCompacted(tokens_before=before, tokens_after=after, reason=reason):
                 self._line(self._in("dim", f"~ conversation compacted ({reason}): {before:,} to {after:,} tokens"))
             case InputSteered(text=text):
-                self._line(self._in("bold", f"> {_one_line(text)}"))
+                self._said(text)
             case TurnFailed(error=error, usage=usage):
-                self._line(self._in("red", f"lathe: {error.message}"))
+                self._line(self._in("yellow" if error.code == "interrupted" else "red", f"lathe: {error.message}"))
                 self._totals(usage, 0, 0.0)
             case TurnCompleted(usage=usage, steps=steps, wall_ms=wall_ms):
                 self._totals(usage, steps, wall_ms)
@@ -79,8 +91,8 @@ class Renderer:
 
     def _item(self, item: ShownItem) -> None:
         match item:
-            case AgentMessage(text=text):
-                self._held = text
+            case AgentMessage():
+                self._message(item)
             case ReasoningSummary(text=text):
                 self._line(self._in("dim", text))
             case CommandExecution():
@@ -89,13 +101,19 @@ class Renderer:
                 self._change(item)
             case TodoList(items=entries):
                 for entry in entries:
-                    self._line(f"  {'✓' if entry.completed else '○'} {entry.text}")
+                    self._line(f"  {'✓' if entry.completed else '○'} {plain(entry.text)}")
             case McpToolCall(server=server, tool=tool, status=status):
                 self._line(self._in("cyan", f"⚒ {server}.{tool} · {status}"))
             case OtherToolCall(tool=tool, status=status):
                 self._line(self._in("cyan", f"⚒ {tool} · {status}"))
             case ErrorItem(message=message):
                 self._line(self._in("red", f"! {message}"))
+
+    def _message(self, item: AgentMessage) -> None:
+        self._held = item.text
+
+    def _said(self, text: str) -> None:
+        self._line(self._in("bold", f"> {_one_line(text)}"))
 
     def _command(self, item: CommandExecution) -> None:
         lines = item.aggregated_output.rstrip("\n").split("\n") if item.aggregated_output.strip() else []
@@ -123,7 +141,7 @@ class Renderer:
         lines = [line for line in item.diff.splitlines() if not line.startswith(("diff ", "index ", "--- ", "+++ "))]
         for line in lines[:DIFF_LINES]:
             style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "")
-            self._line("  " + (self._in(style, line) if style else line))
+            self._line("  " + (self._in(style, line) if style else plain(line)))
         if len(lines) > DIFF_LINES:
             self._line(self._in("dim", f"  … {len(lines) - DIFF_LINES} more lines: `lathe diff` shows them"))
 
@@ -140,7 +158,8 @@ class Renderer:
             self._line(self._in("dim", " · ".join(parts)))
 
     def _in(self, style: str, text: str) -> str:
-        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self._colour else text
+        """Return `text`, made harmless, in a style."""
+        return f"\x1b[{_STYLES[style]}m{plain(text)}\x1b[0m" if self._colour else plain(text)
 
     def _line(self, text: str) -> None:
         self._out.write(f"{text}\n")

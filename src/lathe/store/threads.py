@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 
 from lathe.protocol.errors import UsageError
+from lathe.protocol.events import FileChange, ItemCompleted
 from lathe.protocol.ids import new_id
 from lathe.protocol.items import Message, text_of
-from lathe.store.journal import ItemsRecord, Journal, ThreadRecord, now_ms, records
+from lathe.store.journal import EventRecord, ItemsRecord, Journal, ThreadRecord, now_ms, records
 
 CONTEXT_MARK = "<context"
 """How a message that Lathe wrote in the user's place begins; such messages are no title."""
@@ -86,6 +87,18 @@ def fork_thread(home: Path, source: Path) -> str:
     finally:
         journal.close()
     return thread_id
+
+
+def patches(path: Path) -> list[FileChange]:
+    """Return what patches changed in the thread whose journal lies at `path`, in order."""
+    return [
+        record.event.item
+        for record in records(path)
+        if isinstance(record, EventRecord)
+        and isinstance(record.event, ItemCompleted)
+        and isinstance(record.event.item, FileChange)
+        and record.event.item.status == "completed"
+    ]
 
 
 def _journals(home: Path) -> Iterator[Path]:
