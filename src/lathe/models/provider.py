@@ -91,8 +91,9 @@ def resolve_model(
     """Return whom to ask for the model `name`, and what is known of it.
 
     `providers` are the configured ones (they hide built-in ones of the same name), `models` the configured
-    entries of models. `name` may be `provider/model`. Without a provider the model's own maker is asked if its
-    key is there, else whoever has a key, in the order OpenAI, Anthropic, OpenRouter. Raises `ConfigError`.
+    entries of models. `name` may be `provider/model`. Without a provider the maker of a model that the catalogue
+    knows is asked, or an endpoint that the environment or the configuration names; an unknown model goes to
+    whoever has a key, in the order OpenAI, Anthropic, OpenRouter, configured. Raises `ConfigError`.
     """
     if provider is None and name and "/" in name:
         first, rest = name.split("/", 1)
@@ -121,13 +122,20 @@ def _provider(name: str, providers: Mapping[str, Provider], environ: Mapping[str
 
 
 def _guess(maker: str, providers: Mapping[str, Provider], environ: Mapping[str, str]) -> Provider:
-    asked = [maker] if maker else []
-    for name in [*asked, "openai", "anthropic", "openrouter", *providers]:
-        if name not in providers and not _has_means(name, environ):
-            continue
+    maker = maker if _is_known(maker, providers) else ""
+    for name in [*([maker] if maker else []), "openai", "anthropic", "openrouter", *providers]:
+        if name not in providers:
+            # Another maker's own endpoint has no such model; one that the environment names may have any.
+            elsewhere = maker not in ("", name) and not environ.get(f"{name.upper()}_BASE_URL")
+            if elsewhere or not _has_means(name, environ):
+                continue
         found = _provider(name, providers, environ)
         if name not in providers or not found.key_env or environ.get(found.key_env):
             return found
+    if maker:
+        key_env = _provider(maker, providers, environ).key_env
+        hint = f"Set {key_env}, or say who else serves it with -m provider/model."
+        raise ConfigError(f"The model is {maker}'s, and there is no key for {maker}.", hint=hint)
     raise ConfigError(
         "There is no model to ask: no provider is configured and no key is set.",
         hint="Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or name a provider with -m provider/model.",
