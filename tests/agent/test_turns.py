@@ -19,7 +19,6 @@ from lathe.protocol.events import (
     CommandExecution,
     ContextCompacted,
     InputSteered,
-    ItemCompleted,
     ItemDelta,
     ItemStarted,
     TurnCompleted,

@@ -16,9 +16,9 @@ from lathe.protocol.events import CallRejected, Event, ItemCompleted, ItemDelta,
 from lathe.protocol.items import ContentPart, ToolCall, ToolOutput, output_for
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.apply_patch import ApplyPatchTool
+from lathe.tools.base import MalformedCall, Outcome, Tool, ToolContext
 from lathe.tools.exec import ExecArgs
 from lathe.tools.patch_command import intercepted_patch
-from lathe.tools.base import MalformedCall, Outcome, Tool, ToolContext
 
 INTERRUPTED = "Interrupted by the person before it finished. It may have had part of its effect."
 

@@ -162,7 +162,7 @@ class _Responses:
         for part in parts:
             where = {"item_id": item_id, "output_index": index, "content_index": len(content)}
             if isinstance(part, Refuse):
-                done = {"type": "refusal", "refusal": part.text}
+                done: dict[str, Any] = {"type": "refusal", "refusal": part.text}
                 self.emit("response.content_part.added", **where, part={"type": "refusal", "refusal": ""})
                 for piece in pieces(part.text, self.step.delta_chars):
                     self.emit("response.refusal.delta", **where, delta=piece)
@@ -331,7 +331,7 @@ class _Messages:
 
     def answer(self) -> Answer:
         usage = _messages_usage(self.step.usage)
-        message = {
+        message: dict[str, Any] = {
             "id": f"msg_{self.number}",
             "type": "message",
             "role": "assistant",
