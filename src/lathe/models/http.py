@@ -371,7 +371,13 @@ class HttpClient:
 
     async def post(self, target: str, headers: Headers, fragments: Sequence[Fragment]) -> HttpAnswer:
         """Send the request and return its answer as soon as the head is there; raise `TransportError`."""
-        head = self._head(target, headers, sum(map(len, fragments)))
+        return await self._ask(self._head("POST", target, headers, sum(map(len, fragments))), fragments)
+
+    async def get(self, target: str, headers: Headers) -> HttpAnswer:
+        """Ask for `target` as `post` does, with no body."""
+        return await self._ask(self._head("GET", target, headers, 0), ())
+
+    async def _ask(self, head: h11.Request, fragments: Sequence[Fragment]) -> HttpAnswer:
         kept = self._connection
         if kept is not None and kept.usable:
             answer = await self._exchange(kept, head, fragments, forgive=True)
@@ -392,7 +398,7 @@ class HttpClient:
             # The transport closes its socket in the loop's next round.
             await asyncio.sleep(0)
 
-    def _head(self, target: str, headers: Headers, length: int) -> h11.Request:
+    def _head(self, method: str, target: str, headers: Headers, length: int) -> h11.Request:
         extra: list[tuple[bytes, bytes]] = [
             (b"host", self._endpoint.authority.encode()),
             (b"accept-encoding", b"identity"),
@@ -400,7 +406,7 @@ class HttpClient:
         ]
         if self._origin and self._proxy is not None and self._proxy.authorization:
             extra.append((b"proxy-authorization", self._proxy.authorization))
-        return h11.Request(method=b"POST", target=(self._origin + target).encode(), headers=[*extra, *headers])
+        return h11.Request(method=method, target=(self._origin + target).encode(), headers=[*extra, *headers])
 
     async def _exchange(
         self, connection: _Connection, head: h11.Request, fragments: Sequence[Fragment], *, forgive: bool
