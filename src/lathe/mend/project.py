@@ -38,7 +38,7 @@ class TestRun(msgspec.Struct):
 
 
 class Job(msgspec.Struct):
-    """A candidate to try; see `lathe.mend.worker.swap.Programs.candidate`."""
+    """A candidate to try; see `lathe.mend.worker.swap.Programs.candidate`. `again` tries an equal program once more."""
 
     id: int
     file: str
@@ -47,10 +47,14 @@ class Job(msgspec.Struct):
     failing: list[int]
     passing: list[int]
     enough: int
+    again: bool = False
 
 
 class Verdict(msgspec.Struct):
-    """What became of a job: plausible, rejected, broken, same, syntax or died; `fixed` are indices of tests."""
+    """What became of a job: plausible, rejected, slow (and rejected), broken, same, syntax or died.
+
+    `fixed` are indices of tests.
+    """
 
     id: int
     status: str
@@ -155,14 +159,6 @@ class Project:
             if message is None or message["event"] == "done":
                 return
             yield Verdict(message["id"], message["status"], message.get("fixed", []))
-
-    def stop(self) -> None:
-        """Drop the jobs that have not begun, and forget the answers of those that have."""
-        self._order({"op": "stop"})
-        while True:
-            message = self._next(time.monotonic() + 120)
-            if message is None or message["event"] == "done":
-                break
 
     def _order(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None

@@ -11,18 +11,18 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from lathe.mend.hunt import Candidate, Hunt
 from lathe.mend.localise import Spectrum, uses_of_names
 from lathe.mend.operators.propose import propose
 from lathe.mend.operators.registry import Edit
 from lathe.mend.operators.vocabulary import Vocabulary
 from lathe.mend.patch import render_diff, render_patch
-from lathe.mend.project import Job, Project, TestRun, command, environment
+from lathe.mend.project import Project, TestRun, command, environment
 from lathe.mend.report import Alternative, Change, RepairReport, Status, TestCounts
 from lathe.mend.source import SourceFile
 from lathe.mend.workspace import Workspace, find_python, scratch_copy
 
 Progress = Callable[[str], None]
-BATCH = 256
 COLLECT_S = 20.0  # a small budget still lets a large project be imported
 _SUSPICION_WEIGHT = 1.5
 _AT_IMPORT_COST = 0.8  # such a candidate costs a fresh import, a hundred times a swapped function
@@ -37,17 +37,6 @@ class Options(msgspec.Struct, frozen=True):
     seconds: float = 60.0
     jobs: int = 0
     memory_mb: int = 1024
-
-
-class Candidate(msgspec.Struct):
-    """An edit of a file, and the tests that can tell whether it helps."""
-
-    source: SourceFile
-    edit: Edit
-    score: float
-    failing: list[int]
-    passing: list[int]
-    fixed: list[int] = []
 
 
 def repair(path: Path, options: Options, progress: Progress = lambda _: None) -> RepairReport:
@@ -126,40 +115,12 @@ class Search:
         sources = self._sources(project, runs)
         candidates = self._candidates(sources, runs)
         self._progress(f"{len(candidates)} candidate edits")
-        limits = {index: _limit(run) for index, run in enumerate(runs)}
         groups = len(Spectrum(runs, ()).groups)
-        plausible: list[Candidate] = []
-        enough_at: float | None = None
-        target = sum(run.is_failure for run in runs)
-        for start in range(0, len(candidates), BATCH):
-            if self._left() <= 0 or (enough_at is not None and time.monotonic() > enough_at):
-                break
-            batch = candidates[start : start + BATCH]
-            enough = max(6, groups)
-            jobs = [_job(number, one, enough) for number, one in enumerate(batch)]
-            project.start(jobs, limits)
-            stopped = False
-            for verdict in project.verdicts(min(self._deadline, enough_at or math.inf)):
-                self._tried += verdict.status not in ("same", "syntax")
-                if verdict.status == "plausible":
-                    one = batch[verdict.id]
-                    one.fixed = verdict.fixed
-                    plausible.append(one)
-                    if enough_at is None:
-                        enough_at = time.monotonic() + self._afterthought(len(one.fixed) == target)
-                        self._progress(f"a repair of {len(one.fixed)} tests at {one.source.path}:{one.edit.line}")
-                if enough_at is not None and time.monotonic() > enough_at:
-                    break
-            else:
-                stopped = time.monotonic() < min(self._deadline, enough_at or math.inf)
-            if not stopped:
-                break  # the worker is ended with its jobs
-        return sorted(plausible, key=lambda one: (-len(one.fixed), one.score, len(one.edit.text)))
-
-    def _afterthought(self, complete: bool) -> float:
-        """Return how long to go on after the first repair, for a better one and for what can't be told apart."""
-        spent = time.monotonic() - self._started
-        return min(self._left() / 4, 0.6 if complete else max(1.0, 0.3 * spent))
+        hunt = Hunt(project, runs, groups=groups, started=self._started, deadline=self._deadline)
+        try:
+            return hunt.run(candidates, self._progress)
+        finally:
+            self._tried += hunt.tried
 
     def _sources(self, project: Project, runs: list[TestRun]) -> list[SourceFile]:
         """Return the project's files that some test ran and that are no tests."""
@@ -193,6 +154,8 @@ class Search:
             statements = _by_line(source)
             tests: dict[ast.stmt, tuple[list[int], list[int]]] = {}
             for edit in propose(source, vocabulary, doubt.__contains__):
+                if not source.is_utf8 and not _is_ascii(source, edit):
+                    continue  # no patch could say it
                 node = statements[edit.line]
                 known = spectrum.tests_of(source, node)
                 if node not in tests:
@@ -232,6 +195,7 @@ class Search:
         texts = {}
         for path, source in self._originals.items():
             texts[self._inside(path)] = (source.text, SourceFile.read(self._workspace.root, path).text)
+        odd = {self._inside(path) for path, source in self._originals.items() if not source.is_utf8}
         before, after = _counts(first), _counts(last)
         failing = tuple(run.name for run in last if run.is_failure)
         confirmed = bool(self._changes) and self._confirm(last)
@@ -250,7 +214,7 @@ class Search:
             alternatives=tuple(self._alternatives) if confirmed else (),
             failing=failing,
             notes=tuple(self._notes),
-            patch=render_patch(texts) if confirmed else "",
+            patch=render_patch(texts, odd) if confirmed else "",
             diff=render_diff(texts) if confirmed else "",
             confirmed=confirmed,
             python=self._version,
@@ -283,17 +247,6 @@ class Search:
         return failed == sum(run.is_failure for run in last)
 
 
-def _job(number: int, one: Candidate, enough: int) -> Job:
-    edit = (one.edit.start, one.edit.end, one.edit.text)
-    unit = one.source.unit(one.edit.start, one.edit.end)
-    return Job(number, one.source.path, [edit], unit, one.failing, one.passing, enough)
-
-
-def _limit(run: TestRun) -> float:
-    """Return how much CPU a test may use under a candidate, in seconds."""
-    return 1.0 if run.outcome == "hung" else max(0.3, 10 * run.cpu + 0.1)
-
-
 def _by_line(source: SourceFile) -> dict[int, ast.stmt]:
     """Return for each line the innermost statement on it."""
     found: dict[int, ast.stmt] = {}
@@ -319,6 +272,13 @@ def _by_group(tests: list[int], groups: list[list[int]], cost: dict[int, float])
 
 def _apply(text: str, edit: Edit) -> str:
     return text[: edit.start] + edit.text + text[edit.end :]
+
+
+def _is_ascii(source: SourceFile, edit: Edit) -> bool:
+    """Return whether the lines that an edit changes are ASCII before and after."""
+    start = source.text.rfind("\n", 0, edit.start) + 1
+    end = source.text.find("\n", edit.end)
+    return (source.text[start : end if end >= 0 else None] + edit.text).isascii()
 
 
 def _shown(source: SourceFile, edit: Edit) -> tuple[str, str]:

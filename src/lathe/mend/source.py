@@ -42,6 +42,11 @@ class SourceFile:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         return cls(path, data.decode(encoding), encoding)
 
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the file is in the encoding that patches are in."""
+        return self.encoding in ("utf-8", "utf-8-sig")
+
     def write(self, root: Path, text: str) -> None:
         """Put `text` in the file's place, in the file's encoding."""
         (root / self.path).write_bytes(text.encode(self.encoding))

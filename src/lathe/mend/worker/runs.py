@@ -104,6 +104,7 @@ class Runner:
         Gives up when the first `enough` failing tests fail still.
         """
         fixed: list[int] = []
+        slow = False
         everything = [*failing, *passing]
         for index, (number, item, limit) in enumerate(everything):
             if index >= len(failing) and not fixed:
@@ -114,10 +115,11 @@ class Runner:
             outcome, _ = self._one(number, item, nextitem, limit)
             if index < len(failing):
                 fixed += [number] if outcome == "passed" else []
+                slow = slow or outcome == "hung"
             elif outcome in ("failed", "hung"):
                 self._emit({"verdict": "broken", "fixed": fixed, "broke": number})
                 return
-        self._emit({"verdict": "plausible" if fixed else "rejected", "fixed": fixed})
+        self._emit({"verdict": "plausible" if fixed else "slow" if slow else "rejected", "fixed": fixed})
 
     def _one(self, number: int, item: pytest.Item, nextitem: pytest.Item | None, limit: float) -> tuple[str, float]:
         wall = 3 * limit + 1

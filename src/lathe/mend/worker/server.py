@@ -275,15 +275,10 @@ class Evaluation:
         except (SyntaxError, ValueError, RecursionError):
             self._result(job, "syntax")
             return
-        if candidate.identity in self._server.seen:
+        if candidate.identity in self._server.seen and not job["again"]:
             self._result(job, "same")
             return
         self._server.seen.add(candidate.identity)
-        if candidate.overlay and job.get("hot_only"):
-            self._server.seen.discard(candidate.identity)
-            self._result(job, "cold")
-            return
-        job["candidate"] = candidate
         self._start(job, candidate)
 
     def _start(self, job: dict[str, Any], candidate: Candidate) -> None:
