@@ -250,3 +250,34 @@ async def test_a_runner_closes_while_it_starts(workspace: Path, environment: dic
     await asyncio.sleep(0)
     await runner.aclose()
     await asyncio.gather(starting, return_exceptions=True)
+
+
+async def test_a_start_that_is_cancelled_is_used_by_the_next_or_closed(
+    workspace: Path, environment: dict[str, str]
+) -> None:
+    for turns in range(8):
+        runner = Runner(SandboxPolicy(mode="danger-full-access"), cwd=workspace, env=environment)
+        starting = asyncio.create_task(runner.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        if turns % 2:
+            process = await runner.spawn(["/bin/true"], cwd="/", on_output=len)
+            assert await process.wait() == 0
+        await runner.aclose()
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert [pid for pid in children if b"exec_server" in Path(f"/proc/{pid}/cmdline").read_bytes()] == []
+
+
+async def test_a_listener_that_fails_does_not_hang_the_wait(make: MakeBox) -> None:
+    box = await make("none")
+
+    def fail(_block: bytes) -> None:
+        raise ValueError
+
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context["exception"]))
+    process = await box.spawn("echo x; exit 3", fail)
+    assert await asyncio.wait_for(process.wait(), 20) == 3
+    assert [type(error) for error in errors] == [ValueError]

@@ -33,16 +33,6 @@ _FILE_TYPE, _REGULAR = 0o170000, 0o100000
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-class _Member:
-    """A live process below this server; `pid` is the number that it has for this server."""
-
-    __slots__ = ("hit", "pid")
-
-    def __init__(self, pid: int, hit: bool) -> None:
-        self.pid = pid
-        self.hit = hit
-
-
 def _read(path: str) -> bytes:
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -84,17 +74,19 @@ def _status(pid: bytes) -> tuple[list[int], list[int]]:
     return pids, sessions
 
 
-def find(leader: int, mark: bytes) -> list[int]:
-    """Return the live processes of one command, or with no `mark` all that live below this server.
+def find(leader: int, mark: bytes) -> tuple[list[int], bool]:
+    """Return the live processes of one command, or with no `mark` all below this server, and whether that is sure.
 
     A process belongs to the command when it is its leader, is in its session, carries its mark in its first
-    environment, or descends from such a process; `setsid` and a double fork do not shake all of that off.
+    environment, or descends from such a process; `setsid` and a double fork do not shake all of that off. It is not
+    sure while some process has no environment: most likely it is just being executed.
     """
     # /proc may be one of an outer pid namespace (where a fresh one cannot be mounted), so "self" says who we are
     me = posix.readlink("/proc/self").encode()
     level = len(_status(me)[0]) - 1
     below = _children()
     found: list[int] = []
+    sure = True
     todo = [(pid, not mark) for pid in below.get(me, ())]
     while todo:
         name, hit = todo.pop()
@@ -102,11 +94,13 @@ def find(leader: int, mark: bytes) -> list[int]:
         if len(pids) <= level:
             continue
         if not hit:
-            hit = leader in (pids[level], sessions[level]) or mark in b"\0" + _read(f"/proc/{name.decode()}/environ")
+            first = _read(f"/proc/{name.decode()}/environ")
+            sure = sure and bool(first)
+            hit = leader in (pids[level], sessions[level]) or mark in b"\0" + first
         if hit:
             found.append(pids[level])
         todo.extend((pid, hit) for pid in below.get(name, ()))
-    return found
+    return found, sure
 
 
 def send_signal(pids: list[int], number: int) -> None:
@@ -120,7 +114,7 @@ def send_signal(pids: list[int], number: int) -> None:
 class _Ending:
     """The end of one command's tree (or of everything), in progress: asked first, then killed."""
 
-    __slots__ = ("asked", "leader", "mark", "next", "pause", "started")
+    __slots__ = ("asked", "clean", "leader", "mark", "next", "pause", "started")
 
     def __init__(self, leader: int, mark: bytes) -> None:
         self.leader = leader
@@ -128,13 +122,19 @@ class _Ending:
         self.started = self.next = time.monotonic()
         self.pause = 0.002
         self.asked = False
+        self.clean = 0
 
     def step(self) -> bool:
         """Signal what is left; return whether nothing is, or nothing can be done about it."""
-        left = find(self.leader, self.mark)
+        left, sure = find(self.leader, self.mark)
         waited = time.monotonic() - self.started
-        if not left or waited > _GIVE_UP:
+        # one look is not enough: a process may fork behind its back, and be gone when its own turn comes
+        self.clean = 0 if left else self.clean + 1
+        if self.clean >= (2 if sure else 6) or waited > _GIVE_UP:
             return True
+        if not left:
+            self.next = time.monotonic() + (0 if sure else 0.002)
+            return False
         if waited > _GRACE:
             send_signal(left, _signal.SIGKILL)
         elif not self.asked:
@@ -224,9 +224,10 @@ class Server:
             self.spawn(fields[1:], fds)
         elif kind == b"K":
             leader = int(fields[2])
-            # a leader that is gone may have left its number to another command
-            if leader and self.running.get(leader, fields[1]) != fields[1]:
-                leader = 0
+            if not leader:  # killed before it was known to have started
+                leader = next((pid for pid, name in self.running.items() if name == fields[1]), 0)
+            elif self.running.get(leader, fields[1]) != fields[1]:
+                leader = 0  # it is gone, and has left its number to another command
             mark = b"" if fields[1] == EVERYTHING else b"\0" + _MARK + fields[1] + b"\0"
             self.endings.setdefault(fields[1], _Ending(leader or -1, mark))
         elif kind == b"I":
@@ -327,10 +328,10 @@ def _adopt_orphans() -> None:
 
 
 def _kill_everything() -> None:
-    limit = time.monotonic() + _GIVE_UP
-    while (left := find(-1, b"")) and time.monotonic() < limit:
-        send_signal(left, _signal.SIGKILL)
-        time.sleep(0.002)
+    ending = _Ending(-1, b"")
+    ending.started -= _GRACE
+    while not ending.step():
+        time.sleep(0.001)
 
 
 def main(*, confine: bool = False) -> None:

@@ -117,17 +117,21 @@ class Process:
             self.started.set_result(error)
 
     def has_exited(self, returncode: int) -> None:
-        self._drain()
-        self.returncode = returncode
-        if self._output < 0 and self._dead is None:
-            self._leave()
-        if not self._ended.done():
-            self._ended.set_result(None)
+        try:
+            self._drain()
+        finally:  # an error of whoever listens does not change that it has ended
+            self.returncode = returncode
+            if self._output < 0 and self._dead is None:
+                self._leave()
+            if not self._ended.done():
+                self._ended.set_result(None)
 
     def is_dead(self) -> None:
         """The whole tree is gone."""
-        self._drain()
-        self.lost()
+        try:
+            self._drain()
+        finally:
+            self.lost()
 
     def lost(self) -> None:
         """There is nobody left to hear from: settle everything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import secrets
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from lathe.protocol.errors import LatheError
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.process import Process, SpawnError
 from lathe.sandbox.tiers import TIERS, Launch, Server, launch
@@ -41,7 +43,7 @@ class Runner:
         self.policy = policy
         self.tier = "none" if policy.mode == "danger-full-access" else ""
         self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers))
-        self._starting: asyncio.Task[Server] | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._server: Server | None = None
         self._processes: dict[str, Process] = {}
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
@@ -53,20 +55,21 @@ class Runner:
         """Start the exec server if it does not run; raise `ConfigError` where no tier of the policy works."""
         if self._closed:
             raise RuntimeError("this runner is closed")
-        if self._server is not None:
-            return
-        if self._starting is None:
-            self._starting = asyncio.ensure_future(launch(self._wanted))
-        starting = self._starting
+        if self._server is None:
+            if self._starting is None:
+                self._starting = asyncio.ensure_future(self._launch())
+            await asyncio.shield(self._starting)
+        if self._closed:
+            raise RuntimeError("this runner is closed")
+
+    async def _launch(self) -> None:
         try:
-            server = await asyncio.shield(starting)
+            server = await launch(self._wanted)
         finally:
-            if starting.done() and self._starting is starting:
-                self._starting = None
-        if self._server is None and not self._closed:
-            self._server = server
-            self.tier = server.tier
-            asyncio.get_running_loop().add_reader(server.link.fileno(), self._receive)
+            self._starting = None
+        self._server = server
+        self.tier = server.tier
+        asyncio.get_running_loop().add_reader(server.link.fileno(), self._receive)
 
     async def spawn(
         self,
@@ -84,8 +87,6 @@ class Runner:
         folder or the program is not there.
         """
         await self.start()
-        if self._server is None:
-            raise RuntimeError("this runner is closed")
         self._count += 1
         name = f"{self._token}-{self._count}"
         rows, columns = tty or (0, 0)
@@ -115,12 +116,8 @@ class Runner:
         """End every process that was started here, and return when they are dead."""
         self._closed = True
         if self._starting is not None:
-            try:
-                server = await self._starting
-            except Exception:
-                server = None
-            if self._server is None and server is not None:
-                await server.end()
+            with contextlib.suppress(LatheError):
+                await self._starting
         server, self._server = self._server, None
         if server is not None:
             self._outbox.clear()
