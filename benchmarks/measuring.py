@@ -68,14 +68,22 @@ class _Sampler:
 
 
 def _tree_rss(root: int) -> int:
-    """Return the sum of the resident bytes of `root` and all below it, shared pages counted in each."""
-    total, waiting = 0, [root]
+    """Return the sum of the resident bytes of `root` and all below it, shared pages counted in each.
+
+    A child between `vfork` and `exec` is its parent's memory under a second name, and is not counted: it shows
+    as a child whose figures are all equal to the parent's.
+    """
+    total = 0
+    waiting: list[tuple[int, str]] = [(root, "")]
     while waiting:
-        pid = waiting.pop()
+        pid, parent = waiting.pop()
         try:
-            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+            figures = Path(f"/proc/{pid}/statm").read_text()
+            if figures != parent:
+                total += int(figures.split()[1]) * PAGE
             for task in os.listdir(f"/proc/{pid}/task"):
-                waiting += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+                children = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                waiting += [(int(child), figures) for child in children.split()]
         except (OSError, IndexError):
             continue
     return total
