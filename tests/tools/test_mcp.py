@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -291,6 +292,17 @@ async def test_closing_before_the_start_began_leaves_nothing():
     await pool.start()
     await pool.aclose()
     assert pool.pids() == ()
+
+
+async def test_closing_at_any_moment_of_the_start_leaves_nothing(tmp_path):
+    for moments in range(0, 24, 2):
+        pool = McpPool([little("mute", str(tmp_path / "pid"))])
+        await pool.start()
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        await pool.aclose()
+        assert pool.pids() == ()
+        gc.collect()  # a process let go of alive would be warned of here
 
 
 async def test_a_cancelled_close_kills_at_once(tmp_path):
