@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import secrets
 import signal
 import socket
 from collections import deque
@@ -47,7 +46,7 @@ class Runner:
         self._server: Server | None = None
         self._processes: dict[str, Process] = {}
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
-        self._token = secrets.token_hex(4)
+        self._token = os.urandom(4).hex()
         self._count = 0
         self._closed = False
 
