@@ -118,6 +118,7 @@ class Thread:
         self._turn: Turn | None = None
         self._task: asyncio.Task[None] | None = None
         self._interrupted = False
+        self._compact_next = False
         self._pending: list[Record] = []
         last = state.last_step
         since = state.items[len(state.items) - state.items_since_step :] if state.items_since_step else []
@@ -152,6 +153,12 @@ class Thread:
         """Add what the person says while a turn runs; it is taken at the next step boundary."""
         self._inbox.append(user_message(text, images))
 
+    def take_back(self) -> list[str]:
+        """Return the words that were steered and not taken yet; the thread forgets them."""
+        words = [text_of(message) for message in self._inbox]
+        self._inbox.clear()
+        return words
+
     def interrupt(self) -> None:
         """End the running turn; whatever runs is ended first, and the thread stays usable."""
         if self._task is not None and not self._task.done():
@@ -159,9 +166,21 @@ class Thread:
             self._task.cancel()
 
     def request_compaction(self) -> None:
-        """Compact at the next step boundary of the running turn."""
+        """Compact at the next step boundary: of the running turn, else of the next one."""
         if self._turn is not None:
             self._turn.compact_requested = True
+        else:
+            self._compact_next = True
+
+    @property
+    def usage_so_far(self) -> Usage:
+        """What the thread has used, the finished steps of a running turn included."""
+        return self.usage + self._turn.usage if self._turn is not None else self.usage
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens the conversation has, as far as is known."""
+        return self._turn.tokens if self._turn is not None else self._tokens
 
     def close(self) -> None:
         """Let go of the journal."""
@@ -191,6 +210,7 @@ class Thread:
         turn: Turn | None = None
         try:
             turn = self._turn = self._begin(message, surface, show)
+            turn.compact_requested, self._compact_next = self._compact_next, False
             self.last_message = await turn.run()
         except asyncio.CancelledError:
             self.failure = Interrupted("The turn was interrupted.")

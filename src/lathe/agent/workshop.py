@@ -164,6 +164,11 @@ class Workshop:
         await self.engine.client.aclose()
 
     @property
+    def granted(self) -> set[tuple[str, ...]]:
+        """What the person granted for this session, to be carried on when the model changes."""
+        return self._approvals.granted
+
+    @property
     def warnings(self) -> list[str]:
         """What a person should know about the instructions and skills that were found."""
         return [*self._instructions.notes, *self._skills.warnings]

@@ -55,10 +55,11 @@ def main(argv: list[str]) -> int:
 def _dispatch(argv: list[str]) -> int:
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
     if name not in COMMANDS:
-        known = name and not name.startswith("-")
-        problem = f"there is no command {name!r}" if known else "say what to do"
-        sys.stderr.write(f"lathe: {problem}.\n\n{_help()}")
-        return 2
+        if name and not name.startswith("-") and not any(letter.isspace() for letter in name):
+            sys.stderr.write(_no_command(name))
+            return 2
+        # Options, or a prompt in quotes, or nothing: the person wants to talk.
+        name, rest = "interactive", argv
     import importlib
 
     module = importlib.import_module(f"lathe.cli.{name.replace('-', '_')}")
@@ -66,11 +67,20 @@ def _dispatch(argv: list[str]) -> int:
     return code
 
 
+def _no_command(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, n=1)
+    guess = f" Did you mean `lathe {near[0]}`?" if near else ""
+    return f'lathe: there is no command {name!r}.{guess} `lathe --help` lists them; `lathe "{name} ..."` is a prompt.\n'
+
+
 def _help() -> str:
     lines = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: lathe COMMAND ... [--debug]",
+            "usage: lathe [-C DIR] [-m MODEL] [-s SANDBOX] [-a APPROVE] [-i IMAGE] [PROMPT]   work in this terminal",
+            "       lathe COMMAND ... [--debug]",
             "",
             *lines,
             "",

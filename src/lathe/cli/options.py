@@ -16,9 +16,9 @@ IMAGE_LIMIT = 20 * 2**20
 _FLAGS = ("model", "provider", "sandbox", "approve")
 
 
-def parser(command: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser with the shared options."""
-    parser = argparse.ArgumentParser(prog=f"lathe {command}", description=description, allow_abbrev=False)
+def parser(command: str, description: str, *, headless: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the shared options; `headless` adds those that shape the output."""
+    parser = argparse.ArgumentParser(prog=f"lathe {command}".strip(), description=description, allow_abbrev=False)
     parser.add_argument("-C", "--cd", metavar="DIR", default=".", help="work in DIR")
     parser.add_argument("-m", "--model", help="model, or provider/model; `mend` is the embedded engine")
     parser.add_argument("--provider", help="provider to ask")
@@ -26,6 +26,8 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("-a", "--approve", choices=["never", "on-request", "untrusted"])
     parser.add_argument("-i", "--image", metavar="FILE", action="append", default=[], help="add an image to the prompt")
     parser.add_argument("-c", "--config", metavar="KEY=VALUE", action="append", default=[], help="set one setting")
+    if not headless:
+        return parser
     parser.add_argument("--json", action="store_true", help="print events on stdout, one JSON object a line")
     parser.add_argument("-o", "--output-last-message", metavar="FILE", help="write the last message to FILE")
     parser.add_argument("--output-schema", metavar="FILE", help="JSON Schema that the last message must follow")
