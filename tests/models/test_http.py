@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 from loopback import LAST, Peer, Request, always, chunk, in_turn, loopback, plain, stream_head, whole
 
-from lathe.models.http import (
-    HttpClient,
-    TransportError,
-    header_lines,
-    parse_endpoint,
-    proxy_for,
-    read_body,
-)
+from lathe.models.endpoint import header_lines, parse_endpoint, proxy_for
+from lathe.models.http import HttpClient, TransportError, read_body
 from lathe.protocol.errors import ConfigError
 
 
@@ -395,3 +389,13 @@ def test_a_header_that_http_cannot_carry_is_refused_without_showing_it(value: st
     with pytest.raises(ConfigError) as caught:
         header_lines([("x-api-key", value)])
     assert value not in str(caught.value)
+
+
+async def test_a_get_and_a_post_share_the_connection() -> None:
+    async with loopback(always(whole(b"list"))) as place:
+        http = client(place.base_url)
+        assert await read_body(await http.get("/v1/models", []), 100) == b"list"
+        assert await fetch(http) == b"list"
+        await http.aclose()
+    assert [request.line for request in place.requests] == ["GET /v1/models HTTP/1.1", "POST /v1/x HTTP/1.1"]
+    assert len(place.peers) == 1

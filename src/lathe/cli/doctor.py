@@ -231,7 +231,8 @@ def _configured(settings: Settings, environ: Mapping[str, str]) -> tuple[list[Pr
 
 async def check_endpoint(provider: Provider, environ: Mapping[str, str]) -> Check:
     """Ask for the endpoint's list of models, for at most `ENDPOINT_SECONDS`."""
-    from lathe.models.http import HttpClient, TransportError, header_lines, parse_endpoint
+    from lathe.models.endpoint import header_lines, parse_endpoint
+    from lathe.models.http import HttpClient, TransportError
 
     name = f"endpoint {provider.name}"
     fix = "Check base_url, the network and the proxy settings."

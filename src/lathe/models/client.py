@@ -13,7 +13,8 @@ import msgspec
 
 from lathe.models.base import Completed, ItemDone, ModelPart, ModelRequest, RetryScheduled
 from lathe.models.catalogue import ModelInfo, cost, quirks_of
-from lathe.models.http import HttpAnswer, HttpClient, HttpPost, TransportError, header_lines, parse_endpoint, read_body
+from lathe.models.endpoint import header_lines, parse_endpoint
+from lathe.models.http import HttpAnswer, HttpClient, HttpPost, TransportError, read_body
 from lathe.models.provider import Provider, WireName
 from lathe.models.retry import (
     BrokenStream,

@@ -1,20 +1,19 @@
 """A thin HTTP/1.1 client for model endpoints: asyncio and h11, one kept-alive connection.
 
 It does what streaming from a model needs and no more: no redirects, no cookies, no compression, no pool.
-Written here because the usual clients cost 200 to 500 ms of start-up and 15 MB (docs/dependencies.md).
+Written here because the usual clients cost 200 to 500 ms of start-up and 15 MB (docs/models.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
-from urllib.parse import SplitResult, unquote, urlsplit
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import h11
 
-from lathe.protocol.errors import ConfigError
+from lathe.models.endpoint import Endpoint, Proxy, proxy_for, tls_context
 
 if TYPE_CHECKING:
     import ssl
@@ -76,87 +75,6 @@ async def read_body(answer: HttpAnswer, limit: int) -> bytes:
                 break
     answer.release()
     return b"".join(parts)[:limit]
-
-
-class Endpoint(NamedTuple):
-    """Where `base_url` points: `path` has no slash at its end."""
-
-    tls: bool
-    host: str
-    port: int
-    path: str
-
-    @property
-    def authority(self) -> str:
-        """Host and port as a `Host` header has them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-
-def parse_endpoint(url: str) -> Endpoint:
-    """Return the parts of an http(s) `url`; raise `ConfigError`."""
-    parts = _split(url)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{url!r} is no http or https address.", hint="Set the provider's base_url.")
-    tls = parts.scheme == "https"
-    return Endpoint(tls, parts.hostname, parts.port or (443 if tls else 80), parts.path.rstrip("/"))
-
-
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host` names this machine."""
-    return host == "localhost" or host.endswith(".localhost") or host == "::1" or host.startswith("127.")
-
-
-class Proxy(NamedTuple):
-    endpoint: Endpoint
-    authorization: bytes | None
-
-
-def proxy_for(endpoint: Endpoint, environ: Mapping[str, str]) -> Proxy | None:
-    """Return the proxy that the environment names for `endpoint`; this machine itself is never proxied."""
-    if is_loopback(endpoint.host) or _excluded(endpoint, _setting(environ, "no_proxy")):
-        return None
-    url = _setting(environ, "https_proxy" if endpoint.tls else "http_proxy") or _setting(environ, "all_proxy")
-    if not url:
-        return None
-    parts = _split(url if "://" in url else f"http://{url}")
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("The proxy in the environment is no http or https address.", hint="Mend HTTPS_PROXY.")
-    authorization = None
-    if parts.username is not None:
-        import base64
-
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        authorization = b"Basic " + base64.b64encode(pair)
-    tls = parts.scheme == "https"
-    return Proxy(Endpoint(tls, parts.hostname, parts.port or (443 if tls else 80), ""), authorization)
-
-
-def _setting(environ: Mapping[str, str], name: str) -> str:
-    return environ.get(name) or environ.get(name.upper()) or ""
-
-
-def _excluded(endpoint: Endpoint, no_proxy: str) -> bool:
-    for entry in no_proxy.split(","):
-        rule = entry.strip().lower()
-        if rule == "*":
-            return True
-        name, _, port = rule.rpartition(":") if rule.count(":") == 1 else (rule, "", "")
-        if not name or (port and port != str(endpoint.port)):
-            continue
-        name = name.lstrip("*").lstrip(".")
-        if endpoint.host == name or endpoint.host.endswith("." + name):
-            return True
-    return False
 
 
 class _Connection(asyncio.Protocol):
@@ -442,7 +360,7 @@ class HttpClient:
 
     async def _open(self, endpoint: Endpoint, proxy: Proxy | None) -> _Connection:
         loop = asyncio.get_running_loop()
-        tls = _tls_context(self._environ) if endpoint.tls else None
+        tls = tls_context(self._environ) if endpoint.tls else None
         if proxy is None:
             _, connection = await loop.create_connection(
                 lambda: _Connection(endpoint.authority),
@@ -453,7 +371,7 @@ class HttpClient:
                 happy_eyeballs_delay=0.25,
             )
             return connection
-        proxy_tls = _tls_context(self._environ) if proxy.endpoint.tls else None
+        proxy_tls = tls_context(self._environ) if proxy.endpoint.tls else None
         if tls is None:
             _, connection = await loop.create_connection(
                 lambda: _Connection(endpoint.authority), proxy.endpoint.host, proxy.endpoint.port, ssl=proxy_tls
@@ -508,32 +426,3 @@ class _Tunnel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.answer.done():
             self.answer.set_exception(ConnectionResetError("the proxy closed the connection"))
-
-
-def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    import ssl
-
-    file, folder = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
-    try:
-        context = ssl.create_default_context(cafile=file, capath=folder)
-    except OSError as error:
-        raise ConfigError(
-            f"The certificates of SSL_CERT_FILE or SSL_CERT_DIR can't be read: {error.strerror or error}.",
-            hint="Point them at a PEM bundle, or unset them.",
-        ) from None
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def header_lines(pairs: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Return headers as bytes; raise `ConfigError` for a name or value that HTTP can't carry, without showing it."""
-    lines = []
-    for name, value in pairs:
-        try:
-            encoded = (name.lower().encode("ascii"), value.strip().encode("latin-1"))
-        except UnicodeEncodeError:
-            raise ConfigError(f"The header {name!r} has characters that HTTP can't carry.") from None
-        if any(byte < 32 and byte != 9 for byte in encoded[1]):
-            raise ConfigError(f"The value of the header {name!r} has line breaks or control characters.")
-        lines.append(encoded)
-    return lines
