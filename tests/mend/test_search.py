@@ -145,7 +145,12 @@ def test_constants_of_a_module_and_fields_of_a_class_are_searched_too(make_proje
 
 
 def test_unittest_suites_files_with_crlf_and_other_encodings_are_fine(make_project: MakeProject) -> None:
-    module = '# -*- coding: latin-1 -*-\r\ndef grüße(namen):\r\n    gruppe = namen[1:]\r\n    return ["Grüß " + name for name in gruppe]\r\n'
+    module = (
+        "# -*- coding: latin-1 -*-\r\n"
+        "def grüße(namen):\r\n"
+        "    gruppe = namen[1:]\r\n"
+        '    return ["Grüß " + name for name in gruppe]\r\n'
+    )
     project = make_project(
         {
             "gruss.py": module.encode("latin-1"),

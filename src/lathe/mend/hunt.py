@@ -80,7 +80,7 @@ class Hunt:
         if not self.plausible:
             now = time.monotonic()
             complete = len(one.fixed) == self._failing
-            more = 0.6 if complete else max(1.0, 0.3 * (now - self._started))
+            more = 0.5 if complete else max(0.7, 0.15 * (now - self._started))
             self._deadline = now + min((self._deadline - now) / 4, more)
             progress(f"a repair of {len(one.fixed)} tests at {one.source.path}:{one.edit.line}")
         self.plausible.append(one)

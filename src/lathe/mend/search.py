@@ -153,15 +153,17 @@ class Search:
                         doubt[node] = -math.log(suspicion) * _SUSPICION_WEIGHT
             statements = _by_line(source)
             tests: dict[ast.stmt, tuple[list[int], list[int]]] = {}
+            at_import: set[ast.stmt] = set()
             for edit in propose(source, vocabulary, doubt.__contains__):
                 if not source.is_utf8 and not _is_ascii(source, edit):
                     continue  # no patch could say it
                 node = statements[edit.line]
-                known = spectrum.tests_of(source, node)
                 if node not in tests:
+                    known = spectrum.tests_of(source, node)
+                    at_import.update([node] if known is None else ())
                     failed, passed = known or (spectrum.failing, everything)
                     tests[node] = _by_group(failed, spectrum.groups, cost), sorted(passed, key=cost.__getitem__)
-                score = edit.cost + doubt.get(node, 0.0) + (0.0 if known else _AT_IMPORT_COST)
+                score = edit.cost + doubt.get(node, 0.0) + (_AT_IMPORT_COST if node in at_import else 0.0)
                 if tests[node][0]:
                     candidates.append(Candidate(source, edit, score, *tests[node]))
         return sorted(candidates, key=lambda one: one.score)

@@ -93,33 +93,40 @@ class Runner:
             if outcome == "hung":
                 return  # fixtures may be half torn down; the rest runs in a fresh child
 
+    def screen(self, failing: Sequence[tuple[int, pytest.Item, float]]) -> str:
+        """Run failing tests until one passes; return "fixed", else "slow" if one ran out of time, else "rejected"."""
+        slow = False
+        for number, item, limit in failing:
+            outcome, _ = self._one(number, item, None, limit)
+            if outcome == "passed":
+                return "fixed"
+            slow = slow or outcome == "hung"
+        return "slow" if slow else "rejected"
+
     def candidate(
         self,
         failing: Sequence[tuple[int, pytest.Item, float]],
         passing: Sequence[tuple[int, pytest.Item, float]],
         enough: int,
-    ) -> None:
+    ) -> dict[str, Any]:
         """Run `failing` tests, then, if at least one passes now, `passing` ones until one does not.
 
-        Gives up when the first `enough` failing tests fail still.
+        Gives up when the first `enough` failing tests fail still. Returns the verdict and the tests that were fixed.
         """
         fixed: list[int] = []
         slow = False
         everything = [*failing, *passing]
         for index, (number, item, limit) in enumerate(everything):
-            if index >= len(failing) and not fixed:
-                break
-            if index >= enough and not fixed:
-                break
+            if index >= min(enough, len(failing)) and not fixed:
+                return {"verdict": "slow" if slow else "rejected", "fixed": fixed}
             nextitem = everything[index + 1][1] if index + 1 < len(everything) else None
             outcome, _ = self._one(number, item, nextitem, limit)
             if index < len(failing):
                 fixed += [number] if outcome == "passed" else []
                 slow = slow or outcome == "hung"
             elif outcome in ("failed", "hung"):
-                self._emit({"verdict": "broken", "fixed": fixed, "broke": number})
-                return
-        self._emit({"verdict": "plausible" if fixed else "slow" if slow else "rejected", "fixed": fixed})
+                return {"verdict": "broken", "fixed": fixed}
+        return {"verdict": "plausible" if fixed else "slow" if slow else "rejected", "fixed": fixed}
 
     def _one(self, number: int, item: pytest.Item, nextitem: pytest.Item | None, limit: float) -> tuple[str, float]:
         wall = 3 * limit + 1
