@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,13 @@ _INNER_ID = 1000
 
 def find_program() -> str | None:
     """Return the path of bubblewrap; the distribution's first, for which AppArmor has its exception."""
-    return "/usr/bin/bwrap" if os.access("/usr/bin/bwrap", os.X_OK) else shutil.which("bwrap")
+    return "/usr/bin/bwrap" if os.access("/usr/bin/bwrap", os.X_OK) else _which("bwrap")
+
+
+def _which(name: str) -> str | None:
+    import shutil  # brings every compressor along
+
+    return shutil.which(name)
 
 
 def arguments(
@@ -30,7 +35,7 @@ def arguments(
     given = [program]
     user, group = owner or (os.getuid() or _INNER_ID, os.getgid() or _INNER_ID)
     if owner is not None:
-        given = [shutil.which("setpriv") or "/usr/bin/setpriv", "--reuid", str(user), "--regid", str(group)]
+        given = [_which("setpriv") or "/usr/bin/setpriv", "--reuid", str(user), "--regid", str(group)]
         given += ["--clear-groups", "--", program]
     given += ["--unshare-user", "--uid", str(user), "--gid", str(group), "--cap-drop", "ALL"]
     given += ["--unshare-pid", "--as-pid-1", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]

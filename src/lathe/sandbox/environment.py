@@ -6,7 +6,6 @@ its bare name in a process of its own (see `_capture_later`), so nothing of Lath
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -127,6 +126,8 @@ def command_environment(extra_secret_names: Iterable[str] = (), cache_dir: Path 
 
 
 def _login_environment(cache_dir: Path, names: frozenset[str]) -> dict[str, str]:
+    import json
+
     shell = os.environ.get("SHELL") or "/bin/sh"
     key = _key(shell)
     try:
@@ -173,6 +174,7 @@ def _capture_later(shell: str, cache_dir: Path, names: frozenset[str]) -> None:
 
 def capture(shell: str, cache_dir: str, *names: str) -> None:
     """Write what a login shell sets to `login-env.json` in `cache_dir`, without secrets and for its owner only."""
+    import json
     import select
     import signal
 
