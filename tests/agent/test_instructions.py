@@ -55,7 +55,6 @@ def test_the_personal_file_is_found_where_the_environment_says(home, tmp_path):
     assert texts(load_instructions(home, home, {"XDG_CONFIG_HOME": str(tmp_path / "x")})) == ["x"]
     both = {"LATHE_HOME": str(tmp_path / "empty"), "XDG_CONFIG_HOME": str(tmp_path / "x")}
     assert texts(load_instructions(home, home, both)) == ["x"]
-    assert texts(load_instructions(home, home, {}, personal=tmp_path / "a/AGENTS.md")) == ["a"]
 
 
 def test_without_a_repository_only_the_working_directory_counts(home, tmp_path):

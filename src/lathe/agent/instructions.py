@@ -100,19 +100,11 @@ class NestedInstructions:
         return tuple(found)
 
 
-def load_instructions(
-    cwd: Path, home: Path, environ: Mapping[str, str], *, personal: Path | None = None
-) -> Instructions:
-    """Return the instructions for work in `cwd`; whatever can't be read is a note, never an error.
-
-    `personal` is a file to read in place of the person's usual one.
-    """
+def load_instructions(cwd: Path, home: Path, environ: Mapping[str, str]) -> Instructions:
+    """Return the instructions for work in `cwd`; whatever can't be read is a note, never an error."""
     notes: list[str] = []
-    if personal is not None:
-        found = [_first_of(personal.parent, (personal.name,), "", notes)]
-    else:
-        own = (_first_of(folder, NAMES[:2], "", notes) for folder in personal_folders(home, environ))
-        found = [next((file for file in own if file is not None), None)]
+    own = (_first_of(folder, NAMES[:2], "", notes) for folder in personal_folders(home, environ))
+    found = [next((file for file in own if file is not None), None)]
     found += [_first_of(folder, NAMES, str(folder), notes) for folder in _chain(project_root(cwd), cwd)]
     files = list({file.path: file for file in found if file is not None}.values())
     rooms = shares([len(file.text.encode()) for file in files], LIMIT)
