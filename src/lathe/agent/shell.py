@@ -133,14 +133,14 @@ def _follow(inner: Inner, part: Part, found: Found, index: int, depth: int) -> N
 
 
 _TOKEN = re.compile(
-    r"""[ \t]*(?:
+    r"""[ \t]+(?P<stream>(?:2>&1|[12]?>[ \t]?/dev/null)(?=[ \t;|]|$))
+      | [ \t]*(?:
         (?P<word>(?:[A-Za-z0-9_./:@%+,=^-]|'[^']*'|"[^"$`\\!]*")+)
       | (?P<next>&&|\|\||;(?!;)|\|(?![|&]))
     )""",
     re.VERBOSE,
 )
 _QUOTES = re.compile(r"""'([^']*)'|"([^"]*)\"""")
-_STREAMS = re.compile(r"[ \t]+(?:2>&1|[12]?>[ \t]?/dev/null)(?=[ \t]|$)")
 _KEYWORDS = frozenset(
     {
         *("if", "then", "elif", "else", "fi", "for", "while", "until", "do", "done", "case", "esac", "select"),
@@ -152,15 +152,16 @@ _ASSIGNED = re.compile(r"\w+\+?=")
 
 def plain_parts(command: str) -> list[Part] | None:
     """Return the parts of a line of plain and simply quoted words, None where it takes a parser to tell."""
-    text = _without_streams(command)
     parts: list[Part] = []
     words: list[str] = []
-    position, end = 0, len(text.rstrip(" \t"))
+    position, end = 0, len(command.rstrip(" \t"))
     while position < end:
-        token = _TOKEN.match(text, position, end)
+        token = _TOKEN.match(command, position, end)
         if token is None:
             return None
         position = token.end()
+        if token["stream"] and words:
+            continue
         raw = token["word"]
         if raw is None:
             if not words:
@@ -175,10 +176,3 @@ def plain_parts(command: str) -> list[Part] | None:
         return None
     parts.append(Part(tuple(words)))
     return parts
-
-
-def _without_streams(command: str) -> str:
-    """Return `command` without the commonest harmless redirections, where none of its text is quoted."""
-    if ">" not in command or "'" in command or '"' in command:
-        return command
-    return _STREAMS.sub("", command)
