@@ -26,7 +26,7 @@ def main() -> int:
     run(["git", "add", "-A"], project, environ)
     identity = ["-c", "user.name=Demo", "-c", "user.email=demo@example.invalid"]
     run(["git", *identity, "commit", "-q", "-m", "Inventory, with three bugs"], project, environ)
-    title(f"The suite before: {project}")
+    title("The suite before")
     before = suite(project, environ)
     lathe = [sys.executable, "-m", "lathe"]
     title(f'lathe exec -m mend -C {project.name} "{TASK}"')
@@ -41,7 +41,7 @@ def main() -> int:
     if agent.returncode != 0 or after != 0:
         print(f"demo: FAILED (lathe exec: exit {agent.returncode}, suite: exit {after}).", file=sys.stderr)
         return 1
-    print(f"\ndemo: the suite is green. The repository is {project}, to look around in.")
+    print(f"\ndemo: the suite is green. Look around in {project}.")
     return 0
 
 

@@ -33,6 +33,7 @@ from lathe.protocol.usage import Usage
 
 OUTPUT_LINES = 6
 DIFF_LINES = 80
+_MEND = " -m lathe.mend "
 _STYLES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -68,7 +69,7 @@ class Renderer:
                 word = "resumed" if resumed else "thread"
                 self._line(f"{self._in('bold', model)} · {word} {thread_id}")
             case ItemStarted(item=CommandExecution(command=command)):
-                self._line(self._in("cyan", f"$ {_one_line(command)}"))
+                self._line(self._in("cyan", f"$ {_one_line(_by_name(command))}"))
             case ItemCompleted(item=item):
                 self._item(item)
             case CallRejected(name=name, message=message):
@@ -117,6 +118,11 @@ class Renderer:
 
     def _command(self, item: CommandExecution) -> None:
         lines = item.aggregated_output.rstrip("\n").split("\n") if item.aggregated_output.strip() else []
+        if _MEND in item.command:
+            from lathe.mend.report import MARKER
+
+            # The report is told in words a moment later.
+            lines = [line for line in lines if not line.startswith(MARKER)]
         hidden = len(lines) - OUTPUT_LINES
         if hidden > 0:
             self._line(self._in("dim", f"  … {hidden} more line{'s' if hidden > 1 else ''}"))
@@ -164,6 +170,11 @@ class Renderer:
     def _line(self, text: str) -> None:
         self._out.write(f"{text}\n")
         self._out.flush()
+
+
+def _by_name(command: str) -> str:
+    """Return `command` with Lathe's own interpreter by its name instead of its path."""
+    return f"python{command.removeprefix(sys.executable)}" if command.startswith(f"{sys.executable} ") else command
 
 
 def _one_line(text: str) -> str:
