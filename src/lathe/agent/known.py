@@ -210,6 +210,7 @@ DESTRUCTIVE: tuple[RuleSpec, ...] = (
         outside=True,
         reason="It writes raw bytes.",
         match=("dd if=/dev/zero of=/dev/sda",),
+        not_match=("dd if=/dev/zero of=disk.img bs=1M",),
     ),
     RuleSpec(
         prefix=(("mkfs", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mkfs.vfat", "mkswap", "fdisk", "parted", "wipefs"),),

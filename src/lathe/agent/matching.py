@@ -105,5 +105,9 @@ def _is_flag(word: str | None, position: Position) -> bool:
 
 
 def _leads_out(operands: Words, place: Place) -> bool:
-    paths = [word for word in operands if word is None or not word.startswith("-")]
+    paths = [
+        None if word is None else re.sub(r"^of=", "", word)
+        for word in operands
+        if word is None or not word.startswith(("-", "if="))
+    ]
     return any(path is None or ".git" in Path(path).parts or not place.holds(path) for path in paths)

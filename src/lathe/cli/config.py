@@ -80,9 +80,10 @@ def _without_secrets(value: Any, path: tuple[str, ...]) -> Any:
     if value.startswith("env:") or path[-1] == "key_env":
         return value
     secret_table = len(path) > 2 and path[-2] in _SECRET_TABLES
-    if secret_table or is_secret_value(value) or (len(path) > 1 and is_secret_name(path[-1])):
+    shown = re.sub(r"(?<=://)[^/@\s]+@", f"{HIDDEN}@", value)
+    if secret_table or (len(path) > 1 and is_secret_name(path[-1])):
         return HIDDEN
-    return re.sub(r"(?<=://)[^/@\s]+@", f"{HIDDEN}@", value)
+    return HIDDEN if shown == value and is_secret_value(value) else shown
 
 
 def _as_toml(value: Any) -> str:
