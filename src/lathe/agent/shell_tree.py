@@ -39,7 +39,12 @@ _PLAIN_EXPANSION = re.compile(r"\$\{#?(?:\w+|[?#$!*@-])(?:\}|(?::?[-=+?]|%%?|##?
 _REDIRECTS = frozenset({"file_redirect", "herestring_redirect", "heredoc_redirect"})
 _WORD_LISTS = frozenset({"command", "test_command", "declaration_command", "unset_command", "negated_command"})
 _HEREDOC_WORDS = frozenset({"word", "string", "raw_string", "concatenation", "number", "simple_expansion", "expansion"})
-_ONE_LINE = _REDIRECTS - {"heredoc_redirect"} | {"command", "declaration_command", "unset_command"}
+_ONE_LINE = frozenset(
+    {
+        *("file_redirect", "herestring_redirect", "redirected_statement"),
+        *("command", "declaration_command", "unset_command"),
+    }
+)
 _ARITHMETIC = frozenset({"arithmetic_expansion", "c_style_for_statement", "subscript"})
 _DASH = re.compile(rb"[ \t]+-[ \t]+")
 _HIDDEN = re.compile(r"(?<!\\)(?:\\\\)*(?:`|\$[({])")

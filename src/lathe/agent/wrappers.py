@@ -107,7 +107,6 @@ _UNCLEAR = {
     "strace": Options("fqrtTvyCd", "eopsSuEPOIabX"),
     "chroot": Options("", "", frozenset(), frozenset({"groups", "userspec"}), operands=1),
     "parallel": Options("kmuX0", "jIn", frozenset({"bar", "keep-order"}), frozenset({"jobs"})),
-    "coproc": Options("-"),
     "npx": Options("yq", "p", frozenset({"yes", "no-install"}), frozenset({"package"})),
 }
 _LAUNCHERS = {
@@ -168,7 +167,8 @@ def _plain(name: str, words: Words) -> Inner:
         rest = _with_unknown_operands(rest, read)
     if name == "parallel":
         rest = (*rest[: rest.index(":::")], None) if ":::" in rest else (*rest, None)
-    return Inner(argvs=(rest,) if rest else (), assigns=read.assigns, clear=name in _CLEAR, sound=read.sound)
+    sound = read.sound and rest[:1] != ("!",)
+    return Inner(argvs=(rest,) if rest else (), assigns=read.assigns, clear=name in _CLEAR, sound=sound)
 
 
 def _with_unknown_operands(rest: Words, read: _Read) -> Words:
@@ -347,6 +347,7 @@ def _after_c(words: Words) -> Inner:
 
 
 _SPECIAL: dict[str, Callable[[Words], Inner | None]] = {
+    "coproc": lambda words: Inner(argvs=(words[1:],) if len(words) > 1 else (), sound=False),
     "eval": _evaluated,
     "watch": _watched,
     "find": _found,
