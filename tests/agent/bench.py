@@ -104,7 +104,7 @@ async def bench(
             deltas=deltas,
         )
         try:
-            yield Bench(opened, await workshop.open(), server, wire)
+            yield Bench(opened, await workshop.open(opened.items), server, wire)
         finally:
             await workshop.aclose()
             opened.close()

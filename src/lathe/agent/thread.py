@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lathe import __version__
 from lathe.agent.calls import CallRunner
@@ -79,8 +80,7 @@ class Surface:
         noticed: Callable[[Iterable[FileUpdate]], list[Item]],
         kept: Callable[[], Awaitable[Kept]],
         before_write: Callable[[], Awaitable[None]],
-        end_turn: Callable[[], Awaitable[None]],
-        price: Callable[[Usage], Usage],
+        end_turn: Callable[[], Coroutine[Any, Any, None]],
         deltas: bool = False,
     ) -> None:
         self.client = client
@@ -95,7 +95,6 @@ class Surface:
         self.kept = kept
         self.before_write = before_write
         self.end_turn = end_turn
-        self.price = price
         self.deltas = deltas
 
 
@@ -159,11 +158,16 @@ class Thread:
         self._inbox.clear()
         return words
 
-    def interrupt(self) -> None:
-        """End the running turn; whatever runs is ended first, and the thread stays usable."""
-        if self._task is not None and not self._task.done():
-            self._interrupted = True
-            self._task.cancel()
+    def interrupt(self) -> bool:
+        """End the running turn, and return whether there is one.
+
+        Whatever runs is ended first, and the thread stays usable.
+        """
+        if self._task is None or self._task.done():
+            return False
+        self._interrupted = True
+        self._task.cancel()
+        return True
 
     def request_compaction(self) -> None:
         """Compact at the next step boundary: of the running turn, else of the next one."""
@@ -181,6 +185,11 @@ class Thread:
     def context_tokens(self) -> int:
         """How many tokens the conversation has, as far as is known."""
         return self._turn.tokens if self._turn is not None else self._tokens
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """The transcript as it stands."""
+        return tuple(self._transcript.items)
 
     def close(self) -> None:
         """Let go of the journal."""
@@ -227,8 +236,10 @@ class Thread:
             self.failure.__cause__ = error
         finally:
             self._turn = None
-            await asyncio.shield(asyncio.ensure_future(surface.end_turn()))
-            self._finish(turn, show)
+            try:
+                await _to_its_end(surface.end_turn())
+            finally:
+                self._finish(turn, show)
 
     def _begin(self, message: Message, surface: Surface, show: Callable[[Event], None]) -> Turn:
         context = dict(surface.surroundings())
@@ -269,7 +280,6 @@ class Thread:
             kept=surface.kept,
             noticed=surface.noticed,
             before_write=surface.before_write,
-            price=surface.price,
             item_prefix=f"item_{self._turns}",
             deltas=surface.deltas,
         )
@@ -304,6 +314,17 @@ class Thread:
             self._pending = [ItemsRecord(tuple(outputs)), *(EventRecord(now, event) for event in rejected)]
         if state.open_turn:
             self._pending.append(TurnEndRecord(now_ms(), "interrupted"))
+
+
+async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
+    """Wait for `ending` however often the person interrupts it: what it ends would be left behind."""
+    task = asyncio.ensure_future(ending)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue
+    task.result()
 
 
 def unanswered(items: Sequence[Item]) -> list[ToolCall]:

@@ -82,7 +82,6 @@ class Turn:
         kept: Callable[[], Awaitable[Kept]],
         noticed: Callable[[Sequence[FileUpdate]], list[Item]],
         before_write: Callable[[], Awaitable[None]],
-        price: Callable[[Usage], Usage],
         item_prefix: str,
         deltas: bool,
     ) -> None:
@@ -99,7 +98,6 @@ class Turn:
         self._noticed = noticed
         self._changes: list[FileUpdate] = []
         self._before_write = before_write
-        self._price = price
         self._item_prefix = item_prefix
         self._deltas = deltas
         self._item_count = 0
@@ -247,7 +245,7 @@ class Turn:
         return items, done.stop
 
     def _commit(self, items: list[Item], done: Completed, ids: dict[str, str]) -> None:
-        usage = self._price(done.usage)
+        usage = done.usage
         shown: list[Event] = []
         for item in items:
             text = text_of(item)
@@ -293,7 +291,7 @@ class Turn:
     async def _compact(self, reason: Any, window: int) -> None:
         before = self.tokens
         summary, spent = await ask_for_handover(self._client, self._request, int(window * 0.95))
-        self.usage = self.usage + self._price(spent)
+        self.usage = self.usage + spent
         items = compacted(self._transcript.items, self._opening, await self._kept(), summary, window)
         after = sum(map(estimate_tokens, items))
         items.append(budget_note(after, self._limit))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
-import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from lathe.agent.approvals import Approvals, Ask
 from lathe.agent.calls import CallRunner
@@ -20,20 +18,20 @@ from lathe.agent.rules import load_rules
 from lathe.agent.skills import explicit_skills, load_skills, skill_body
 from lathe.agent.thread import Surface
 from lathe.agent.turn import TurnLimits
-from lathe.config.paths import cache_home
+from lathe.config.paths import cache_home, project_root
 from lathe.config.settings import Settings
 from lathe.models.base import ModelClient, ModelRequest, Transcript
-from lathe.models.catalogue import ModelInfo, cost
+from lathe.models.catalogue import ModelInfo
+from lathe.protocol.errors import ConfigError
 from lathe.protocol.events import FileUpdate
-from lathe.protocol.items import Item, user_message
-from lathe.protocol.usage import Usage
+from lathe.protocol.items import FunctionCall, Item, user_message
 from lathe.sandbox.environment import command_environment
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.store.baseline import diff_since, take_baseline
 from lathe.store.threads import journal_path, patches
 from lathe.tools.apply_patch import ApplyPatchTool
 from lathe.tools.ask import AskUserTool
-from lathe.tools.base import Tool
+from lathe.tools.base import MalformedCall, Tool
 from lathe.tools.exec import ExecCommandTool, WriteStdinTool
 from lathe.tools.image import ViewImageTool
 from lathe.tools.plan import UpdatePlanTool
@@ -100,18 +98,21 @@ class Workshop:
         ]
         if ask_user is not None:
             self._tools.append(AskUserTool(ask_user))
-        self._approvals = Approvals(
-            settings.approve, load_rules(settings.rules, project_root(cwd), home), project_root(cwd), home, ask_approval
-        )
+        root = repository(cwd)
+        self._approvals = Approvals(settings.approve, load_rules(settings.rules, root, home), root, home, ask_approval)
         self._instructions = load_instructions(cwd, home, environ)
-        self._skills = load_skills(cwd, home, environ)
+        self._skills = load_skills(cwd, home, environ, extra=[Path(folder) for folder in settings.skills])
         self._nested = NestedInstructions(cwd, [file.path for file in self._instructions.files])
         self._pool: McpPool | None = None
         self._baseline: asyncio.Task[str | None] | None = None
         self._warm: asyncio.Task[None] | None = None
 
-    async def open(self) -> Surface:
-        """Return the surface for turns; the sandbox and the baseline are made beside the first request."""
+    async def open(self, items: Sequence[Item] = ()) -> Surface:
+        """Return the surface for turns of a thread whose transcript is `items` so far.
+
+        The sandbox and the baseline are made beside the first request.
+        """
+        self._recall_plan(items)
         if self.settings.mcp:
             await self._open_mcp()
         self._warm = asyncio.create_task(self._sessions.start())
@@ -148,7 +149,6 @@ class Workshop:
             kept=self._kept,
             before_write=self._before_write,
             end_turn=self._sessions.end_turn,
-            price=self._price,
             deltas=self._deltas,
         )
 
@@ -170,21 +170,30 @@ class Workshop:
 
     @property
     def warnings(self) -> list[str]:
-        """What a person should know about the instructions and skills that were found."""
-        return [*self._instructions.notes, *self._skills.warnings]
+        """What a person should know about the instructions, skills and servers that were found."""
+        problems = self._pool.problems() if self._pool is not None else ()
+        return [*self._instructions.notes, *self._skills.warnings, *problems]
 
     async def _open_mcp(self) -> None:
         from lathe.tools.mcp import servers_from
         from lathe.tools.mcp_pool import McpPool
 
-        self._pool = McpPool(servers_from(self.settings.mcp, "the configuration"))
-        await self._pool.start()
-        self._tools += await self._pool.tools()
+        self._pool = McpPool(servers_from(self.settings.mcp, "the configuration"), cwd=self._cwd)
+        try:
+            await self._pool.start()
+            self._tools += await self._pool.tools()
+        except BaseException:
+            await self._pool.aclose()
+            raise
 
     def _system_prompt(self) -> str:
-        if self.settings.instructions_file:
-            return (self._cwd / self.settings.instructions_file).read_text(encoding="utf-8")
-        return system_prompt()
+        name = self.settings.instructions_file
+        if name is None:
+            return system_prompt()
+        try:
+            return (self._cwd / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The instructions_file {name} can't be read: {error}.") from None
 
     def _surroundings(self) -> dict[str, str]:
         self._instructions = load_instructions(self._cwd, self._home, self._environ)
@@ -197,6 +206,13 @@ class Workshop:
             "instructions": self._instructions.text,
             "skills": self._skills.text,
         }
+
+    def _recall_plan(self, items: Sequence[Item]) -> None:
+        for item in reversed(items):
+            if isinstance(item, FunctionCall) and item.name == self._plan.spec.name:
+                with contextlib.suppress(MalformedCall):
+                    self._plan.restore(self._plan.parse(item))
+                    return
 
     def _mentioned(self, prompt: str) -> list[Item]:
         """Return the skills that the person named, whole."""
@@ -213,7 +229,7 @@ class Workshop:
         return [user_message(f"<context_instructions>\n{file.block()}\n</context_instructions>") for file in found]
 
     async def _take_baseline(self) -> str | None:
-        if project_root(self._cwd) is None:
+        if repository(self._cwd) is None:
             return None
         folder = self._spill / "baseline"
         note = folder / "tree"
@@ -241,9 +257,6 @@ class Workshop:
             diff = "".join(change.diff for change in patches(journal_path(self._home, self._spill.name)))
         return Kept(plan=self._plan.current_plan(), diff=diff, processes="\n".join(self._sessions.open_processes()))
 
-    def _price(self, usage: Usage) -> Usage:
-        return msgspec.structs.replace(usage, cost_usd=cost(usage, self.engine.info))
-
 
 _APPROVALS = {
     "never": "nobody can be asked; what would need an approval is refused",
@@ -253,8 +266,14 @@ _APPROVALS = {
 
 
 def policy_of(settings: Settings, cwd: Path) -> SandboxPolicy:
-    """Return the sandbox policy that the settings mean for work in `cwd`; a repository is writable as a whole."""
-    roots = [str(project_root(cwd) or cwd), *(str((cwd / root).resolve()) for root in settings.writable_roots)]
+    """Return the sandbox policy that the settings mean for work in `cwd`.
+
+    A repository is writable as a whole, but not where it is the person's home or holds it (dotfiles in git).
+    """
+    root = project_root(cwd)
+    if Path.home().is_relative_to(root):
+        root = cwd
+    roots = [str(root), *(str((cwd / root).resolve()) for root in settings.writable_roots)]
     return SandboxPolicy(mode=settings.sandbox, writable_roots=tuple(dict.fromkeys(roots)), network=settings.network)
 
 
@@ -270,9 +289,7 @@ def describe(policy: SandboxPolicy) -> str:
             return "none: commands run with the person's own rights; network on"
 
 
-def project_root(cwd: Path) -> Path | None:
-    """Return the root of the git repository that holds `cwd`, or None."""
-    for folder in (cwd, *cwd.parents):
-        if os.path.lexists(folder / ".git"):
-            return folder
-    return None
+def repository(cwd: Path) -> Path | None:
+    """Return the root of the git repository that holds `cwd`, or None where there is none."""
+    root = project_root(cwd)
+    return root if (root / ".git").exists() else None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from lathe.agent.workshop import Engine
+from lathe.config.layers import check_provider
 from lathe.config.settings import Settings
 from lathe.models.catalogue import ModelInfo
 from lathe.models.provider import Provider, make_provider, open_client, resolve_model
@@ -26,6 +29,7 @@ def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
         return Engine(MendModel(), info, name="mend", provider="mend", secret_names=secret_names(settings))
     providers: dict[str, Provider] = {name: make_provider(name, table) for name, table in settings.providers.items()}
     provider, model = resolve_model(settings.model, settings.provider, providers, environ, settings.models)
+    check_provider(msgspec.structs.replace(settings, provider=provider.name))
     client = open_client(
         provider,
         model,
@@ -51,5 +55,9 @@ def wants_mend(settings: Settings, environ: Mapping[str, str]) -> bool:
 
 
 def secret_names(settings: Settings) -> tuple[str, ...]:
-    """Return the names of all variables that hold a configured provider's key."""
-    return tuple(str(table["key_env"]) for table in settings.providers.values() if table.get("key_env"))
+    """Return the names of all variables that hold a secret of a configured provider: its key, its headers."""
+    names: list[str] = []
+    for table in settings.providers.values():
+        names.append(table.get("key_env", ""))
+        names += [value[4:] for value in table.get("headers", {}).values() if value.startswith("env:")]
+    return tuple(name for name in names if name)
