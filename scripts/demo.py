@@ -50,7 +50,18 @@ def run(command: list[str], cwd: Path, environ: dict[str, str]) -> None:
 
 
 def suite(project: Path, environ: dict[str, str]) -> int:
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=no",
+        "--no-summary",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:asyncio",
+    ]
     return subprocess.run(command, cwd=project, env=environ, check=False).returncode
 
 

@@ -29,11 +29,11 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "images" / "demo.svg"
-COLUMNS, ROWS = 100, 32
+COLUMNS, ROWS = 110, 34
 LONGEST_S, LEAST_S, LAST_S = 1.2, 0.1, 8.0
 CELL, LINE, PAD, BAR = 8.4, 19, 14, 30
 FONT = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono','Liberation Mono',monospace"
-BACK, FRONT, DIM, EDGE = "#12161d", "#d7dde5", "#8a94a3", "#39414d"
+BACK, FRONT, FAINT, EDGE = "#12161d", "#d7dde5", "#8a94a3", "#39414d"
 THEME = TerminalTheme(
     (18, 22, 29),
     (215, 221, 229),
@@ -120,7 +120,7 @@ def draw(lines: list[Line], title: str) -> str:
     last = -max(len(lines) - ROWS, 0) * LINE
     style = f"""
 text{{font:14px {FONT};fill:{FRONT};white-space:pre}}
-.b{{font-weight:600}} .d{{fill:{DIM}}}
+.b{{font-weight:600}} .d{{fill:{FAINT}}}
 .s{{transform:translateY({last}px);animation:s {length:.2f}s step-end infinite}}
 .c{{transform:translateY({ROWS * LINE}px);animation:c {length:.2f}s step-end infinite}}
 @keyframes s{{0%{{transform:translateY(0)}}{"".join(scroll)}}}
@@ -155,7 +155,7 @@ def draw_line(text: Text, number: int) -> Iterator[str]:
             lead = len(plain) - len(plain.lstrip())
             shown = plain.strip()
             x, span = PAD + (column + lead) * CELL, cell_len(shown) * CELL
-            look = attributes(Style.combine(Style.parse(str(one.style)) for one in part.spans))
+            look = attributes(Style.combine([Style(), *(Style.parse(str(one.style)) for one in part.spans)]))
             yield f'<text x="{x:.1f}" y="{base}" textLength="{span:.1f}"{look}>{escape(shown, quote=False)}</text>'
         column += width
 

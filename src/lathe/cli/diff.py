@@ -26,7 +26,12 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     home = lathe_home(os.environ)
     path = find_thread(home, None if options.last else options.id, cwd=str(Path.cwd()))
-    sys.stdout.write(thread_diff(home, path, stat=options.stat))
+    text = thread_diff(home, path, stat=options.stat)
+    if sys.stdout.isatty():
+        from lathe.cli.render import coloured_diff
+
+        text = coloured_diff(text)
+    sys.stdout.write(text)
     return 0
 
 

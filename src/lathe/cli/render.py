@@ -37,6 +37,10 @@ _MEND = " -m lathe.mend "
 _STYLES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
+_DIFF_STYLES = {"+": "green", "-": "red", "@": "dim"}
+_HEADERS = ("diff ", "index ", "--- ", "+++ ", "new file ", "deleted file ", "rename ", "similarity ")
+
+
 class Out(Protocol):
     """What a renderer writes to."""
 
@@ -138,18 +142,19 @@ class Renderer:
             self._line(self._in("red", f"  {word}{wall}"))
 
     def _change(self, item: FileChange) -> None:
-        for change in item.changes:
+        parts = _by_file(item)
+        left = DIFF_LINES
+        for change, part in zip(item.changes, parts, strict=True):
             sign = {"add": "+", "delete": "-", "update": "±"}[change.kind]
             moved = f" → {change.move_to}" if change.move_to else ""
             self._line(self._in("cyan", f"{sign} {change.path}{moved}"))
+            for line in part[: max(left, 0)]:
+                self._line("  " + self._in(_DIFF_STYLES.get(line[:1], ""), line))
+            left -= len(part)
         if item.status == "failed":
             self._line(self._in("red", f"  patch failed: {_one_line(item.error)}"))
-        lines = [line for line in item.diff.splitlines() if not line.startswith(("diff ", "index ", "--- ", "+++ "))]
-        for line in lines[:DIFF_LINES]:
-            style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "")
-            self._line("  " + (self._in(style, line) if style else plain(line)))
-        if len(lines) > DIFF_LINES:
-            self._line(self._in("dim", f"  … {len(lines) - DIFF_LINES} more lines: `lathe diff` shows them"))
+        if left < 0:
+            self._line(self._in("dim", f"  … {-left} more lines: `lathe diff` shows them"))
 
     def _totals(self, usage: Usage | None, steps: int, wall_ms: float) -> None:
         parts = [f"{steps} steps"] if steps else []
@@ -165,11 +170,37 @@ class Renderer:
 
     def _in(self, style: str, text: str) -> str:
         """Return `text`, made harmless, in a style."""
-        return f"\x1b[{_STYLES[style]}m{plain(text)}\x1b[0m" if self._colour else plain(text)
+        return f"\x1b[{_STYLES[style]}m{plain(text)}\x1b[0m" if style and self._colour else plain(text)
 
     def _line(self, text: str) -> None:
         self._out.write(f"{text}\n")
         self._out.flush()
+
+
+def coloured_diff(text: str) -> str:
+    """Return a unified diff for a terminal: harmless, and in colours unless NO_COLOR is set."""
+    if os.environ.get("NO_COLOR"):
+        return plain(text)
+    lines = []
+    for line in plain(text).split("\n"):
+        style = "bold" if line.startswith(_HEADERS) else _DIFF_STYLES.get(line[:1], "")
+        lines.append(f"\x1b[{_STYLES[style]}m{line}\x1b[0m" if style else line)
+    return "\n".join(lines)
+
+
+def _by_file(item: FileChange) -> list[list[str]]:
+    """Return the hunks of the diff as lines, for each changed file; all with the last where that can't be told."""
+    text = "\n" + item.diff.removesuffix("\n")
+    sections = [part.split("\n") for part in text.split("\ndiff --git ")[1:]]
+    hunks = [part[_body(part) :] for part in sections]
+    if len(hunks) == len(item.changes):
+        return hunks
+    return [*([] for _ in item.changes[1:]), [line for part in hunks for line in part]] if item.changes else []
+
+
+def _body(section: list[str]) -> int:
+    """Return where the hunks begin in a file's section of a diff."""
+    return next((number for number, line in enumerate(section) if line.startswith("@@ ")), len(section))
 
 
 def _by_name(command: str) -> str:
