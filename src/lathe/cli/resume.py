@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lathe.agent.thread import Thread
 from lathe.cli.headless import run_turn
+from lathe.cli.interactive import converse, on_a_terminal
 from lathe.cli.options import parse, parser, read_prompt
 from lathe.config.paths import lathe_home
 from lathe.protocol.errors import UsageError
@@ -18,7 +19,8 @@ GO_ON = "Go on where you stopped."
 
 def main(argv: list[str]) -> int:
     """Run `lathe resume [ID | --last] [PROMPT]` and return its exit code."""
-    options_of = parser("resume", "Go on with a thread; without words, where it stopped.")
+    about = "Go on with a thread; without words: in this terminal, or where it stopped if there is none."
+    options_of = parser("resume", about)
     options_of.add_argument("--last", action="store_true", help="the newest thread, of this folder if it has one")
     options_of.add_argument("words", nargs="*", metavar="ID PROMPT", help="the thread, then what to do next")
     options = parse(options_of, argv)
@@ -31,8 +33,11 @@ def main(argv: list[str]) -> int:
     else:
         raise UsageError("Say which thread.", hint="`lathe resume --last`, or an id from `lathe threads`.")
     path = find_thread(home, wanted, cwd=str(Path(options.cd).resolve()))
-    prompt = read_prompt(words, required=False) or GO_ON
+    prompt = read_prompt(words, required=False)
     cwd = Path(replay(path).header.cwd)
     if not cwd.is_dir():
         raise UsageError(f"The thread worked in {cwd}, which is not there any more.")
-    return run_turn(options, prompt, home, cwd, lambda: Thread.resume(path))
+    shaped = options.json or options.output_last_message or options.output_schema
+    if not prompt and not shaped and on_a_terminal():
+        return converse(options, cwd, resume=path)
+    return run_turn(options, prompt or GO_ON, home, cwd, lambda: Thread.resume(path))

@@ -24,8 +24,9 @@ async def ask_approval(question: ApprovalQuestion, view: View, screen: Asks) -> 
         facts.insert(0, f"why: {question.reason}")
     families = ", ".join(f"`{' '.join(one)} …`" for one in question.families)
     view.question(title, body, facts)
-    keys = ["y once", "s this session", *([f"p this project: {families}"] if families else []), "n no"]
-    hint = " · ".join(keys) + " · or say what to do instead"
+    # A family that is proposed is what either of the longer answers allows.
+    longer = f"s this session or p this project: {families}" if families else "s this session, exactly this"
+    hint = f"y once · {longer} · n no · or say what to do instead"
     while True:
         words = (await screen.ask(hint)).strip()
         key = words.lower()
@@ -38,7 +39,7 @@ async def ask_approval(question: ApprovalQuestion, view: View, screen: Asks) -> 
             view.answer("allowed once", good=True)
             return ApprovalAnswer("once")
         if key == "s":
-            view.answer("allowed for this session", good=True)
+            view.answer(f"allowed for this session{f': {families}' if families else ''}", good=True)
             return ApprovalAnswer("session")
         if key == "p" and families:
             view.answer(f"allowed for this project: {families}", good=True)

@@ -92,12 +92,13 @@ class Screen:
     async def run(self, face: Face, ready: Callable[[], None]) -> None:
         """Show the screen until the person leaves; `ready` is called once, when it is there."""
         self._face = face
-        await self.app.run_async(pre_run=ready)
+        with contextlib.suppress(EOFError):  # the terminal went away
+            await self.app.run_async(pre_run=ready)
 
     def leave(self) -> None:
         """End `run`."""
         self.leaving = True
-        if self.app.is_running and not self.app.future.done():  # type: ignore[union-attr]
+        if self.app.future is not None and not self.app.future.done():
             self.app.exit()
 
     async def ask(self, hint: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.output import Output
@@ -44,5 +45,6 @@ class Scrollback:
     def _put(self) -> None:
         # What came while the region was being erased goes along.
         text, self._waiting = "".join(self._waiting), []
-        self._output.write_raw(text)
-        self._output.flush()
+        with contextlib.suppress(OSError):  # the terminal went away; the journal has it all
+            self._output.write_raw(text)
+            self._output.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections import deque
@@ -64,8 +65,11 @@ class Session:
 
     async def run(self) -> None:
         """Be there until the person leaves."""
+        # Before there is a prompt, so that nothing has to be drawn around it.
+        self._greet()
+        await self.screen.scrollback.drain()
         try:
-            await self.screen.run(self, self._greet)
+            await self.screen.run(self, self._begin)
         finally:
             await self._close()
 
@@ -75,6 +79,7 @@ class Session:
         """Take an input: a command, words for the turn that runs, or the prompt of the next one."""
         command = slash.parse(text)
         if command is not None:
+            self.view.command(text.strip())
             self._chore(command)
         elif self.busy:
             self._queued.append(text)
@@ -87,9 +92,7 @@ class Session:
         """End the running turn; return whether one ran."""
         if not self.busy or self._turn is None:
             return False
-        if self._running and self.thread is not None:
-            self.thread.interrupt()
-        else:
+        if not (self._running and self.thread is not None and self.thread.interrupt()):
             self._turn.cancel()
         return True
 
@@ -127,7 +130,7 @@ class Session:
         engine = self.start.engine(settings)
         if not self.busy:
             await self._close_workshop()
-        self._use(settings, engine)
+        await self._use(settings, engine)
 
     async def new_thread(self) -> None:
         """Let go of the thread; the next prompt begins another."""
@@ -136,8 +139,6 @@ class Session:
         if self.thread is not None:
             self.thread.close()
             self.thread = None
-        if self.engine is None:
-            self.engine = self.start.engine(self.settings)
 
     async def resume_thread(self, path: Path) -> None:
         """Go on with the thread whose journal lies at `path`, in the folder where it worked."""
@@ -153,28 +154,28 @@ class Session:
         await self.new_thread()
         self.cwd = thread.cwd
         self.thread = thread
-        self._use(settings, engine)
+        await self._use(settings, engine)
 
     def begin_turn(self, text: str) -> None:
         """Start a turn with `text`."""
         self.view.said(text)
+        self._began = time.monotonic()
         self._turn = asyncio.create_task(self._run_turn(text))
 
     # The turn.
 
     async def _run_turn(self, text: str) -> None:
-        self._began = time.monotonic()
         with self.screen.busy():
             try:
                 thread, surface = await self._ready()
                 message = user_message(text, self._images)
                 self._images = ()
-                events = thread.run(message, surface)
                 self._running = True
                 for words in self._queued:
                     thread.steer(words)
-                async for event in events:
-                    self._show(event)
+                async with contextlib.aclosing(thread.run(message, surface)) as events:
+                    async for event in events:
+                        self._show(event)
                 failure = thread.failure
             except LatheError as error:
                 failure = error
@@ -231,7 +232,7 @@ class Session:
             )
             self.engine = None
             self.workshop.granted.update(self._granted)
-            self._surface = await self.workshop.open()
+            self._surface = await self.workshop.open(self.thread.items)
             for warning in self.workshop.warnings:
                 self.view.note(f"lathe: {warning}", "yellow")
         return self.thread, self._surface
@@ -255,6 +256,8 @@ class Session:
             folder = "~" + folder[len(person) :]
         self.view.note(f"Lathe {__version__} · {self.model} · {folder}", "bold")
         self.view.note(f"sandbox {self.settings.sandbox} · approvals {self.settings.approve} · /help lists commands")
+
+    def _begin(self) -> None:
         if self.start.resume is not None:
             self._chore(slash.Command("/resume", str(self.start.resume), known=True))
         elif self.start.prompt:
@@ -271,9 +274,12 @@ class Session:
         except LatheError as error:
             self.view.problem(str(error))
 
-    def _use(self, settings: Settings, engine: Engine) -> None:
-        self.settings, self.engine = settings, engine
+    async def _use(self, settings: Settings, engine: Engine) -> None:
+        unused, self.engine = self.engine, engine
+        self.settings = settings
         self.model, self.provider = engine.name, engine.provider
+        if unused is not None:
+            await unused.client.aclose()
 
     async def _close_workshop(self) -> None:
         workshop, self.workshop, self._surface = self.workshop, None, None

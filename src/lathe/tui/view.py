@@ -103,6 +103,11 @@ class View(Renderer):
         self._begin("person")
         self._said(text)
 
+    def command(self, text: str) -> None:
+        """Write which command the person gave."""
+        self._begin("person")
+        self._line(self._in("dim", f"› {text}"))
+
     def message(self, text: str) -> None:
         """Write what a model said earlier."""
         self._write_prose(text)
@@ -159,7 +164,7 @@ class View(Renderer):
 
     def _stream(self, delta: str) -> None:
         self._end_thought()
-        self._streamed += delta
+        self._streamed += delta if self._streamed else delta.lstrip("\n")
         # Empty lines wait: what follows them may be nothing.
         self._write_until(len(self._streamed[: self._streamed.rfind("\n") + 1].rstrip("\n")))
 
@@ -167,7 +172,7 @@ class View(Renderer):
         """Write the streamed text up to `end`, the end of a line."""
         if end > self._written:
             text = self._streamed[self._written : end]
-            self._write_prose(text.removeprefix("\n") if self._written else text.lstrip("\n"))
+            self._write_prose(text.removeprefix("\n") if self._written else text)
             self._written = end
 
     def _end_thought(self) -> None:
@@ -186,15 +191,16 @@ class View(Renderer):
 
     def _message(self, item: AgentMessage) -> None:
         self._end_thought()
-        text = item.text.rstrip()
+        text = item.text.strip("\n")
         if self._streamed.startswith(text):
             # What was streamed beyond it belongs to the next message of the same answer.
-            beyond, told = self._streamed[len(text) :].lstrip("\n"), self._written > len(text)
+            beyond = self._streamed[len(text) :].lstrip("\n")
+            start = len(self._streamed) - len(beyond)
             self._write_until(len(text))
-            self._streamed, self._written = beyond, len(beyond) if told else 0
+            self._streamed, self._written = beyond, max(self._written - start, 0)
         else:
-            told_text = self._streamed[: self._written]
-            self._write_prose(text[len(told_text) :] if text.startswith(told_text) else text)
+            told = self._streamed[: self._written]
+            self._write_prose(text[len(told) :] if text.startswith(told) else text)
             self._streamed, self._written = "", 0
         self._in_code = False
 
