@@ -79,7 +79,8 @@ class Renderer:
             case CallRejected(name=name, message=message):
                 self._line(self._in("yellow", f"! {name or 'call'} refused: {_one_line(message)}"))
             case StepRetry(attempt=attempt, limit=limit, delay_s=delay, reason=reason):
-                self._line(self._in("yellow", f"! {reason} Trying again in {delay:.1f} s ({attempt} of {limit})."))
+                again = f"Trying again in {delay:.1f} s ({attempt} of {limit})."
+                self._line(self._in("yellow", f"! {reason.rstrip('. ')}. {again}"))
             case ContextCompacted(tokens_before=before, tokens_after=after, reason=reason):
                 self._line(self._in("dim", f"~ conversation compacted ({reason}): {before:,} to {after:,} tokens"))
             case InputSteered(text=text):
@@ -133,7 +134,7 @@ class Renderer:
         for line in lines[-OUTPUT_LINES:]:
             self._line(self._in("dim", f"  {line[:200]}"))
         wall = f" · {item.wall_ms / 1000:.1f} s" if item.wall_ms is not None else ""
-        if item.session_id is not None and item.exit_code is None and item.status == "in_progress":
+        if item.session_id is not None and item.exit_code is None and item.status in ("in_progress", "completed"):
             self._line(self._in("dim", f"  running as session {item.session_id}{wall}"))
         elif item.exit_code == 0:
             self._line(self._in("green", f"  exit 0{wall}"))
