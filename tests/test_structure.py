@@ -25,7 +25,7 @@ LEVELS = {
     "gateway": 5,
     "card": 6,
     "cli": 7,
-    "tui": 7,
+    "tui": 8,
 }
 HEAVY = {"asyncio", "ssl", "subprocess", "tree_sitter", "mcp", "argparse", "msgspec", "typing", "re", "pathlib"}
 

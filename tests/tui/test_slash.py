@@ -53,7 +53,7 @@ def test_without_prompt_toolkit_one_sentence_says_how_to_get_it(
 def test_nothing_heavy_is_imported_before_the_first_prompt() -> None:
     script = (
         "import sys\n"
-        "import lathe.cli.interactive, lathe.cli.engine, lathe.tui.session\n"
+        "import lathe.cli.interactive, lathe.tui.conversation\n"
         "print(*({'tree_sitter', 'mcp', 'coverage', 'lathe.mend.search'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
-import signal
+import importlib
+import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lathe.cli.options import parser, read_images, settings_for, working_directory
-from lathe.config.paths import lathe_home
-from lathe.config.settings import Settings
-from lathe.protocol.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from lathe.agent.workshop import Engine
-    from lathe.tui.session import Start
+from lathe.cli.options import parser, working_directory
+from lathe.protocol.errors import UsageError
 
 
 def main(argv: list[str]) -> int:
@@ -39,46 +31,16 @@ def on_a_terminal() -> bool:
 
 
 def converse(options: argparse.Namespace, cwd: Path, *, prompt: str = "", resume: Path | None = None) -> int:
-    """Open the interactive session in `cwd`, with a first prompt or the journal of a thread to go on with."""
-    try:
-        import prompt_toolkit  # noqa: F401 - only to know that it is there
-    except ImportError:
+    """Talk with the person in `cwd` until they leave; return the exit code.
+
+    `prompt` is the first thing to do, `resume` the journal of a thread to go on with. Raises `UsageError` where the
+    library for it is missing.
+    """
+    if importlib.util.find_spec("prompt_toolkit") is None:
         raise UsageError(
             "The interactive session needs prompt_toolkit.",
             hint="pip install 'lathe[tui]' brings it; `lathe exec` works without.",
-        ) from None
-    from lathe.tui.session import Start
-
-    home = lathe_home(os.environ)
-
-    def settings(folder: Path, model: str | None) -> Settings:
-        chosen = argparse.Namespace(**vars(options))
-        chosen.model = model or options.model
-        if model is not None and model != options.model:
-            chosen.provider = None
-        return settings_for(chosen, folder).settings
-
-    start = Start(home, cwd, settings, _engine, prompt, read_images(options.image), resume)
-    return asyncio.run(_converse(start, home / "history"))
-
-
-async def _converse(start: Start, history: Path) -> int:
-    from prompt_toolkit.patch_stdout import patch_stdout
-
-    from lathe.tui.screen import Screen
-    from lathe.tui.session import Session
-
-    screen = Screen(history)
-    session = Session(start, screen)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, screen.leave)
-    # What a library writes by itself goes above the prompt and not across it.
-    with patch_stdout(raw=True):
-        await session.run()
-    return int(ExitCode.DONE)
-
-
-def _engine(settings: Settings) -> Engine:
-    from lathe.cli.engine import open_engine
-
-    return open_engine(settings, os.environ)
+        )
+    # The room above this one, and an optional one: found by its name, as commands are.
+    code: int = importlib.import_module("lathe.tui.conversation").converse(options, cwd, prompt, resume)
+    return code

@@ -13,12 +13,14 @@ from lathe.protocol.events import (
     CommandExecution,
     ContextCompacted,
     Event,
+    FileChange,
     InputSteered,
     ItemCompleted,
     ItemDelta,
     ItemStarted,
     OtherToolCall,
     ReasoningSummary,
+    ShownItem,
     StepRetry,
     ThreadError,
     TurnCompleted,
@@ -158,7 +160,7 @@ class View(Renderer):
 
     def _begin(self, part: str) -> None:
         """Leave an empty line between parts of different kinds."""
-        if self._part and (part != self._part or part in ("person", "question")):
+        if self._part and (part != self._part or part in ("person", "question", "change")):
             self._line("")
         self._part = part
 
@@ -233,13 +235,9 @@ class View(Renderer):
 def _part_of(event: Event) -> str:
     """Return what kind of part the event's lines belong to, "" where it has none to show."""
     match event:
-        case ItemCompleted(item=AgentMessage()):
-            return "message"
-        case ItemCompleted(item=ReasoningSummary()):
-            return "thought"
-        case ItemCompleted(item=OtherToolCall(tool="ask_user")):
-            return ""  # the question and its answer are on the screen
-        case ItemStarted(item=CommandExecution()) | ItemCompleted():
+        case ItemCompleted(item=item):
+            return _part_of_item(item)
+        case ItemStarted(item=CommandExecution()):
             return "tool"
         case TurnCompleted() | TurnFailed():
             return "end"
@@ -249,3 +247,17 @@ def _part_of(event: Event) -> str:
             return "note"
         case _:
             return ""
+
+
+def _part_of_item(item: ShownItem) -> str:
+    match item:
+        case AgentMessage():
+            return "message"
+        case ReasoningSummary():
+            return "thought"
+        case FileChange():
+            return "change"
+        case OtherToolCall(tool="ask_user"):
+            return ""  # the question and its answer are on the screen
+        case _:
+            return "tool"
