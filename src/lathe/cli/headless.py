@@ -8,17 +8,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from lathe.agent.thread import Thread
+from lathe.agent.thread import Surface, Thread
 from lathe.agent.workshop import Engine, Workshop
 from lathe.cli.engine import open_engine
 from lathe.cli.options import read_images, read_schema, settings_for
 from lathe.cli.render import Renderer
 from lathe.config.settings import Settings
 from lathe.protocol.codec import encode
-from lathe.protocol.errors import ExitCode, LatheError, UsageError
+from lathe.protocol.errors import ExitCode, Interrupted, LatheError, StorageError, UsageError
 from lathe.protocol.events import Event, ItemDelta, TurnFailed
 from lathe.protocol.items import Message, user_message
 from lathe.store.threads import spill_dir
@@ -39,7 +40,10 @@ def run_turn(options: argparse.Namespace, prompt: str, home: Path, cwd: Path, op
     thread = open_thread()
     try:
         run = _run(thread, message, engine, settings=settings, home=home, cwd=cwd, schema=schema, as_json=options.json)
-        failure = asyncio.run(run)
+        try:
+            failure = asyncio.run(run)
+        finally:
+            _ignore_signals()
         if failure is None:
             _finish(thread.last_message, out, as_json=options.json)
             return int(ExitCode.DONE)
@@ -70,28 +74,70 @@ async def _run(
         environ=os.environ,
         output_schema=schema,
     )
-    loop = asyncio.get_running_loop()
-    for number in _STOPPING:
-        loop.add_signal_handler(number, thread.interrupt)
-    show = write_json if as_json else Renderer().show
+    show = _write_json if as_json else Renderer().show
+    opening = asyncio.ensure_future(workshop.open(thread.items))
+    _stop_on_signals(thread, opening)
     try:
-        surface = await workshop.open()
+        surface = await _opened(opening)
         for warning in workshop.warnings:
             sys.stderr.write(f"lathe: {warning}\n")
-        async for event in thread.run(message, surface):
-            show(event)
+        # Closed before anything else: the turn ends, and says so in the journal, while all it needs is there.
+        async with aclosing(thread.run(message, surface)) as events:
+            async for event in events:
+                show(event)
         return thread.failure
     finally:
         await workshop.aclose()
 
 
-def write_json(event: Event) -> None:
-    """Write one event as a line of JSON on stdout."""
+async def _opened(opening: asyncio.Future[Surface]) -> Surface:
+    try:
+        return await opening
+    except asyncio.CancelledError:
+        raise Interrupted("Interrupted before the turn began.") from None
+
+
+def _stop_on_signals(thread: Thread, opening: asyncio.Future[Surface]) -> None:
+    """Let signals interrupt the turn, or `opening` where it has not begun.
+
+    The handlers are not those of the event loop, which end with it: the second ^C of an impatient person must not
+    kill what the first one is tidying up. A signal that whoever started Lathe had ignored (`nohup`) stays ignored.
+    """
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not thread.interrupt():
+            opening.cancel()
+
+    def handle(number: int, frame: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop)
+
+    for number in _STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+def _ignore_signals() -> None:
+    """Let no further ^C undo the exit code: all that is left is to leave."""
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _write_json(event: Event) -> None:
+    """Write one event as a line of JSON on stdout; raise `LatheError` where that can't be."""
     if isinstance(event, ItemDelta):
         return
     out = sys.stdout.buffer
-    out.write(encode(event) + b"\n")
-    out.flush()
+    try:
+        out.write(encode(event) + b"\n")
+        out.flush()
+    except BrokenPipeError:
+        raise Interrupted(
+            "The reader of standard output is gone, so the turn was stopped.", hint="`lathe resume` goes on with it."
+        ) from None
+    except OSError as error:
+        raise _unwritten(error) from None
     if isinstance(event, TurnFailed):
         sys.stderr.write(f"lathe: {event.error.message}\n")
 
@@ -112,5 +158,14 @@ def _finish(text: str, out: Path | None, *, as_json: bool) -> None:
         except OSError as error:
             raise UsageError(f"The last message can't be written to {out}: {error.strerror}.") from None
     if not as_json:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _unwritten(error) from None
+
+
+def _unwritten(error: OSError) -> StorageError:
+    return StorageError(f"Standard output can't be written: {error.strerror}.", hint="The thread is intact.")

@@ -17,43 +17,76 @@ COMMANDS = {
 
 def run() -> None:
     """The console script: exits with what `main` returns."""
+    from lathe.cli.streams import prepare
+
+    prepare()
     sys.exit(main(sys.argv[1:]))
 
 
 def main(argv: list[str]) -> int:
     """Run one command line (without the program's name) and return its exit code."""
-    if argv and argv[0] in ("--version", "-V"):
-        from lathe import __version__
-
-        sys.stdout.write(f"lathe {__version__}\n")
-        return 0
     debug = "--debug" in argv
     if debug:
         argv = [argument for argument in argv if argument != "--debug"]
-    if argv and argv[0] in ("--help", "-h", "help"):
-        sys.stdout.write(_help())
-        return 0
-    from lathe.protocol.errors import LatheError
-
     try:
-        return _dispatch(argv)
-    except LatheError as error:
-        if debug:
-            raise
-        sys.stderr.write(f"lathe: {error}\n")
-        return int(error.exit_code)
+        code = _dispatch(argv)
+        sys.stdout.flush()
+        return code
+    except SystemExit as leaving:  # argparse has said what it had to say
+        return _sorry("", leaving.code if isinstance(leaving.code, int) else 1)
     except KeyboardInterrupt:
-        return 130
+        return _sorry("", 130)
     except BrokenPipeError:
         # The reader went away (`| head`): nothing is wrong, and nothing more can be said.
-        import os
+        return _sorry("", 0)
+    except Exception as error:
+        if debug:
+            raise
+        return _sorry(*_told(error))
 
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+def _sorry(sentence: str, code: int) -> int:
+    """Say what went wrong; what then can't be written any more is dropped. Return the exit code."""
+    from lathe.cli.streams import let_go_of_stdout
+
+    if sentence:
+        sys.stderr.write(f"lathe: {sentence}\n")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        let_go_of_stdout()
+    return code
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Return what a person is told of an error, and the exit code."""
+    from lathe.protocol.errors import LatheError
+
+    if isinstance(error, LatheError):
+        return str(error), int(error.exit_code)
+    from pathlib import Path
+
+    try:
+        Path.cwd()
+    except OSError:
+        return "The current folder is not there any more. Go to one that is.", 2
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror}.", 1
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"Lathe itself failed: {what[:500]}. --debug shows where.", 1
 
 
 def _dispatch(argv: list[str]) -> int:
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if name in ("--version", "-V"):
+        from lathe import __version__
+
+        sys.stdout.write(f"lathe {__version__}\n")
+        return 0
+    if name in ("--help", "-h", "help"):
+        sys.stdout.write(_help())
+        return 0
     if name not in COMMANDS:
         if name and not name.startswith("-") and not any(letter.isspace() for letter in name):
             sys.stderr.write(_no_command(name))

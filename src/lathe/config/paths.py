@@ -10,7 +10,7 @@ from pathlib import Path
 def lathe_home(environ: Mapping[str, str]) -> Path:
     """Return the folder of threads and grants: $LATHE_HOME, else `lathe` in the platform's data folder."""
     if chosen := environ.get("LATHE_HOME"):
-        return Path(chosen).expanduser().absolute()
+        return _expanded(chosen).absolute()
     if sys.platform == "darwin":
         return _home(environ) / "Library" / "Application Support" / "lathe"
     return _xdg(environ, "XDG_DATA_HOME", ".local/share")
@@ -43,4 +43,15 @@ def _xdg(environ: Mapping[str, str], name: str, default: str) -> Path:
 
 
 def _home(environ: Mapping[str, str]) -> Path:
-    return Path(environ["HOME"]) if environ.get("HOME") else Path("~").expanduser()
+    return (Path(environ["HOME"]) if environ.get("HOME") else _expanded("~")).absolute()
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        from lathe.protocol.errors import ConfigError
+
+        raise ConfigError(
+            f"Nobody knows which folder {path} is.", hint="Set HOME, and LATHE_HOME if you like."
+        ) from None
