@@ -25,8 +25,10 @@ LEVELS = {
     "gateway": 5,
     "card": 6,
     "cli": 7,
-    "tui": 8,
+    "tui": 7,
 }
+FACES = {"cli", "tui"}
+"""Two forms of one face: a command opens a session, and a session reads the options of a command."""
 HEAVY = {"asyncio", "ssl", "subprocess", "tree_sitter", "mcp", "argparse", "msgspec", "typing", "re", "pathlib"}
 
 
@@ -60,7 +62,7 @@ def test_rooms_import_only_downwards(path: Path) -> None:
     if own not in LEVELS:
         return
     for other, line in imported_rooms(path):
-        allowed = other == own or LEVELS[other] < LEVELS[own]
+        allowed = other == own or LEVELS[other] < LEVELS[own] or {other, own} <= FACES
         assert allowed, f"{path.relative_to(SOURCE)}:{line}: {own} (level {LEVELS[own]}) imports {other}"
 
 

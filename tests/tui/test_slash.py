@@ -5,8 +5,6 @@ import sys
 
 import pytest
 
-from lathe.cli import interactive
-from lathe.protocol.errors import UsageError
 from lathe.tui import slash
 
 
@@ -39,15 +37,6 @@ def test_suggestions_end_with_the_first_blank() -> None:
     assert [name for name, _ in slash.suggestions("/r")] == ["/resume"]
     assert len(slash.suggestions("/")) == len(slash.COMMANDS)
     assert slash.suggestions("/model ") == slash.suggestions("r") == slash.suggestions("") == []
-
-
-def test_without_prompt_toolkit_one_sentence_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: object
-) -> None:
-    monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
-    monkeypatch.setattr(interactive, "on_a_terminal", lambda: True)
-    with pytest.raises(UsageError, match=r"pip install 'lathe\[tui\]'"):
-        interactive.main(["-C", str(tmp_path)])
 
 
 def test_nothing_heavy_is_imported_before_the_first_prompt() -> None:

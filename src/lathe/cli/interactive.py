@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -33,14 +31,8 @@ def on_a_terminal() -> bool:
 def converse(options: argparse.Namespace, cwd: Path, *, prompt: str = "", resume: Path | None = None) -> int:
     """Talk with the person in `cwd` until they leave; return the exit code.
 
-    `prompt` is the first thing to do, `resume` the journal of a thread to go on with. Raises `UsageError` where the
-    library for it is missing.
+    `prompt` is the first thing to do, `resume` the journal of a thread to go on with.
     """
-    if importlib.util.find_spec("prompt_toolkit") is None:
-        raise UsageError(
-            "The interactive session needs prompt_toolkit.",
-            hint="pip install 'lathe[tui]' brings it; `lathe exec` works without.",
-        )
-    # The room above this one, and an optional one: found by its name, as commands are.
-    code: int = importlib.import_module("lathe.tui.conversation").converse(options, cwd, prompt, resume)
-    return code
+    from lathe.tui import conversation
+
+    return conversation.converse(options, cwd, prompt, resume)
