@@ -22,12 +22,12 @@ from lathe.config.paths import cache_home, project_root
 from lathe.config.settings import Settings
 from lathe.models.base import ModelClient, ModelRequest, Transcript
 from lathe.models.catalogue import ModelInfo
-from lathe.protocol.errors import ConfigError
+from lathe.protocol.errors import ConfigError, LatheError
 from lathe.protocol.events import FileUpdate
 from lathe.protocol.items import FunctionCall, Item, user_message
 from lathe.sandbox.environment import command_environment
 from lathe.sandbox.policy import SandboxPolicy
-from lathe.store.baseline import diff_since, take_baseline
+from lathe.store.baseline import baseline_tree, diff_since, keep_baseline
 from lathe.store.threads import journal_path, patches
 from lathe.tools.apply_patch import ApplyPatchTool
 from lathe.tools.ask import AskUserTool
@@ -117,7 +117,7 @@ class Workshop:
             await self._open_mcp()
         self._warm = asyncio.create_task(self._sessions.start())
         if self.policy.mode != "read-only":
-            self._baseline = asyncio.create_task(self._take_baseline())
+            self._baseline = asyncio.create_task(keep_baseline(self._cwd, self._spill / "baseline"))
         calls = CallRunner(
             self._tools,
             self._approvals,
@@ -228,34 +228,22 @@ class Workshop:
         found = [file for change in changes for file in self._nested.instructions_for(self._cwd / change.path)]
         return [user_message(f"<context_instructions>\n{file.block()}\n</context_instructions>") for file in found]
 
-    async def _take_baseline(self) -> str | None:
-        if repository(self._cwd) is None:
-            return None
-        folder = self._spill / "baseline"
-        note = folder / "tree"
-        if note.is_file():
-            return note.read_text().strip()
-        tree = await take_baseline(self._cwd, folder)
-        if tree:
-            note.write_text(tree)
-        return tree
-
     async def _before_write(self) -> None:
         if self._baseline is not None and not self._baseline.done():
             await asyncio.shield(asyncio.gather(self._baseline, return_exceptions=True))
 
     async def _kept(self) -> Kept:
-        tree = None
-        if self._baseline is not None:
-            await self._before_write()
-            tree = (
-                self._baseline.result() if not self._baseline.cancelled() and not self._baseline.exception() else None
-            )
-        if tree:
-            diff = await diff_since(self._cwd, self._spill / "baseline", tree)
-        else:
-            diff = "".join(change.diff for change in patches(journal_path(self._home, self._spill.name)))
+        diff = await self._diff()
         return Kept(plan=self._plan.current_plan(), diff=diff, processes="\n".join(self._sessions.open_processes()))
+
+    async def _diff(self) -> str:
+        """Return what changed since the thread began; where git can't say, what patches changed."""
+        folder = self._spill / "baseline"
+        await self._before_write()
+        if self._baseline is not None and (tree := baseline_tree(folder)):
+            with contextlib.suppress(LatheError):
+                return (await diff_since(self._cwd, folder, tree)).decode(errors="replace")
+        return "".join(change.diff for change in patches(journal_path(self._home, self._spill.name)))
 
 
 _APPROVALS = {

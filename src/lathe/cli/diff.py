@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from lathe.config.paths import lathe_home
-from lathe.store.baseline import diff_since
+from lathe.store.baseline import baseline_tree, diff_since, why_no_baseline
 from lathe.store.journal import replay
 from lathe.store.threads import find_thread, patches, spill_dir
 
@@ -26,23 +26,33 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     home = lathe_home(os.environ)
     path = find_thread(home, None if options.last else options.id, cwd=str(Path.cwd()))
-    text = thread_diff(home, path, stat=options.stat)
+    text, lack = thread_diff(home, path, stat=options.stat)
+    if lack:
+        sys.stderr.write(f"lathe: {lack} So this is what patches changed, and not what commands did.\n")
     if sys.stdout.isatty():
         from lathe.cli.render import coloured_diff
 
-        text = coloured_diff(text)
-    sys.stdout.write(text)
+        sys.stdout.write(coloured_diff(text.decode(errors="replace")))
+    else:
+        sys.stdout.buffer.write(text)
     return 0
 
 
-def thread_diff(home: Path, path: Path, *, stat: bool = False) -> str:
-    """Return the diff of the thread whose journal lies at `path`, "" where nothing changed."""
+def thread_diff(home: Path, path: Path, *, stat: bool = False) -> tuple[bytes, str]:
+    """Return the diff of the thread whose journal lies at `path`, as bytes, for files are not all UTF-8.
+
+    Beside it "", or the reason why it holds only what patches changed.
+    """
     header = replay(path).header
-    folder = spill_dir(home, header.id) / "baseline"
-    note = folder / "tree"
-    if note.is_file():
-        return asyncio.run(diff_since(Path(header.cwd), folder, note.read_text().strip(), stat=stat))
+    cwd, folder = Path(header.cwd), spill_dir(home, header.id) / "baseline"
+    if tree := baseline_tree(folder):
+        return asyncio.run(diff_since(cwd, folder, tree, stat=stat)), ""
     changes = patches(path)
     if stat:
-        return "".join(f"{update.kind:<7} {update.path}\n" for change in changes for update in change.changes)
-    return "".join(change.diff for change in changes)
+        text = "".join(f"{update.kind:<7} {update.path}\n" for change in changes for update in change.changes)
+    else:
+        text = "".join(change.diff for change in changes)
+    lack = ""
+    if (folder / "tree").is_file():  # else nothing was to be changed
+        lack = asyncio.run(why_no_baseline(cwd)) or f"{cwd} was in no git repository that could be read at first."
+    return text.encode("utf-8", "surrogateescape"), lack

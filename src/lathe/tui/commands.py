@@ -70,7 +70,8 @@ async def _diff(session: Session) -> None:
     if thread is None:
         session.view.note("There is no thread yet, so nothing has changed.")
         return
-    diff = await asyncio.to_thread(thread_diff, session.home, journal_path(session.home, thread.id))
+    text, _ = await asyncio.to_thread(thread_diff, session.home, journal_path(session.home, thread.id))
+    diff = text.decode(errors="replace")
     if not diff.strip():
         session.view.note("Nothing has changed since the thread began.")
         return
