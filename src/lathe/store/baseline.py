@@ -11,6 +11,7 @@ helper of a remote. And only what lies in the workspace is read, whatever `core.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -19,6 +20,9 @@ from typing import NamedTuple
 
 from lathe.protocol.errors import StorageError, UsageError
 from lathe.protocol.ids import short_id
+
+MOST_S = 30.0
+"""Seconds that the first command of a thread may have to wait for its baseline; 50,000 new files take 6."""
 
 _SAFE = (
     *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.quotepath=off"),
@@ -41,14 +45,17 @@ class _Repository(NamedTuple):
 async def keep_baseline(cwd: Path, folder: Path) -> str | None:
     """Return the id of the tree that the repository around `cwd` had when this was first asked with `folder`.
 
-    Returns None where there was no repository then, no git, or a repository that git does not trust: what is
-    found later was not there in the beginning, and is no baseline.
+    Returns None where there was no repository then, no git, one that git does not trust, or so much in it that
+    `MOST_S` were not enough: what is found later was not there in the beginning, and is no baseline.
     """
     note = folder / "tree"
     if note.is_file():
         return baseline_tree(folder)
-    found = await _repository(cwd)
-    tree = None if isinstance(found, str) else await _tree(found, folder)
+    tree = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(MOST_S):
+            found = await _repository(cwd)
+            tree = None if isinstance(found, str) else await _tree(found, folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = folder / short_id("tree")
     fresh.write_text(tree or "")
