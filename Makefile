@@ -18,6 +18,7 @@ check:
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check -q
 	@$(VENV)/bin/mypy
+	@$(PY) -m pytest tests/test_structure.py
 
 bench:
 	@scripts/setup dev
