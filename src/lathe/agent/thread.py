@@ -99,7 +99,10 @@ class Surface:
 
 
 class Thread:
-    """One thread, held by this process. `failure` is why the last turn failed, or None."""
+    """One thread, held by this process.
+
+    `failure` is why the last turn failed, or None; `damaged` how many lines of the journal could not be read.
+    """
 
     def __init__(self, journal: Journal, state: Replay, *, resumed: bool) -> None:
         self.id = state.header.id
@@ -126,6 +129,7 @@ class Thread:
             self._tokens = sum(map(estimate_tokens, state.items))
         if resumed:
             self._mend_ends(state)
+        self.damaged = state.damaged
 
     @classmethod
     def start(cls, home: Path, cwd: Path) -> Thread:
@@ -305,7 +309,13 @@ class Thread:
         show(end)
 
     def _mend_ends(self, state: Replay) -> None:
-        """Answer the calls that a crash left open; written with the next turn."""
+        """Answer the calls that a crash left open; written with the next turn.
+
+        Where a line is damaged its call is lost, and the output of it is left out, for no model takes that.
+        """
+        if state.damaged:
+            state.items = without_orphans(state.items)
+            self._transcript.items = list(state.items)
         outputs = [output_for(call, CRASHED) for call in unanswered(state.items)]
         if outputs:
             now = now_ms()
@@ -325,6 +335,19 @@ async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
         except asyncio.CancelledError:
             continue
     task.result()
+
+
+def without_orphans(items: Sequence[Item]) -> list[Item]:
+    """Return the items without outputs that follow no call of theirs."""
+    called: set[str] = set()
+    kept: list[Item] = []
+    for item in items:
+        if isinstance(item, FunctionCall | CustomToolCall):
+            called.add(item.call_id)
+        elif isinstance(item, FunctionCallOutput | CustomToolCallOutput) and item.call_id not in called:
+            continue
+        kept.append(item)
+    return kept
 
 
 def unanswered(items: Sequence[Item]) -> list[ToolCall]:

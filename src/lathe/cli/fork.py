@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from lathe.config.paths import lathe_home
+from lathe.protocol.errors import UsageError
 from lathe.store.threads import find_thread, fork_thread
 
 
@@ -17,13 +19,15 @@ def main(argv: list[str]) -> int:
         description="Copy a thread; with a prompt, go on with the copy. Options of `lathe resume` are passed on.",
     )
     parser.add_argument("id", nargs="?", help="the thread, or its first letters")
-    parser.add_argument("--last", action="store_true", help="the newest thread")
+    parser.add_argument("--last", action="store_true", help="the newest thread, of this folder if it has one")
     options, rest = parser.parse_known_args(argv)
     home = lathe_home(os.environ)
     if options.last and options.id is not None:
         rest.insert(0, options.id)
         options.id = None
-    source = find_thread(home, None if options.last else options.id)
+    if options.id is None and not options.last:
+        raise UsageError("Say which thread.", hint="`lathe fork --last`, or an id from `lathe threads`.")
+    source = find_thread(home, None if options.last else options.id, cwd=str(Path.cwd()))
     thread_id = fork_thread(home, source)
     if not rest:
         sys.stdout.write(f"{thread_id}\n")

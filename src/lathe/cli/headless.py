@@ -38,6 +38,8 @@ def run_turn(options: argparse.Namespace, prompt: str, home: Path, cwd: Path, op
     out = _checked_output(options.output_last_message)
     engine = open_engine(settings, os.environ)
     thread = open_thread()
+    if thread.damaged:
+        sys.stderr.write(f"lathe: {thread.damaged} lines of the thread's journal can't be read and are left out.\n")
     try:
         run = _run(thread, message, engine, settings=settings, home=home, cwd=cwd, schema=schema, as_json=options.json)
         try:

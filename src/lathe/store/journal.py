@@ -89,7 +89,16 @@ _ReplayRecord: TypeAlias = (
     ThreadRecord | TurnRecord | ItemsRecord | CompactedRecord | StepRecord | _RawEventRecord | TurnEndRecord
 )
 
+
+class _Format(msgspec.Struct, frozen=True):
+    """All that must be understood of the first line of any format, past or to come."""
+
+    format: int = FORMAT
+
+
+_HEADER_BYTES = 65536
 _encoder = msgspec.json.Encoder()
+_headers = msgspec.json.Decoder(_Format)
 _records = msgspec.json.Decoder(Record)
 _replayed = msgspec.json.Decoder(_ReplayRecord)
 
@@ -130,8 +139,8 @@ class Journal:
     def open(cls, path: Path) -> Journal:
         """Open an existing journal for appending, its last line repaired.
 
-        Raises `UsageError` where there is none or another process holds it, `StorageError` where it can't be
-        written.
+        Raises `UsageError` where there is none, another process holds it or a newer Lathe wrote it, and
+        `StorageError` where it can't be written.
         """
         try:
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
@@ -148,10 +157,14 @@ class Journal:
                 hint="End that one first, or `lathe fork` the thread.",
             ) from None
         try:
+            _check_format(path, os.pread(fd, _HEADER_BYTES, 0).partition(b"\n")[0])
             size = _repair_tail(fd)
         except OSError as error:
             os.close(fd)
             raise _storage_error(path, error) from None
+        except UsageError:
+            os.close(fd)
+            raise
         return cls(path, fd, size)
 
     def append(self, *records: Record) -> None:
@@ -200,8 +213,9 @@ class Replay(msgspec.Struct):
 
 
 def replay(path: Path) -> Replay:
-    """Read the journal at `path`; raise `UsageError` where it is missing or is no journal."""
+    """Read the journal at `path`; raise `UsageError` where it is missing, is no journal or a newer Lathe's."""
     lines = _read(path).split(b"\n")
+    _check_format(path, lines[0])
     header: ThreadRecord | None = None
     state: Replay | None = None
     damaged = 0
@@ -227,11 +241,19 @@ def replay(path: Path) -> Replay:
     return state
 
 
-def records(path: Path) -> Iterator[Record]:
-    """Yield every readable record of the journal at `path`, in order; raise `UsageError` where it is missing."""
+def records(path: Path, *, newer: bool = False, holding: bytes = b"") -> Iterator[Record]:
+    """Yield every readable record of the journal at `path`, in order; only those whose JSON has `holding` in it.
+
+    Raises `UsageError` where it is missing, or a newer Lathe wrote it; with `newer` what can be read of such a
+    one counts.
+    """
     try:
         with path.open("rb") as lines:
-            for line in lines:
+            for number, line in enumerate(lines):
+                if number == 0 and not newer:
+                    _check_format(path, line)
+                if holding not in line:
+                    continue
                 try:
                     yield _records.decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError):
@@ -239,7 +261,7 @@ def records(path: Path) -> Iterator[Record]:
     except FileNotFoundError:
         raise UsageError(f"There is no thread {path.stem}.", hint="`lathe threads` lists them.") from None
     except OSError as error:
-        raise _storage_error(path, error) from None
+        raise _unreadable(path, error) from None
 
 
 def _fold(state: Replay, record: Any) -> None:
@@ -273,7 +295,25 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError:
         raise UsageError(f"There is no thread {path.stem}.", hint="`lathe threads` lists them.") from None
     except OSError as error:
-        raise _storage_error(path, error) from None
+        raise _unreadable(path, error) from None
+
+
+def _check_format(path: Path, line: bytes) -> None:
+    """Raise `UsageError` where the first line of a journal says that its format is newer than ours."""
+    try:
+        version = _headers.decode(line).format
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if version > FORMAT:
+        raise UsageError(
+            f"Thread {path.stem} was written by a newer Lathe: its journal has format {version}, and this one reads"
+            f" up to {FORMAT}.",
+            hint="Update Lathe.",
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"The journal {path} can't be read: {error.strerror}.")
 
 
 def _repair_tail(fd: int) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from lathe.protocol.errors import UsageError
+from lathe.protocol.errors import LatheError, UsageError
 from lathe.protocol.events import FileChange, ItemCompleted
 from lathe.protocol.ids import new_id
 from lathe.protocol.items import Message, text_of
@@ -86,6 +88,11 @@ def fork_thread(home: Path, source: Path) -> str:
         journal.append(*all_records[1:])
     finally:
         journal.close()
+    baseline = spill_dir(home, source.stem) / "baseline"
+    if baseline.is_dir():
+        # Nothing in it is ever changed in place, so links are as good as copies.
+        with contextlib.suppress(OSError, shutil.Error):
+            shutil.copytree(baseline, spill_dir(home, thread_id) / "baseline", copy_function=os.link)
     return thread_id
 
 
@@ -93,7 +100,7 @@ def patches(path: Path) -> list[FileChange]:
     """Return what patches changed in the thread whose journal lies at `path`, in order."""
     return [
         record.event.item
-        for record in records(path)
+        for record in records(path, holding=b'"file_change"')
         if isinstance(record, EventRecord)
         and isinstance(record.event, ItemCompleted)
         and isinstance(record.event.item, FileChange)
@@ -113,16 +120,19 @@ def _journals(home: Path) -> Iterator[Path]:
 def _summary(path: Path) -> ThreadSummary | None:
     header: ThreadRecord | None = None
     title = ""
-    for record in records(path):
-        if isinstance(record, ThreadRecord):
-            header = record
-        elif isinstance(record, ItemsRecord):
-            title = next((text for item in record.items if (text := _request(item))), "")
-            if title:
-                break
+    try:
+        for record in records(path, newer=True):
+            if isinstance(record, ThreadRecord):
+                header = record
+            elif isinstance(record, ItemsRecord):
+                title = next((text for item in record.items if (text := _request(item))), "")
+                if title:
+                    break
+        status = path.stat()
+    except (LatheError, OSError):  # one that can't be read must not hide the others
+        return None
     if header is None:
         return None
-    status = path.stat()
     return ThreadSummary(
         id=header.id,
         cwd=header.cwd,
