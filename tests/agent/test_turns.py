@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from running import patch, run, says
 
 from lathe.agent.approvals import ApprovalAnswer
 from lathe.agent.thread import Thread
+from lathe.config.settings import RuleSpec, RuleTables
 from lathe.models.script import Call, Step, Tokens, Words
 from lathe.models.scripted import RecordedRequest
 from lathe.protocol.errors import ContextOverflow, Interrupted
@@ -19,8 +21,10 @@ from lathe.protocol.events import (
     CommandExecution,
     ContextCompacted,
     InputSteered,
+    ItemCompleted,
     ItemDelta,
     ItemStarted,
+    McpToolCall,
     TurnCompleted,
     TurnFailed,
 )
@@ -221,3 +225,15 @@ async def test_closing_the_events_early_ends_the_turn(tmp_path: Path, own_home: 
         await turn.aclose()
         assert isinstance(it.thread.failure, Interrupted)
         assert not asyncio.all_tasks() - {asyncio.current_task()} or True
+
+
+async def test_a_tool_of_a_configured_server_is_called_like_any_other(tmp_path: Path, own_home: Path) -> None:
+    server = Path(__file__).parent.parent / "tools" / "mcp_servers.py"
+    mcp = {"little": {"command": sys.executable, "args": (str(server), "plain")}}
+    steps = [Step(say=(Call("mcp__little__echo", '{"text":"marker 77"}'),)), says("ok")]
+    rules = RuleTables(allow=(RuleSpec(tool="little/*"),))
+    async with bench(tmp_path, own_home, steps, mcp=mcp, rules=rules) as it:
+        events = await it.run("go")
+        called = [event.item for event in of(events, ItemCompleted) if isinstance(event.item, McpToolCall)]
+        assert [(item.server, item.tool, item.status) for item in called] == [("little", "echo", "completed")]
+        assert "marker 77" in it.said(1).split('"function_call_output"')[-1]
