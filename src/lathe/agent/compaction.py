@@ -21,6 +21,7 @@ from lathe.protocol.items import (
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
+    InputImage,
     Item,
     Message,
     text_of,
@@ -172,7 +173,9 @@ def _clipped(item: Item, tokens: int) -> Item:
     if isinstance(item, FunctionCallOutput | CustomToolCallOutput):
         return msgspec.structs.replace(item, output=clip(text_of(item), tokens))
     if isinstance(item, Message) and item.role == "user":
-        return user_message(clip(text_of(item), tokens))
+        images = sum(isinstance(part, InputImage) for part in item.content)
+        left_out = f"\n[{images} images were here and are left out]" if images else ""
+        return user_message(clip(text_of(item), tokens) + left_out)
     return item
 
 

@@ -16,6 +16,7 @@ from lathe.agent.thread import Surface, Thread
 from lathe.agent.workshop import Engine, Workshop
 from lathe.cli.engine import open_engine
 from lathe.cli.options import read_images, read_schema, settings_for
+from lathe.cli.plain import plain
 from lathe.cli.render import Renderer
 from lathe.config.settings import Settings
 from lathe.protocol.codec import encode
@@ -161,7 +162,7 @@ def _finish(text: str, out: Path | None, *, as_json: bool) -> None:
             raise UsageError(f"The last message can't be written to {out}: {error.strerror}.") from None
     if not as_json:
         try:
-            sys.stdout.write(f"{text}\n")
+            sys.stdout.write(f"{plain(text) if sys.stdout.isatty() else text}\n")
             sys.stdout.flush()
         except BrokenPipeError:
             raise

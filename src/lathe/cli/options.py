@@ -44,6 +44,8 @@ def working_directory(options: argparse.Namespace) -> Path:
     folder = Path(options.cd).expanduser()
     if not folder.is_dir():
         raise UsageError(f"{options.cd} is not a folder.", hint="Give -C an existing one.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UsageError(f"The folder {options.cd} can't be read.", hint="Give -C one that you may enter.")
     return folder.resolve()
 
 
