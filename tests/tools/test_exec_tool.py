@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -307,17 +309,19 @@ async def test_what_an_ended_command_left_behind_dies_with_the_turn(desk):
 
 
 async def test_a_confined_command_writes_only_where_it_may(tmp_path):
-    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    # Not below /tmp, which one of the sandboxes shares with its commands.
+    inside, outside = tmp_path / "inside", Path(tempfile.mkdtemp(prefix=".outside-", dir=Path(__file__).parent))
     inside.mkdir()
-    outside.mkdir()
     desk = Desk(inside, SandboxPolicy(mode="workspace-write", writable_roots=(str(inside),)))
     try:
         outcome = await desk.run(f"echo yes > here; echo no > {outside}/there; ls {inside}")
+        written = list(outside.iterdir())
     finally:
         await desk.sessions.aclose()
+        shutil.rmtree(outside)
     assert "here\n" in body(outcome)
     assert (inside / "here").read_text() == "yes\n"
-    assert not (outside / "there").exists()
+    assert written == []
 
 
 async def test_cancelling_a_call_kills_the_whole_tree_of_its_command(desk):
