@@ -1,100 +1,153 @@
-"""Trying candidates in order until one helps, and then a little longer."""
+"""Trying candidates in order: one edit, those that were slow once more, then two edits at once."""
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import msgspec
+from lathe.mend.candidates import Candidate
+from lathe.mend.pairs import pairs
+from lathe.mend.project import Job, Plan, Project, TestRun
 
-from lathe.mend.operators.registry import Edit
-from lathe.mend.project import Job, Project, TestRun
-from lathe.mend.source import SourceFile
-
-BATCH = 256
+_FIRST_BATCH, _MAX_BATCH, _BATCH_S = 32, 1024, 0.3
+_MARGIN = 0.5  # a repair that is this much less likely than the first is not waited for
+_WIDER_MARGIN = 1.0  # ... unless it may fix tests that the first does not
+_LEAST_MORE_S, _MORE, _MOST_MORE_S = 0.15, 0.3, 3.0
 _SECOND_CHANCE = 10.0  # times the first limit
-
-
-class Candidate(msgspec.Struct):
-    """An edit of a file, and the tests that can tell whether it helps: `failing` in turn, then `passing`."""
-
-    source: SourceFile
-    edit: Edit
-    score: float
-    failing: list[int]
-    passing: list[int]
-    fixed: list[int] = []
+_REMEMBERED = 3000
+# what share of the time that is left each stage may take
+_SINGLES, _SLOW, _PAIRS = 0.6, 0.4, 0.6
+_MAX_JUDGED = 40
 
 
 class Hunt:
     """The trials of one round, in one worker; the worker is of no further use when the hunt was cut short."""
 
-    def __init__(
-        self, project: Project, runs: Sequence[TestRun], *, groups: int, started: float, deadline: float
-    ) -> None:
-        self.plausible: list[Candidate] = []
+    def __init__(self, project: Project, runs: Sequence[TestRun], *, groups: int, deadline: float) -> None:
         self.tried = 0
+        self.seconds = 0.0
         self._project = project
         self._limits = {index: _limit(run) for index, run in enumerate(runs)}
-        self._failing = sum(run.is_failure for run in runs)
+        self._hanging = [index for index, run in enumerate(runs) if run.outcome == "hung"]
+        self._failing = {index for index, run in enumerate(runs) if run.is_failure}
         self._enough = max(6, groups)
-        self._started = started
         self._deadline = deadline
+        self._batch = float(_FIRST_BATCH)
+        self._complete: list[Candidate] = []
+        self._partial: list[Candidate] = []
+        self._active: list[Candidate] = []  # change what failing tests do
         self._slow: list[Candidate] = []
+        self._likeliest: list[Candidate] = []
+        self._cut = False
+        self._started = 0.0
 
-    def run(self, candidates: Sequence[Candidate], progress: Callable[[str], None]) -> list[Candidate]:
-        """Try `candidates` in order and return those that repair a test and break none, the best first.
+    def run(self, candidates: Iterable[Candidate], progress: Callable[[str], None]) -> list[Candidate]:
+        """Return the edits that repair tests and break none, the best first.
 
-        Those that ran out of time get more of it, if nothing else was found.
+        An edit that repairs every failing test that reaches it ends the search soon. Others are kept for the end:
+        a test that is repaired while one like it fails still is more often bent than mended.
         """
-        if self._try(candidates, progress) and not self.plausible:
+        self._started = time.monotonic()
+        self._try(self._remember(candidates), self._share(_SINGLES), progress)
+        if not self._complete and self._slow and not self._cut:
             self._limits = {index: limit * _SECOND_CHANCE for index, limit in self._limits.items()}
             slow, self._slow = self._slow, []
-            self._try(slow, progress, again=True)
-        return sorted(self.plausible, key=lambda one: (-len(one.fixed), one.score, len(one.edit.text)))
+            self._try(slow, self._share(_SLOW), progress, again=True)
+        if not self._complete:
+            both = pairs(self._partial, self._active, self._likeliest, self._failing)
+            self._try(both, self._share(_PAIRS if self._partial else 1.0), progress)
+        found = self._complete or self._proven()
+        self.seconds = time.monotonic() - self._started
+        return sorted(found, key=lambda one: (-len(one.fixed), one.score, one.length))
 
-    def _try(self, candidates: Sequence[Candidate], progress: Callable[[str], None], *, again: bool = False) -> bool:
-        """Return whether every candidate was tried."""
-        for start in range(0, len(candidates), BATCH):
-            if self._is_over():
-                return False
-            batch = candidates[start : start + BATCH]
-            self._project.start(
-                [_job(index, one, self._enough, again) for index, one in enumerate(batch)], self._limits
-            )
-            for verdict in self._project.verdicts(self._deadline):
-                self.tried += verdict.status not in ("same", "syntax")
-                one = batch[verdict.id]
-                if verdict.status == "slow":
-                    self._slow.append(one)
-                elif verdict.status == "plausible":
-                    one.fixed = verdict.fixed
-                    self._found(one, progress)
-                if self._is_over():
-                    return False
-            progress(f"{self.tried} candidates tried, {len(self.plausible)} plausible")
-        return not self._is_over()
+    def _remember(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        for one in candidates:
+            if len(self._likeliest) < _REMEMBERED:
+                self._likeliest.append(one)
+            yield one
 
-    def _found(self, one: Candidate, progress: Callable[[str], None]) -> None:
-        """Keep a repair; the first one sets for how long a better one, or one just as good, is looked for."""
-        if not self.plausible:
-            now = time.monotonic()
-            complete = len(one.fixed) == self._failing
-            more = 0.5 if complete else max(0.7, 0.15 * (now - self._started))
-            self._deadline = now + min((self._deadline - now) / 4, more)
-            progress(f"a repair of {len(one.fixed)} tests at {one.source.path}:{one.edit.line}")
-        self.plausible.append(one)
+    def _share(self, share: float) -> float:
+        now = time.monotonic()
+        return now + share * (self._deadline - now)
 
-    def _is_over(self) -> bool:
-        return time.monotonic() > self._deadline
+    def _try(
+        self, candidates: Iterable[Candidate], until: float, progress: Callable[[str], None], *, again: bool = False
+    ) -> None:
+        """Try candidates until there are no more, it is `until`, or more would not be better than what was found."""
+        more = iter(candidates)
+        while time.monotonic() < until:
+            batch = list(itertools.islice(self._still_wanted(more), int(self._batch)))
+            if not batch:
+                return
+            before = len(self._complete)
+            self._send(batch, until, again=again)
+            if len(self._complete) > before == 0:
+                until = min(until, time.monotonic() + self._extension())
+                first = min(self._complete, key=lambda one: one.score)
+                progress(f"a repair of {len(first.fixed)} tests at {_place(first)}")
+            progress(f"{self.tried} candidates tried, {len(self._complete)} repair")
+
+    def _still_wanted(self, candidates: Iterator[Candidate]) -> Iterator[Candidate]:
+        for one in candidates:
+            if self._complete:
+                first = min(self._complete, key=lambda done: (-len(done.fixed), done.score))
+                whole = len(first.fixed) >= len(self._failing - self._project.unfit)
+                if one.score > first.score + (_MARGIN if whole else _WIDER_MARGIN):
+                    return
+                if not whole and one.score > first.score + _MARGIN and len(one.plan.failing) <= len(first.fixed):
+                    continue
+            yield one
+
+    def _extension(self) -> float:
+        now = time.monotonic()
+        return min((self._deadline - now) / 4, _MOST_MORE_S, max(_LEAST_MORE_S, _MORE * (now - self._started)))
+
+    def _send(self, batch: Sequence[Candidate], until: float, *, again: bool = False, judge: bool = False) -> None:
+        began = time.monotonic()
+        plans: dict[int, int] = {}
+        distinct: list[Plan] = []
+        jobs = []
+        for index, one in enumerate(batch):
+            if id(one.plan) not in plans:
+                plans[id(one.plan)] = len(distinct)
+                distinct.append(one.plan)
+            jobs.append(Job(index, one.parts, plans[id(one.plan)], self._enough, again, judge))
+        self._project.start(jobs, distinct, self._limits, self._hanging)
+        answered = 0
+        for verdict in self._project.verdicts(min(self._deadline, until + 1.0)):
+            answered += 1
+            one = batch[verdict.id]
+            one.fixed, one.signal = verdict.fixed, verdict.signal
+            self.tried += verdict.status not in ("same", "syntax")
+            if verdict.status == "complete":
+                self._complete.append(one)
+            elif verdict.status == "slow":
+                self._slow.append(one)
+            elif verdict.status == "partial":
+                self._partial.append(one)
+            if len(one.changes) == 1 and (verdict.status in ("partial", "broken") or verdict.signal):
+                self._active.append(one)
+        self._cut = self._cut or answered < len(batch)
+        speed = len(batch) / max(0.001, time.monotonic() - began)
+        self._batch = min(_MAX_BATCH, 4 * self._batch, max(8, speed * _BATCH_S))
+
+    def _proven(self) -> list[Candidate]:
+        """Return the edits that repair some tests and hold in a process of their own, as far as there is time."""
+        best = sorted(self._partial, key=lambda one: (-len(one.fixed), one.score, one.length))[:_MAX_JUDGED]
+        self._partial = []
+        for one in best:
+            if self._partial or self._cut or time.monotonic() > self._deadline:
+                break
+            self._send([one], self._deadline, again=True, judge=True)
+        return self._partial + self._complete
 
 
-def _job(number: int, one: Candidate, enough: int, again: bool) -> Job:
-    edit = (one.edit.start, one.edit.end, one.edit.text)
-    unit = one.source.unit(one.edit.start, one.edit.end)
-    return Job(number, one.source.path, [edit], unit, one.failing, one.passing, enough, again)
+def _place(one: Candidate) -> str:
+    source, edit = one.changes[0]
+    return f"{source.path}:{edit.line}"
 
 
 def _limit(run: TestRun) -> float:
     """Return how much CPU a test may use under a candidate, in seconds."""
-    return 0.1 if run.outcome == "hung" else max(0.25, 10 * run.cpu + 0.1)
+    return 0.06 if run.outcome == "hung" else max(0.03, 8 * run.cpu + 0.02)

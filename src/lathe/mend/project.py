@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from lathe.mend.source import Unit
 from lathe.mend.workspace import Workspace
 from lathe.protocol.errors import TurnError, UsageError
 
@@ -37,28 +38,47 @@ class TestRun(msgspec.Struct):
         return self.outcome in ("failed", "hung")
 
 
+class Part(msgspec.Struct):
+    """Edits of one file (start, end, text) and the function that holds them; see `SourceFile.unit`."""
+
+    file: str
+    unit: Unit | None
+    edits: list[tuple[int, int, str]]
+
+
 class Job(msgspec.Struct):
-    """A candidate to try; see `lathe.mend.worker.swap.Programs.candidate`. `again` tries an equal program once more."""
+    """A candidate to try with the tests of a plan; gives up when `enough` failing ones fail still.
+
+    `again` tries a program that was tried before, `judge` in a process of its own.
+    """
 
     id: int
-    file: str
-    edits: list[tuple[int, int, str]]
-    unit: tuple[int, int, int] | None
-    failing: list[int]
-    passing: list[int]
+    parts: list[Part]
+    plan: int
     enough: int
     again: bool = False
+    judge: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True, array_like=True):
+    """The tests that can tell whether a candidate helps, as indices: `failing` ones in turn, then `passing` ones."""
+
+    failing: list[int]
+    passing: list[int]
 
 
 class Verdict(msgspec.Struct):
-    """What became of a job: plausible, rejected, slow (and rejected), broken, same, syntax or died.
+    """What became of a job.
 
-    `fixed` are indices of tests.
+    `status` is complete (every failing test of the plan is fixed, none broken, in a process of its own), partial (some
+    are fixed), broken (some are fixed, others broken), rejected, slow, same, syntax or died. `fixed` are indices of
+    tests, `signal` says how the first failing tests that fail still do so: 0 as before, 1 differently, 2 further on.
     """
 
     id: int
     status: str
     fixed: list[int] = []
+    signal: int = 0
 
 
 class Project:
@@ -85,6 +105,7 @@ class Project:
         self.tests: list[str] = []
         self.files: list[str] = []
         self.python = ""
+        self.unfit: set[int] = set()
 
     def __enter__(self) -> Project:
         return self
@@ -148,17 +169,28 @@ class Project:
             )
         return [runs.get(number) or TestRun(name, "died", 0.0, {}) for number, name in enumerate(self.tests)]
 
-    def start(self, jobs: list[Job], limits: dict[int, float]) -> None:
-        """Begin to try `jobs`, in order; the answers come from `verdicts`."""
-        self._order({"op": "try", "jobs": msgspec.to_builtins(jobs), "limits": limits})
+    def start(self, jobs: list[Job], plans: list[Plan], limits: dict[int, float], hanging: list[int]) -> None:
+        """Begin to try `jobs`, in order; the answers come from `verdicts`.
+
+        `limits` are CPU seconds by test; of the tests in `hanging` is known that they do not end on the project as
+        it is.
+        """
+        jobs_and_plans = {"jobs": msgspec.to_builtins(jobs), "plans": msgspec.to_builtins(plans)}
+        self._order({"op": "try", **jobs_and_plans, "limits": limits, "hanging": hanging})
 
     def verdicts(self, deadline: float) -> Iterator[Verdict]:
-        """Yield an answer for each job that was tried, as they come, until all are done or time is over."""
+        """Yield an answer for each job that was tried, as they come, until all are done or time is over.
+
+        Tests that are found not to do what they did are added to `unfit`.
+        """
         while True:
             message = self._next(deadline)
             if message is None or message["event"] == "done":
                 return
-            yield Verdict(message["id"], message["status"], message.get("fixed", []))
+            if message["event"] == "unfit":
+                self.unfit.add(message["test"])
+                continue
+            yield Verdict(message["id"], message["status"], message["fixed"], message["signal"])
 
     def _order(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None

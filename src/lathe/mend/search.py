@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from lathe.mend.hunt import Candidate, Hunt
-from lathe.mend.localise import Spectrum, uses_of_names
-from lathe.mend.operators.propose import propose
+from lathe.mend.candidates import Candidate, Candidates
+from lathe.mend.hunt import Hunt
+from lathe.mend.localise import Spectrum
 from lathe.mend.operators.registry import Edit
-from lathe.mend.operators.vocabulary import Vocabulary
 from lathe.mend.patch import render_diff, render_patch
 from lathe.mend.project import Project, TestRun, command, environment
 from lathe.mend.report import Alternative, Change, RepairReport, Status, TestCounts
@@ -24,9 +21,6 @@ from lathe.mend.workspace import Workspace, find_python, scratch_copy
 
 Progress = Callable[[str], None]
 COLLECT_S = 20.0  # a small budget still lets a large project be imported
-_SUSPICION_WEIGHT = 1.5
-_AT_IMPORT_COST = 0.8  # such a candidate costs a fresh import, a hundred times a swapped function
-_LEAST_SUSPICION = 0.02
 _MAX_ALTERNATIVES = 8
 
 
@@ -68,6 +62,8 @@ class Search:
         self._alternatives: list[Alternative] = []
         self._notes: list[str] = []
         self._tried = 0
+        self._searched = 0.0
+        self._trials = 0.0
         self._version = ""
 
     def run(self) -> RepairReport:
@@ -75,16 +71,22 @@ class Search:
         first: list[TestRun] | None = None
         while True:
             with self._project() as project:
+                project.collect(timeout=max(COLLECT_S, self._left()))
+                self._version = project.python
+                began = time.monotonic()
                 runs = self._baseline(project)
-                first = first if first is not None else runs
-                if first is runs:
+                if first is None:
+                    first = runs
                     self._note_first(runs)
                 failing = [run.name for run in runs if run.is_failure]
                 self._progress(f"{len(failing)} of {len(runs)} tests fail")
                 found = self._round(project, runs) if failing and self._left() > 0 else []
+                self._searched += time.monotonic() - began
             if not found:
                 return self._report(first, runs)
             self._keep(found, runs)
+            if set(found[0].fixed) >= {index for index, run in enumerate(runs) if run.is_failure}:
+                return self._report(first, [_fixed(run) for run in runs])
 
     def _project(self) -> Project:
         return Project(
@@ -95,8 +97,6 @@ class Search:
         return self._deadline - time.monotonic()
 
     def _baseline(self, project: Project) -> list[TestRun]:
-        project.collect(timeout=max(COLLECT_S, self._left()))
-        self._version = project.python
         limit = min(5.0, max(1.0, self._options.seconds / 12))
         return project.baseline(limit, time.monotonic() + max(COLLECT_S, self._left()))
 
@@ -113,14 +113,14 @@ class Search:
     def _round(self, project: Project, runs: list[TestRun]) -> list[Candidate]:
         """Return the edits that help and break nothing, the best first."""
         sources = self._sources(project, runs)
-        candidates = self._candidates(sources, runs)
-        self._progress(f"{len(candidates)} candidate edits")
-        groups = len(Spectrum(runs, ()).groups)
-        hunt = Hunt(project, runs, groups=groups, started=self._started, deadline=self._deadline)
+        spectrum = Spectrum(runs, [source.path for source in sources])
+        candidates = Candidates(sources, runs, spectrum)
+        hunt = Hunt(project, runs, groups=len(spectrum.groups), deadline=self._deadline)
         try:
             return hunt.run(candidates, self._progress)
         finally:
             self._tried += hunt.tried
+            self._trials += hunt.seconds
 
     def _sources(self, project: Project, runs: list[TestRun]) -> list[SourceFile]:
         """Return the project's files that some test ran and that are no tests."""
@@ -137,55 +137,27 @@ class Search:
                 self._notes += [note] if note not in self._notes else []
         return sources
 
-    def _candidates(self, sources: list[SourceFile], runs: list[TestRun]) -> list[Candidate]:
-        spectrum = Spectrum(runs, [source.path for source in sources])
-        vocabulary, uses = Vocabulary(sources), uses_of_names(sources)
-        strongest = max(spectrum.suspicion.values(), default=1.0)
-        cost = {index: run.cpu for index, run in enumerate(runs)}
-        everything = [index for index, run in enumerate(runs) if run.outcome in ("passed", "skipped")]
-        candidates: list[Candidate] = []
-        for source in sources:
-            doubt: dict[ast.stmt, float] = {}
-            for node in ast.walk(source.tree):
-                if isinstance(node, ast.stmt):
-                    suspicion = spectrum.of_statement(source, node, uses) / strongest
-                    if suspicion > _LEAST_SUSPICION:
-                        doubt[node] = -math.log(suspicion) * _SUSPICION_WEIGHT
-            statements = _by_line(source)
-            tests: dict[ast.stmt, tuple[list[int], list[int]]] = {}
-            at_import: set[ast.stmt] = set()
-            for edit in propose(source, vocabulary, doubt.__contains__):
-                if not source.is_utf8 and not _is_ascii(source, edit):
-                    continue  # no patch could say it
-                node = statements[edit.line]
-                if node not in tests:
-                    known = spectrum.tests_of(source, node)
-                    at_import.update([node] if known is None else ())
-                    failed, passed = known or (spectrum.failing, everything)
-                    tests[node] = _by_group(failed, spectrum.groups, cost), sorted(passed, key=cost.__getitem__)
-                score = edit.cost + doubt.get(node, 0.0) + (_AT_IMPORT_COST if node in at_import else 0.0)
-                if tests[node][0]:
-                    candidates.append(Candidate(source, edit, score, *tests[node]))
-        return sorted(candidates, key=lambda one: one.score)
-
     # --- what is kept
 
     def _keep(self, found: list[Candidate], runs: list[TestRun]) -> None:
         best = found[0]
-        source, edit = best.source, best.edit
-        self._originals.setdefault(source.path, source)
-        source.write(self._workspace.root, _apply(source.text, edit))
-        before, after = _shown(source, edit)
-        fixed = tuple(runs[index].name for index in best.fixed)
         number = len(self._changes)
-        self._changes.append(Change(self._inside(source.path), edit.line, edit.kind, before, after, fixed))
-        shown = {after}
+        fixed = tuple(runs[index].name for index in best.fixed)
+        for source, text in _applied(best):
+            self._originals.setdefault(source.path, source)
+            source.write(self._workspace.root, text)
+        for source, edit in best.changes:
+            before, after = _shown(source.text, _apply(source.text, [edit]))
+            self._changes.append(Change(self._inside(source.path), edit.line, edit.kind, before, after, fixed))
+        shown = {_both_shown(best)[1]}
         for other in found[1:]:
-            text = _shown(other.source, other.edit)
-            if set(other.fixed) >= set(best.fixed) and text[1] not in shown and len(shown) <= _MAX_ALTERNATIVES:
-                shown.add(text[1])
-                path = self._inside(other.source.path)
-                self._alternatives.append(Alternative(number, path, other.edit.line, other.edit.kind, *text))
+            before, after = _both_shown(other)
+            if set(other.fixed) >= set(best.fixed) and after not in shown and len(shown) <= _MAX_ALTERNATIVES:
+                shown.add(after)
+                source, edit = other.changes[0]
+                self._alternatives.append(
+                    Alternative(number, self._inside(source.path), edit.line, edit.kind, before, after)
+                )
 
     def _inside(self, path: str) -> str:
         """Return a path from the top of the copy as a path from the project's folder."""
@@ -220,6 +192,8 @@ class Search:
             diff=render_diff(texts) if confirmed else "",
             confirmed=confirmed,
             python=self._version,
+            search_seconds=round(self._searched, 3),
+            trial_seconds=round(self._trials, 3),
         )
 
     def _confirm(self, last: list[TestRun]) -> bool:
@@ -249,45 +223,34 @@ class Search:
         return failed == sum(run.is_failure for run in last)
 
 
-def _by_line(source: SourceFile) -> dict[int, ast.stmt]:
-    """Return for each line the innermost statement on it."""
-    found: dict[int, ast.stmt] = {}
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.stmt):
-            for line in range(source.first_line(node), (node.end_lineno or node.lineno) + 1):
-                found[line] = node
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(source.tree)
-    return found
+def _fixed(run: TestRun) -> TestRun:
+    return msgspec.structs.replace(run, outcome="passed") if run.is_failure else run
 
 
-def _by_group(tests: list[int], groups: list[list[int]], cost: dict[int, float]) -> list[int]:
-    """Return the cheapest test of each group first, then the next of each."""
-    wanted = set(tests)
-    queues = [sorted(wanted.intersection(group), key=cost.__getitem__) for group in groups]
-    queues.sort(key=lambda queue: cost[queue[0]] if queue else 0.0)
-    return [queue[rank] for rank in range(max(map(len, queues), default=0)) for queue in queues if rank < len(queue)]
+def _applied(candidate: Candidate) -> list[tuple[SourceFile, str]]:
+    """Return the files that a candidate changes, with their new texts."""
+    edits: dict[str, tuple[SourceFile, list[Edit]]] = {}
+    for source, edit in candidate.changes:
+        edits.setdefault(source.path, (source, []))[1].append(edit)
+    return [(source, _apply(source.text, changes)) for source, changes in edits.values()]
 
 
-def _apply(text: str, edit: Edit) -> str:
-    return text[: edit.start] + edit.text + text[edit.end :]
+def _apply(text: str, edits: Sequence[Edit]) -> str:
+    for edit in sorted(edits, reverse=True):
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    return text
 
 
-def _is_ascii(source: SourceFile, edit: Edit) -> bool:
-    """Return whether the lines that an edit changes are ASCII before and after."""
-    start = source.text.rfind("\n", 0, edit.start) + 1
-    end = source.text.find("\n", edit.end)
-    return (source.text[start : end if end >= 0 else None] + edit.text).isascii()
+def _both_shown(candidate: Candidate) -> tuple[str, str]:
+    parts = [_shown(source.text, text) for source, text in _applied(candidate)]
+    return "\n".join(before for before, _ in parts), "\n".join(after for _, after in parts)
 
 
-def _shown(source: SourceFile, edit: Edit) -> tuple[str, str]:
-    """Return the lines that an edit changes, before and after, without the indentation they share with nothing."""
+def _shown(before: str, after: str) -> tuple[str, str]:
+    """Return the lines that differ, before and after, without the indentation they share with nothing."""
     import difflib
 
-    old, new = source.text.splitlines(), _apply(source.text, edit).splitlines()
+    old, new = before.splitlines(), after.splitlines()
     removed, added = [], []
     for tag, low, high, new_low, new_high in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag != "equal":

@@ -12,6 +12,8 @@ from typing import Any
 
 from lathe.mend.worker.runs import temporary_of
 
+_LATE_S = 2.0
+
 
 class Child:
     """A forked child as its parent sees it: what it reports, and until when the test that runs may take."""
@@ -20,7 +22,7 @@ class Child:
         self.pid = pid
         self.descriptor = descriptor
         self.test = -1
-        self.at = -1
+        self.ended_by = 0
         self.finished = False
         self.killed = False
         self.deadline = time.monotonic() + 60
@@ -49,9 +51,7 @@ class Child:
         for message in messages:
             if "start" in message:
                 self.test = message["start"]
-                self.deadline = time.monotonic() + message["wall"] + 2
-            elif "at" in message:
-                self.at = message["at"]
+                self.deadline = time.monotonic() + message["wall"] + _LATE_S
             elif "end" in message:
                 self.finished = True
                 self.close()
@@ -67,7 +67,8 @@ class Child:
                     end(self.pid, signal.SIGKILL)
                 except (ProcessLookupError, PermissionError):
                     continue
-            os.waitpid(self.pid, 0)
+            _, status = os.waitpid(self.pid, 0)
+            self.ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
             shutil.rmtree(temporary_of(self.pid), ignore_errors=True)
 
 

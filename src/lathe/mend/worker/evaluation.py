@@ -1,134 +1,142 @@
 """Trying candidates in children, several at a time.
 
-A fork costs more than a few tests, so candidates that only exchange functions are screened many to a child: the
-failing tests run, the functions are put back, and the next is in. What passes one of them is then judged in a child of
-its own, in which nothing else has run.
+A fork costs more than many tests, so candidates that only exchange functions are screened many to a child. What passes
+is then judged in a child of its own, in which nothing else has run and every test runs as pytest runs it; so is what
+has to be imported anew.
 """
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import os
 import select
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lathe.mend.worker.children import Child, Messages
-from lathe.mend.worker.runs import Protocol, Runner, forget_project
-from lathe.mend.worker.swap import Candidate, Programs
+from lathe.mend.worker.runs import Emit, Protocol, Runner, forget_project, sender
+from lathe.mend.worker.swap import Part
 
 if TYPE_CHECKING:
     from lathe.mend.worker.server import Server
 
-CHUNK = 16
-Emit = Callable[[dict[str, Any]], None]
+_CHUNK = 64
+_SILENT_S = 20.0
+_PATIENCE = 4  # a test that passed once, in a hurry, is not to fail for a busy machine
+Job = dict[str, Any]
 
 
-class Trial(NamedTuple):
-    """A job of the order, and its program."""
+class Worker:
+    """A child and the jobs that it has still to answer; `orders` leads to one that screens and goes on to live."""
 
-    job: dict[str, Any]
-    candidate: Candidate
+    def __init__(self, child: Child, jobs: list[Job], orders: int = -1, doing: mmap.mmap | None = None) -> None:
+        self.child = child
+        self._doing = doing
+        self.jobs = deque(jobs)
+        self.checking = -1
+        self._orders = orders
 
+    @property
+    def is_screening(self) -> bool:
+        """Whether more jobs can be sent."""
+        return self._orders >= 0
 
-class _Running(NamedTuple):
-    child: Child
-    trials: list[Trial]
-    answers: dict[int, dict[str, Any]]
-    is_screening: bool
+    def send(self, jobs: list[Job], order: dict[str, Any]) -> None:
+        """Give it jobs; it must have none."""
+        self.jobs = deque(jobs)
+        self.child.deadline = time.monotonic() + _SILENT_S
+        plans = {job["plan"]: order["plans"][job["plan"]] for job in jobs}
+        facts = {"jobs": jobs, "plans": plans, "limits": order["limits"], "hanging": order["hanging"]}
+        with contextlib.suppress(BrokenPipeError):  # it died; that is seen at its other end
+            sender(self._orders)(facts)
+
+    def take(self, number: int) -> Job:
+        """Remove a job from those to be answered and return it."""
+        job = next(job for job in self.jobs if job["id"] == number)
+        self.jobs.remove(job)
+        return job
+
+    def last(self) -> Job:
+        """Return and remove the job that it was at when it ended."""
+        number = int.from_bytes(self._doing[:8], "little", signed=True) if self._doing is not None else -1
+        known = any(job["id"] == number for job in self.jobs)
+        return self.take(number if known else self.jobs[0]["id"])
+
+    def forget(self) -> None:
+        """Let go of it in another child, so that it sees when the server is gone."""
+        os.close(self._orders)
+
+    def close(self) -> None:
+        """End it."""
+        self.child.close()
+        if self._orders >= 0:
+            os.close(self._orders)
+            self._orders = -1
 
 
 class Evaluation:
     """One order to try candidates, `jobs` at a time."""
 
-    def __init__(self, server: Server, programs: Programs, orders: Messages, order: dict[str, Any]) -> None:
+    def __init__(self, server: Server, orders: Messages, order: dict[str, Any]) -> None:
         self._server = server
-        self._programs = programs
         self._orders = orders
-        self._todo = deque(order["jobs"])
-        self._screened: deque[Trial] = deque()  # passed a test that failed, to be judged
-        self._chunk: deque[Trial] = deque()  # to be screened
+        self._order = order
+        self._todo: deque[Job] = deque(job for job in order["jobs"] if not job["judge"])
+        self._passed: deque[Job] = deque(job for job in order["jobs"] if job["judge"])
+        self._plans: list[list[list[int]]] = order["plans"]
         self._limits: dict[str, float] = order["limits"]
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Worker] = {}
 
     def run(self) -> None:
         """Report on every job."""
-        while self._todo or self._chunk or self._screened or self._running:
+        while self._todo or self._passed or self._running:
             while len(self._running) < self._server.jobs and self._start_next():
                 pass
             if self._running:
                 self._poll()
 
     def _start_next(self) -> bool:
-        """Start one more child; return False where nothing is left to start."""
-        if self._screened:
-            self._judge(self._screened.popleft())
-            return True
-        while self._todo and len(self._chunk) < CHUNK:
-            trial = self._trial(self._todo.popleft())
-            if trial is not None and trial.candidate.overlay:
-                self._judge(trial)
-                return True
-            if trial is not None:
-                self._chunk.append(trial)
-        if self._chunk:
-            self._screen([self._chunk.popleft() for _ in range(min(CHUNK, len(self._chunk)))])
-            return True
-        return False
+        """Give work to one more child; return False where nothing is left to start."""
+        if self._passed:
+            self._judge(self._passed.popleft())
+        elif self._todo:
+            share = -(-len(self._todo) // self._server.jobs)
+            self._screen([self._todo.popleft() for _ in range(min(_CHUNK, share))])
+        else:
+            return False
+        return True
 
-    def _trial(self, job: dict[str, Any]) -> Trial | None:
-        try:
-            unit = tuple(job["unit"]) if job["unit"] else None
-            candidate = self._programs.candidate(job["file"], [tuple(edit) for edit in job["edits"]], unit)
-        except (SyntaxError, ValueError, RecursionError):
-            self._result(job, "syntax")
-            return None
-        if candidate.identity in self._server.seen and not job["again"]:
-            self._result(job, "same")
-            return None
-        self._server.seen.add(candidate.identity)
-        return Trial(job, candidate)
-
-    def _result(self, job: dict[str, Any], status: str, fixed: list[int] | None = None) -> None:
-        self._server.report({"event": "result", "id": job["id"], "status": status, "fixed": fixed or []})
+    def _result(self, job: Job, answer: dict[str, Any]) -> None:
+        facts = {"status": answer["verdict"], "fixed": answer.get("fixed", []), "signal": answer.get("signal", 0)}
+        self._server.report({"event": "result", "id": job["id"], **facts})
 
     # --- children
 
-    def _screen(self, trials: list[Trial]) -> None:
+    def _screen(self, jobs: list[Job]) -> None:
+        worker = self._server.idle.pop() if self._server.idle else self._server.screening()
+        worker.send(jobs, self._order)
+        self._running[worker.child.descriptor] = worker
+
+    def _judge(self, job: Job) -> None:
         server, limits = self._server, self._limits
+        plan = self._plans[job["plan"]]
+        failing, passing = ([test for test in tests if test not in server.knowledge.unfit] for tests in plan)
 
         def work(emit: Emit) -> None:
-            runner = Runner(server.root, emit, server.protocol)
-            for job, candidate in trials:
-                emit({"at": job["id"]})
-                restore = [(function, function.__code__) for function, _ in candidate.swaps]
-                candidate.install()
-                tests = [(number, server.items[number], limits[str(number)]) for number in job["failing"]]
-                outcome = runner.screen(tests[: job["enough"]])
-                for function, code in restore:
-                    function.__code__ = code
-                emit({"id": job["id"], "verdict": outcome})
-                if outcome == "slow":
-                    return  # what was cut off may have left anything behind; the rest goes to a fresh child
-
-        self._fork(trials, work, is_screening=True)
-
-    def _judge(self, trial: Trial) -> None:
-        server, limits = self._server, self._limits
-        job, candidate = trial
-        failing = [(number, limits[str(number)]) for number in job["failing"]]
-        passing = [(number, limits[str(number)]) for number in job["passing"]]
-
-        def work(emit: Emit) -> None:
-            emit({"at": job["id"]})
+            parts = [Part(part["file"], part["unit"] and tuple(part["unit"]), part["edits"]) for part in job["parts"]]
+            candidate = server.programs.candidate(parts)
             candidate.install()
 
             def run(items: dict[int, pytest.Item], protocol: Protocol) -> None:
                 answer = Runner(server.root, emit, protocol).candidate(
-                    [(number, items[number], limit) for number, limit in failing],
-                    [(number, items[number], limit) for number, limit in passing],
+                    [(number, items[number], _PATIENCE * limits[str(number)]) for number in failing],
+                    [(number, items[number], _PATIENCE * limits[str(number)]) for number in passing],
                     job["enough"],
                 )
                 emit({"id": job["id"], **answer})
@@ -138,55 +146,71 @@ class Evaluation:
             else:
                 run(dict(enumerate(server.items)), server.protocol)
 
-        self._fork([trial], work, is_screening=False)
-
-    def _fork(self, trials: list[Trial], work: Callable[[Emit], None], *, is_screening: bool) -> None:
-        tests = (test for job, _ in trials for test in (*job["failing"], *(() if is_screening else job["passing"])))
-        child = self._server.fork(10 + sum(self._limits[str(test)] for test in tests), work)
-        child.deadline = time.monotonic() + 30
-        self._running[child.descriptor] = _Running(child, trials, {}, is_screening)
+        patience = 10 + 2 * _PATIENCE * sum(limits[str(test)] for test in (*failing, *passing))
+        child = server.fork(patience, work)
+        child.deadline = time.monotonic() + _SILENT_S
+        self._running[child.descriptor] = Worker(child, [job])
 
     def _poll(self) -> None:
-        soonest = min(running.child.deadline for running in self._running.values())
+        soonest = min(worker.child.deadline for worker in self._running.values())
         waiting = [*self._running, self._orders.descriptor]
         ready, _, _ = select.select(waiting, [], [], max(0.0, soonest - time.monotonic()))
-        if self._orders.descriptor in ready:  # the engine does not speak while it waits: it is gone
-            for running in self._running.values():
-                running.child.close()
-            for queue in (self._todo, self._chunk, self._screened, self._running):
+        if self._orders.descriptor in ready:  # the engine does not speak while it waits: it wants no more of this
+            for worker in self._running.values():
+                worker.close()
+            for queue in (self._todo, self._passed, self._running):
                 queue.clear()
             return
         now = time.monotonic()
-        for descriptor, running in list(self._running.items()):
+        for descriptor, worker in list(self._running.items()):
             messages: list[dict[str, Any]] | None = []
             if descriptor in ready:
-                messages = running.child.read()
-            elif now > running.child.deadline:
-                running.child.close()
+                messages = worker.child.read()
+            elif now > worker.child.deadline:
+                worker.child.close()
                 messages = None
             for message in messages or ():
-                if "verdict" in message:
-                    running.answers[message["id"]] = message
-            if running.child.finished or messages is None:
+                self._heard(worker, message)
+            if worker.child.finished or messages is None:
                 del self._running[descriptor]
-                self._ended(running)
+                self._ended(worker)
+            elif worker.is_screening and not worker.jobs:
+                del self._running[descriptor]
+                self._server.idle.append(worker)
 
-    def _ended(self, running: _Running) -> None:
-        """Report what a child found; what it did not come to goes back to the front."""
-        left: list[Trial] = []
-        for trial in running.trials:
-            answer = running.answers.get(trial.job["id"])
-            if answer is None and running.child.at == trial.job["id"]:
-                self._result(trial.job, "died")
-            elif answer is None:
-                left.append(trial)
-            elif running.is_screening and answer["verdict"] == "fixed":
-                self._screened.append(trial)
+    def _heard(self, worker: Worker, message: dict[str, Any]) -> None:
+        known = self._server.knowledge
+        if worker.is_screening:
+            worker.child.deadline = time.monotonic() + _SILENT_S
+            known.learn(message)
+            if "checking" in message:
+                worker.checking = message["checking"]
+            if "checked" in message:
+                worker.checking = -1
+                self._say_if_unfit(message["checked"])
+        if "verdict" in message:
+            job = worker.take(message["id"])
+            if worker.is_screening and message["verdict"] in ("complete", "import"):
+                self._passed.append(job)
             else:
-                self._result(trial.job, answer["verdict"], answer.get("fixed"))
-        if running.child.at < 0 and left:  # it did not even begin
-            self._result(left.pop(0).job, "died")
-        self._chunk.extendleft(reversed(left))
+                self._result(job, message)
+
+    def _say_if_unfit(self, test: int) -> None:
+        if test in self._server.knowledge.unfit:
+            self._server.report({"event": "unfit", "test": test})
+
+    def _ended(self, worker: Worker) -> None:
+        """Put what a child did not come to back to the front; one that ended by itself did so at one of these."""
+        was_screening = worker.is_screening
+        worker.close()
+        if not worker.child.finished and worker.checking >= 0:
+            self._server.knowledge.unfit.add(worker.checking)
+            self._say_if_unfit(worker.checking)
+        elif not worker.child.finished and worker.jobs:
+            is_slow = worker.child.ended_by in (signal.SIGVTALRM, signal.SIGKILL)
+            self._result(worker.last(), {"verdict": "slow" if is_slow else "died"})
+        if was_screening:
+            self._todo.extendleft(reversed(worker.jobs))
 
 
 class _Again:

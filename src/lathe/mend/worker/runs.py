@@ -5,25 +5,20 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
 import sys
 import tempfile
 import unittest
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
+from lathe.mend.worker.clock import Clock, TimeUp, cpu
 from lathe.mend.worker.coverage import LineCoverage
 
-REPEAT_S = 0.5
-
-
-class TimeUp(BaseException):
-    """A test has used up its time. Not an `Exception`, so that the code under test does not swallow it."""
+Emit = Callable[..., None]
 
 
 class Protocol:
@@ -61,6 +56,11 @@ class Protocol:
             stop=call.stop,
         )
 
+    def error(self) -> BaseException | None:
+        """Return what the last item raised first."""
+        info = self.errors[0].excinfo if self.errors else None
+        return info.value if info is not None else None
+
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> str:
         """Return passed, skipped or failed."""
         self.errors, self.reports = [], []
@@ -72,11 +72,11 @@ class Protocol:
 class Runner:
     """Runs items one after the other in a forked child; `emit` sends one message to the parent."""
 
-    def __init__(self, root: str, emit: Callable[[dict[str, Any]], None], protocol: Protocol) -> None:
+    def __init__(self, root: str, emit: Emit, protocol: Protocol) -> None:
         self._root = root
         self._emit = emit
         self._protocol = protocol
-        self._hung_at: list[tuple[str, int]] | None = None
+        self._clock = Clock(root)
 
     def baseline(self, items: Sequence[tuple[int, pytest.Item]], limit: float) -> None:
         """Run all `items` with coverage, and send what each did and where it failed."""
@@ -92,16 +92,6 @@ class Runner:
             self._emit(message)
             if outcome == "hung":
                 return  # fixtures may be half torn down; the rest runs in a fresh child
-
-    def screen(self, failing: Sequence[tuple[int, pytest.Item, float]]) -> str:
-        """Run failing tests until one passes; return "fixed", else "slow" if one ran out of time, else "rejected"."""
-        slow = False
-        for number, item, limit in failing:
-            outcome, _ = self._one(number, item, None, limit)
-            if outcome == "passed":
-                return "fixed"
-            slow = slow or outcome == "hung"
-        return "slow" if slow else "rejected"
 
     def candidate(
         self,
@@ -126,41 +116,27 @@ class Runner:
                 slow = slow or outcome == "hung"
             elif outcome in ("failed", "hung"):
                 return {"verdict": "broken", "fixed": fixed}
-        return {"verdict": "plausible" if fixed else "slow" if slow else "rejected", "fixed": fixed}
+        if not fixed:
+            return {"verdict": "slow" if slow else "rejected", "fixed": fixed}
+        return {"verdict": "complete" if len(fixed) == len(failing) else "partial", "fixed": fixed}
 
     def _one(self, number: int, item: pytest.Item, nextitem: pytest.Item | None, limit: float) -> tuple[str, float]:
         wall = 3 * limit + 1
         self._emit({"start": number, "wall": wall})
-        self._hung_at = None
-        signal.signal(signal.SIGPROF, self._time_up)
-        signal.signal(signal.SIGALRM, self._time_up)
-        before = _cpu()
-        signal.setitimer(signal.ITIMER_PROF, limit, REPEAT_S)
-        signal.setitimer(signal.ITIMER_REAL, wall, REPEAT_S)
+        before = cpu()
         try:
+            self._clock.start(limit, wall)
             outcome = self._protocol.run(item, nextitem)
-        except TimeUp:
-            outcome = "hung"
-        except BaseException:  # a plugin or a fixture gone wild is a failure of this test
+            hung = self._clock.stop()
+        except BaseException as error:  # a plugin or a fixture gone wild is a failure of this test
+            hung = self._clock.stop() or isinstance(error, TimeUp)
             outcome = "failed"
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        return ("hung" if self._hung_at is not None else outcome), _cpu() - before
-
-    def _time_up(self, number: int, frame: FrameType | None) -> None:
-        if self._hung_at is None:
-            places = []
-            while frame is not None:
-                if frame.f_code.co_filename.startswith(self._root + os.sep):
-                    places.append((frame.f_code.co_filename[len(self._root) + 1 :], frame.f_lineno))
-                frame = frame.f_back
-            self._hung_at = places[::-1]
-        raise TimeUp
+        return ("hung" if hung else outcome), cpu() - before
 
     def _failure(self) -> dict[str, Any]:
-        if self._hung_at is not None:
-            return {"error": "it did not end in time", "frames": self._hung_at}
+        if self._clock.place is not None:
+            error = "it did not end in time"
+            return {"error": error, "frames": self._clock.place, "function": self._clock.function}
         if not self._protocol.errors or self._protocol.errors[0].excinfo is None:
             return {"error": "", "frames": []}
         info = self._protocol.errors[0].excinfo
@@ -204,11 +180,12 @@ def enter_child(memory_bytes: int, cpu_s: float) -> None:
         resource.setrlimit(what, (soft, hard))
 
 
-def sender(descriptor: int) -> Callable[[dict[str, Any]], None]:
-    """Return a function that writes one message a line to `descriptor`."""
+def sender(descriptor: int) -> Emit:
+    """Return a function that writes messages to `descriptor`, one a line."""
 
-    def emit(message: dict[str, Any]) -> None:
-        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    def emit(*messages: dict[str, Any]) -> None:
+        lines = [json.dumps(message, separators=(",", ":")) + "\n" for message in messages]
+        data = "".join(lines).encode()
         while data:
             data = data[os.write(descriptor, data) :]
 
@@ -221,8 +198,3 @@ def forget_project(root: str) -> None:
         path = getattr(module, "__file__", None) or ""
         if path.startswith(root + os.sep):
             del sys.modules[name]
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime

@@ -6,7 +6,9 @@ Messages are JSON, one a line: orders on standard input, reports on what was sta
 from __future__ import annotations
 
 import gc
+import mmap
 import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -15,10 +17,15 @@ from typing import Any
 import pytest
 
 from lathe.mend.worker.children import Child, Messages
-from lathe.mend.worker.evaluation import Evaluation
-from lathe.mend.worker.runs import Protocol, Runner, enter_child, private_temporary, sender, temporary_of
+from lathe.mend.worker.evaluation import Evaluation, Worker
+from lathe.mend.worker.runs import Emit, Protocol, Runner, enter_child, private_temporary, sender, temporary_of
+from lathe.mend.worker.screening import Knowledge, Screening
+from lathe.mend.worker.shortcuts import Short, shortcuts
+from lathe.mend.worker.state import State
 from lathe.mend.worker.swap import Programs
 
+_LONG_S = 3600.0
+_QUICK_S, _QUICKER_S, _LEAST_FULL_S = 0.25, 0.1, 1.0
 QUIET = ["-q", "-s", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:randomly"]
 PLUGIN_SETTINGS = {"xdist": ["-n0"], "pytest_cov": ["--no-cov"], "pytest_timeout": ["--timeout=0"]}
 
@@ -61,7 +68,12 @@ class Server:
         self.served = False
         self.report = sender(reports)
         self.items: list[pytest.Item] = []
-        self.seen: set[object] = set()
+        self.idle: list[Worker] = []
+        self.shortcuts: list[Short | None] = []
+        self.test_files: set[str] = set()
+        self.knowledge = Knowledge()
+        self.programs: Programs
+        self.state: State
         self._orders = orders
         self._errors: list[dict[str, Any]] = []
 
@@ -89,7 +101,10 @@ class Server:
         tests = [item.nodeid for item in self.items]
         version = ".".join(map(str, sys.version_info[:3]))
         self.report({"event": "collected", "tests": tests, "files": files, "errors": self._errors, "python": version})
-        programs = Programs(self.root)
+        self.test_files = set(files)
+        self.programs = Programs(self.root)
+        self.state = State(self.root, self.programs.functions())
+        self.shortcuts = shortcuts(self.items, self.root)
         gc.collect()
         gc.freeze()
         orders = Messages(self._orders)
@@ -97,11 +112,11 @@ class Server:
             if order["op"] == "baseline":
                 self._baseline(order)
             else:
-                Evaluation(self, programs, orders, order).run()
+                Evaluation(self, orders, order).run()
             self.report({"event": "done"})
         return True
 
-    def fork(self, cpu_s: float, work: Callable[[Callable[[dict[str, Any]], None]], None]) -> Child:
+    def fork(self, cpu_s: float, work: Callable[[Emit], None]) -> Child:
         """Run `work(emit)` in a child under limits."""
         read, write = os.pipe()
         pid = os.fork()
@@ -110,6 +125,8 @@ class Server:
             try:
                 os.close(read)
                 os.close(self._orders)
+                for worker in self.idle:
+                    worker.forget()
                 enter_child(self.memory, cpu_s)
                 private_temporary(self.items[0].config, temporary_of(os.getpid()))
                 work(sender(write))
@@ -120,25 +137,77 @@ class Server:
         os.close(write)
         return Child(pid, read)
 
+    def screening(self) -> Worker:
+        """Return a new child that screens candidates."""
+        read, write = os.pipe()
+        doing = mmap.mmap(-1, mmap.PAGESIZE)
+
+        def work(emit: Emit) -> None:
+            os.close(write)
+            Screening(self, emit, doing).run(Messages(read))
+
+        child = self.fork(_LONG_S, work)
+        os.close(read)
+        return Worker(child, [], write, doing)
+
     def _baseline(self, order: dict[str, Any]) -> None:
-        """Run every test in order; after one that ends or outlasts its child, go on behind it in a new one."""
-        limit: float = order["limit"]
-        todo = list(enumerate(self.items))
+        """Run every test once, and a second time, with more patience, some of those that took long.
+
+        Tests that were stopped in the same function are taken for stopped by the same loop: if one of them does not
+        end in the full time, none does.
+        """
+        full: float = order["limit"]
+        suspects: dict[object, list[tuple[int, dict[str, Any]]]] = {}
+        longest = 0.0
+
+        def heard(message: dict[str, Any]) -> None:
+            nonlocal longest
+            if message["outcome"] == "hung":
+                suspects.setdefault(tuple(message.get("function") or ()), []).append((message["test"], message))
+                return
+            longest = max(longest, message["cpu"])
+            self.report({"event": "test", **message})
+
+        self._run_all(list(enumerate(self.items)), lambda: _QUICK_S if not suspects else _QUICKER_S, heard)
+        limit = min(full, max(_LEAST_FULL_S, 20 * longest))
+        for group in list(suspects.values()):
+            answers: list[dict[str, Any]] = []
+            self._run_all([(group[0][0], self.items[group[0][0]])], lambda: limit, answers.append)
+            hangs = answers[0]["outcome"] == "hung"
+            self.report({"event": "test", **answers[0]})
+            rest = [(test, self.items[test]) for test, _ in group[1:]]
+            if hangs:
+                for _, message in group[1:]:
+                    self.report({"event": "test", **message})
+            else:
+                self._run_all(rest, lambda: limit, lambda message: self.report({"event": "test", **message}))
+
+    def _run_all(
+        self,
+        todo: list[tuple[int, pytest.Item]],
+        limit: Callable[[], float],
+        heard: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Run tests in order; after one that ends or outlasts its child, go on behind it in a new one."""
         while todo:
+            seconds = limit()
 
-            def work(emit: Callable[[dict[str, Any]], None], todo: list[tuple[int, pytest.Item]] = todo) -> None:
-                Runner(self.root, emit, self.protocol).baseline(todo, limit)
+            def work(emit: Emit, todo: list[Any] = todo, seconds: float = seconds) -> None:
+                Runner(self.root, emit, self.protocol).baseline(todo, seconds)
 
-            child = self.fork(limit * len(todo) + 60, work)
+            child = self.fork(seconds * len(todo) + 60, work)
             reached = -1
             while (messages := child.wait()) is not None:
                 for message in messages:
                     if "outcome" in message:
                         reached = message["test"]
-                        self.report({"event": "test", **message})
+                        heard(message)
             if not child.finished:
-                reached = child.test if child.test > reached else todo[0][0] if reached < 0 else reached
-                if child.test == reached:
-                    outcome = "hung" if child.killed else "died"
-                    self.report({"event": "test", "test": reached, "outcome": outcome, "cpu": limit, "lines": {}})
+                before, reached = (
+                    reached,
+                    child.test if child.test > reached else todo[0][0] if reached < 0 else reached,
+                )
+                if reached != before:
+                    outcome = "hung" if child.killed or child.ended_by == signal.SIGVTALRM else "died"
+                    heard({"test": reached, "outcome": outcome, "cpu": seconds, "lines": {}})
             todo = [entry for entry in todo if entry[0] > reached]

@@ -1,8 +1,8 @@
 """Putting a candidate's code into a project that is already imported.
 
-Only the bodies of functions are exchanged in place. Whatever is evaluated when a module is imported (defaults,
-constants, class bodies, decorators) may have been copied anywhere by then, so a candidate that changes it has to be
-imported afresh; `Candidate.overlay` says so.
+Only functions are exchanged in place: their code and their defaults. Whatever else is evaluated when a module is
+imported (constants, class bodies, decorators) may have been copied anywhere by then, so a candidate that changes it has
+to be imported afresh; `Candidate.overlay` says so.
 """
 
 from __future__ import annotations
@@ -11,34 +11,65 @@ import __future__
 import gc
 import io
 import os
+import sys
 import tokenize
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Key = tuple[str, str, int]
+Unit = tuple[int, int, int, int, str]
 _OPTIMIZED = 0x1
 _FUTURE = 0
 for _name in __future__.all_feature_names:
     _FUTURE |= getattr(__future__, _name).compiler_flag
 
 
+class Part(NamedTuple):
+    """Edits (character offsets) of one file; `unit` is the function that holds them all, see `SourceFile.unit`."""
+
+    file: str
+    unit: Unit | None
+    edits: Sequence[tuple[int, int, str]]
+
+
+class Body(NamedTuple):
+    """What can be exchanged in a function."""
+
+    code: CodeType
+    defaults: tuple[Any, ...] | None
+    kwdefaults: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, function: FunctionType) -> Body:
+        """Return the body that a function has now."""
+        return cls(function.__code__, function.__defaults__, function.__kwdefaults__)
+
+    def put_into(self, function: FunctionType) -> None:
+        """Let the function have this body."""
+        function.__code__ = self.code
+        function.__defaults__ = self.defaults
+        function.__kwdefaults__ = self.kwdefaults
+
+
 class Candidate(NamedTuple):
     """A program to try: `identity` is equal for equal programs; either `swaps` or an `overlay` of whole files."""
 
-    identity: object
-    swaps: tuple[tuple[FunctionType, CodeType], ...] = ()
+    identity: int
+    swaps: tuple[tuple[FunctionType, Body], ...] = ()
     overlay: tuple[tuple[str, bytes], ...] = ()
 
-    def install(self) -> None:
-        """Exchange the functions' code, or make the next import read the overlay."""
-        for function, code in self.swaps:
-            function.__code__ = code
+    def install(self) -> list[tuple[FunctionType, Body]]:
+        """Exchange the functions and return what to put back, or make the next import read the overlay."""
+        before = [(function, Body.of(function)) for function, _ in self.swaps]
+        for function, body in self.swaps:
+            body.put_into(function)
         if self.overlay:
             _read_from(dict(self.overlay))
+        return before
 
 
 class Programs:
@@ -56,34 +87,51 @@ class Programs:
             if type(thing) is FunctionType and thing.__code__.co_filename.startswith(prefix):
                 self._live.setdefault(_key(thing.__code__), []).append(thing)
 
-    def candidate(self, name: str, edits: list[tuple[int, int, str]], unit: tuple[int, int, int] | None) -> Candidate:
-        """Return the program with `edits` (character offsets) in the file `name`.
+    def functions(self) -> Iterator[FunctionType]:
+        """Yield the project's functions as far as they existed when the tests were collected."""
+        for functions in self._live.values():
+            yield from functions
 
-        `unit` is start, end and first line of the top-level statement that holds all edits; only that is compiled
-        where its functions can be exchanged. Raises `SyntaxError` or `ValueError` for what is no Python.
+    def candidate(self, parts: Sequence[Part]) -> Candidate:
+        """Return the program with all edits of `parts`.
+
+        Only the functions that hold them are compiled, where these can be exchanged. Evaluates defaults of functions
+        that are edited. Raises `SyntaxError` or `ValueError` for what is no Python, and whatever a default raises.
         """
-        path = f"{self._root}{os.sep}{name}"
-        text = self._source(path)
-        if unit is not None:
-            start, end, line = unit
-            shifted = [(low - start, high - start, new) for low, high, new in edits]
-            changed = self._compile(path, _apply(text[start:end], shifted), line)
-            swaps = self._exchange(self._unit(path, text[start:end], line, start), changed)
-            if swaps is not None:
-                identity = (name, tuple((_key(function.__code__), fingerprint(code)) for function, code in swaps))
-                return Candidate(identity, swaps=tuple(swaps))
-        whole = _apply(text, edits)
-        code = self._compile(path, whole, 1)
-        return Candidate((name, fingerprint(code)), overlay=((path, whole.encode(self._encodings[path])),))
+        swaps: list[tuple[FunctionType, Body]] = []
+        for part in parts:
+            found = self._exchange(part) if part.unit is not None else None
+            if found is None:
+                return self._whole(parts)
+            swaps += found
+        identity = tuple(
+            (_key(function.__code__), fingerprint(body.code), _text(body.defaults), _text(body.kwdefaults))
+            for function, body in swaps
+        )
+        return Candidate(hash(identity), swaps=tuple(swaps))
+
+    def _whole(self, parts: Sequence[Part]) -> Candidate:
+        edits: dict[str, list[tuple[int, int, str]]] = {}
+        for part in parts:
+            edits.setdefault(part.file, []).extend(part.edits)
+        overlay, prints = [], []
+        for name, changes in sorted(edits.items()):
+            path = f"{self._root}{os.sep}{name}"
+            text = _apply(self._source(path), changes)
+            prints.append((name, fingerprint(self._compile(path, text, 1))))
+            overlay.append((path, text.encode(self._encodings[path])))
+        return Candidate(hash(tuple(prints)), overlay=tuple(overlay))
 
     def _source(self, path: str) -> str:
         if path not in self._sources:
             data = Path(path).read_bytes()
             encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
             self._encodings[path] = encoding
-            self._sources[path] = data.decode(encoding)
-            base = compile(self._sources[path], path, "exec", dont_inherit=True)
-            self._flags[path] = base.co_flags & _FUTURE
+            text = self._sources[path] = data.decode(encoding)
+            try:
+                self._flags[path] = compile(text, path, "exec", dont_inherit=True).co_flags & _FUTURE
+            except SyntaxError:
+                self._flags[path] = 0
         return self._sources[path]
 
     def _compile(self, path: str, text: str, line: int) -> CodeType:
@@ -91,28 +139,63 @@ class Programs:
         code: CodeType = compile(padded, path, "exec", flags=self._flags[path], dont_inherit=True)
         return code
 
-    def _unit(self, path: str, text: str, line: int, start: int) -> CodeType:
+    def _unit(self, path: str, start: int, text: str, line: int) -> CodeType:
         if (path, start) not in self._units:
             self._units[path, start] = self._compile(path, text, line)
         return self._units[path, start]
 
-    def _exchange(self, old: CodeType, new: CodeType) -> list[tuple[FunctionType, CodeType]] | None:
+    def _exchange(self, part: Part) -> list[tuple[FunctionType, Body]] | None:
         """Return the functions to exchange, or None where that is not enough."""
+        assert part.unit is not None
+        path = f"{self._root}{os.sep}{part.file}"
+        text = self._source(path)
+        start, end, line, decorated, headers = part.unit
+        first = line - headers.count("\n")
+        shifted = [(low - start, high - start, new) for low, high, new in part.edits]
+        new = self._compile(path, headers + _apply(text[start:end], shifted), first)
+        old = self._unit(path, start, headers + text[start:end], first)
+        lines = Counter(_key(code) for code in _all_nested(old))
         pairs = _changed(old, new)
+        evaluated = None
+        if pairs is None:
+            evaluated = self._evaluated(path, new)
+            pairs = _outer_pair(old, new) if evaluated is not None else None
         if pairs is None:
             return None
-        swaps: list[tuple[FunctionType, CodeType]] = []
-        lines = Counter(_key(code) for code in _all_nested(old))
+        swaps: list[tuple[FunctionType, Body]] = []
         for before, after, required in pairs:
-            functions = self._live.get(_key(before), [])
+            key = _key(before)
+            if key[2] == line and not key[1].startswith("<"):
+                key = (path, key[1], decorated)
+            functions = self._live.get(key, [])
             if required and not functions:
                 return None
             if any(function.__code__.co_freevars != after.co_freevars for function in functions):
                 return None
             if lines[_key(before)] > 1:
                 return None  # two functions on one line: which is which cannot be told
-            swaps += [(function, after) for function in functions]
+            for function in functions:
+                body = evaluated if evaluated is not None and required else Body.of(function)._replace(code=after)
+                swaps.append((function, body))
         return swaps
+
+    def _evaluated(self, path: str, unit: CodeType) -> Body | None:
+        """Return the one function that `unit` defines, with its defaults evaluated among the module's names."""
+        module = next((one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == path), None)
+        if module is None:
+            return None
+        namespace = dict(vars(module))
+        known = set(map(id, namespace.values()))
+        exec(unit, namespace)  # the candidate's own defaults, in a child under limits
+        while True:
+            new = [value for value in namespace.values() if id(value) not in known and hasattr(value, "__qualname__")]
+            if len(new) != 1:
+                return None
+            if isinstance(new[0], FunctionType):
+                return Body.of(new[0])
+            if not isinstance(new[0], type):
+                return None
+            namespace = {name: value for name, value in vars(new[0]).items() if not name.startswith("__wea")}
 
 
 def _changed(old: CodeType, new: CodeType) -> list[tuple[CodeType, CodeType, bool]] | None:
@@ -129,6 +212,17 @@ def _changed(old: CodeType, new: CodeType) -> list[tuple[CodeType, CodeType, boo
                 return None
             found += inside
     return found
+
+
+def _outer_pair(old: CodeType, new: CodeType) -> list[tuple[CodeType, CodeType, bool]] | None:
+    """Return the one function of each of two units as a pair."""
+    while True:
+        before, after = list(_nested(old)), list(_nested(new))
+        if len(before) != 1 or len(after) != 1 or before[0].co_name != after[0].co_name:
+            return None
+        old, new = before[0], after[0]
+        if old.co_flags & _OPTIMIZED:
+            return [(old, new, True)]
 
 
 def _changed_functions(old: CodeType, new: CodeType, *, required: bool) -> Iterator[tuple[CodeType, CodeType, bool]]:
@@ -171,11 +265,19 @@ def fingerprint(code: CodeType) -> object:
     return (code.co_name, code.co_argcount, code.co_flags, code.co_code, names, table, constants)
 
 
+def _text(values: object) -> str:
+    """Return defaults as text; those of no use as text are told apart by where they are."""
+    try:
+        return repr(values)
+    except Exception:
+        return str(id(values))
+
+
 def _key(code: CodeType) -> Key:
     return (code.co_filename, code.co_name, code.co_firstlineno)
 
 
-def _apply(text: str, edits: list[tuple[int, int, str]]) -> str:
+def _apply(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
     for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]
     return text

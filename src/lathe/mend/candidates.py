@@ -1,0 +1,129 @@
+"""Candidates in the order of their likelihood, made only as far as somebody asks for them."""
+
+from __future__ import annotations
+
+import ast
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from lathe.mend.localise import Spectrum, uses_of_names
+from lathe.mend.operators.propose import Proposer
+from lathe.mend.operators.registry import Edit
+from lathe.mend.operators.vocabulary import Vocabulary
+from lathe.mend.project import Part, Plan, TestRun
+from lathe.mend.source import SourceFile
+
+_SUSPICION_WEIGHT = 1.5
+_AT_IMPORT_COST = 0.8  # such a candidate costs a fresh import, a hundred times an exchanged function
+_LEAST_SUSPICION = 0.02
+_LEAST_COST = 1.0
+
+
+class Candidate(msgspec.Struct, eq=False):
+    """One or two edits, and the tests that can tell whether they help; `fixed` and `signal` as in `Verdict`."""
+
+    changes: tuple[tuple[SourceFile, Edit], ...]
+    score: float
+    plan: Plan
+    fixed: list[int] = []
+    signal: int = 0
+
+    @property
+    def parts(self) -> list[Part]:
+        """The edits by the function that holds them."""
+        parts: dict[object, Part] = {}
+        for source, edit in self.changes:
+            unit = source.unit(edit.start, edit.end)
+            part = parts.setdefault((source.path, unit), Part(source.path, unit, []))
+            part.edits.append((edit.start, edit.end, edit.text))
+        return list(parts.values())
+
+    @property
+    def length(self) -> int:
+        """How many characters are new."""
+        return sum(len(edit.text) for _, edit in self.changes)
+
+    def fits(self, other: Candidate) -> bool:
+        """Return whether both can be done at once."""
+        return all(
+            source.path != there.path or edit.end < far.start or far.end < edit.start
+            for source, edit in self.changes
+            for there, far in other.changes
+        )
+
+
+class Candidates:
+    """All single edits of the project; iterate for the likeliest first."""
+
+    def __init__(self, sources: Sequence[SourceFile], runs: Sequence[TestRun], spectrum: Spectrum) -> None:
+        self._runs = runs
+        self._spectrum = spectrum
+        self._vocabulary = Vocabulary(sources)
+        self._plans: dict[tuple[str, object], tuple[Plan, bool]] = {}
+        self._doubted: list[tuple[float, int, SourceFile, ast.stmt]] = []
+        self._proposers = {source.path: Proposer(source, self._vocabulary) for source in sources}
+        uses = uses_of_names(sources)
+        strongest = max(spectrum.suspicion.values(), default=1.0)
+        for source in sources:
+            for node in ast.walk(source.tree):
+                if isinstance(node, ast.stmt):
+                    suspicion = spectrum.of_statement(source, node, uses) / strongest
+                    if suspicion > _LEAST_SUSPICION:
+                        doubt = -math.log(suspicion) * _SUSPICION_WEIGHT
+                        self._doubted.append((doubt, len(self._doubted), source, node))
+
+    def __iter__(self) -> Iterator[Candidate]:
+        streams: list[tuple[float, int, Candidate | None, Iterator[Candidate]]] = [
+            (doubt + _LEAST_COST, number, None, self._of_statement(source, node, doubt))
+            for doubt, number, source, node in self._doubted
+        ]
+        heapq.heapify(streams)
+        while streams:
+            _, number, candidate, more = streams[0]
+            if candidate is not None:
+                yield candidate
+            following = next(more, None)
+            if following is None:
+                heapq.heappop(streams)
+            else:
+                heapq.heapreplace(streams, (following.score, number, following, more))
+
+    def _of_statement(self, source: SourceFile, node: ast.stmt, doubt: float) -> Iterator[Candidate]:
+        plan, at_import = self._plan(source, node)
+        if not plan.failing:
+            return
+        more = doubt + (_AT_IMPORT_COST if at_import else 0.0)
+        for edit in self._proposers[source.path].edits(node):
+            if source.is_utf8 or _is_ascii(source, edit):  # else no patch could say it
+                yield Candidate(((source, edit),), edit.cost + more, plan)
+
+    def _plan(self, source: SourceFile, node: ast.stmt) -> tuple[Plan, bool]:
+        """Return the tests that reach the function around `node`, and whether it runs at import instead."""
+        function = source.function(node)
+        key = (source.path, function)
+        if key not in self._plans:
+            cost = [run.cpu for run in self._runs]
+            everything = [index for index, run in enumerate(self._runs) if run.outcome in ("passed", "skipped")]
+            known = self._spectrum.tests_of(source, node)
+            failed, passed = known or (self._spectrum.failing, everything)
+            plan = Plan(_by_group(failed, self._spectrum.groups, cost), sorted(passed, key=cost.__getitem__))
+            self._plans[key] = plan, known is None
+        return self._plans[key]
+
+
+def _by_group(tests: Sequence[int], groups: Sequence[Sequence[int]], cost: Sequence[float]) -> list[int]:
+    """Return the cheapest test of each group first, then the next of each."""
+    wanted = set(tests)
+    queues = [sorted(wanted.intersection(group), key=cost.__getitem__) for group in groups]
+    queues.sort(key=lambda queue: cost[queue[0]] if queue else 0.0)
+    return [queue[rank] for rank in range(max(map(len, queues), default=0)) for queue in queues if rank < len(queue)]
+
+
+def _is_ascii(source: SourceFile, edit: Edit) -> bool:
+    """Return whether the lines that an edit changes are ASCII before and after."""
+    start = source.text.rfind("\n", 0, edit.start) + 1
+    end = source.text.find("\n", edit.end)
+    return (source.text[start : end if end >= 0 else None] + edit.text).isascii()

@@ -1,0 +1,63 @@
+"""How long a test may run: CPU and wall, with the place where it was when its time was up."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from types import FrameType
+
+_REPEAT_S = 0.5
+_GRACE_S = 0.4
+
+
+class TimeUp(BaseException):
+    """A test has used up its time. Not an `Exception`, so that the code under test does not swallow it."""
+
+
+class Clock:
+    """One clock a process. When it runs out, `TimeUp` is raised wherever the code is, and again and again.
+
+    A loop that never comes back to Python code cannot be interrupted so: the kernel ends the process a little later.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.place: list[tuple[str, int]] | None = None
+        self.function: tuple[str, int] | None = None
+        self._root = root + os.sep
+        signal.signal(signal.SIGPROF, self._time_up)
+        signal.signal(signal.SIGALRM, self._time_up)
+        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+
+    def start(self, cpu_s: float, wall_s: float) -> None:
+        """Begin to count, from nothing."""
+        self.place = self.function = None
+        signal.setitimer(signal.ITIMER_PROF, cpu_s, _REPEAT_S)
+        signal.setitimer(signal.ITIMER_REAL, wall_s, _REPEAT_S)
+        signal.setitimer(signal.ITIMER_VIRTUAL, cpu_s + _GRACE_S)
+
+    def stop(self) -> bool:
+        """Stop counting, and return whether the time was up; `place` is then where, outermost frame
+        first, and `function` the innermost of the project."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        return self.place is not None
+
+    def _time_up(self, number: int, frame: FrameType | None) -> None:
+        if self.place is None:
+            places = []
+            while frame is not None:
+                if frame.f_code.co_filename.startswith(self._root):
+                    name = frame.f_code.co_filename[len(self._root) :]
+                    places.append((name, frame.f_lineno))
+                    self.function = self.function or (name, frame.f_code.co_firstlineno)
+                frame = frame.f_back
+            self.place = places[::-1]
+        raise TimeUp
+
+
+def cpu() -> float:
+    """Return the CPU seconds that this process has used."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

@@ -1,0 +1,252 @@
+"""Many candidates one after the other in one child: in with the code, run tests, out again, put the state back."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lathe.mend.worker.clock import Clock, TimeUp
+from lathe.mend.worker.runs import Emit
+from lathe.mend.worker.shortcuts import is_skip
+from lathe.mend.worker.swap import Body, Part
+
+if TYPE_CHECKING:
+    from types import FunctionType
+
+    from lathe.mend.worker.children import Messages
+    from lathe.mend.worker.server import Server
+
+Signature = tuple[str, str, int]
+_BUILD_S = 1.0
+_SOON_S = 0.02
+_MAX_JOBS = 4000  # what leaks may leak away
+_HUNG: Signature = ("TimeUp", "", 0)
+
+
+class Knowledge:
+    """What was learnt about tests and programs; a child begins with its parent's and says what it adds."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+        self.unfit: set[int] = set()  # do not do on the unchanged project what they did before
+        self.long: set[int] = set()  # need the whole protocol
+        self.signatures: dict[int, Signature] = {}  # how failing tests fail
+        self.kills: Counter[int] = Counter()  # passing tests by the candidates that broke them
+
+    def learn(self, message: dict[str, Any]) -> None:
+        """Take over what a child found out."""
+        if "identity" in message:
+            self.seen.add(message["identity"])
+        if "killer" in message:
+            self.kills[message["killer"]] += 1
+        if "signature" in message:
+            name, text, line = message["signature"]
+            self.signatures[message["checked"]] = (name, text, line)
+        if "fit" in message:
+            (self.long if message["fit"] else self.unfit).add(message["checked"])
+
+
+class Screening:
+    """The child's work: jobs as they come, each answered by one message with its verdict."""
+
+    def __init__(self, server: Server, emit: Emit, doing: mmap.mmap) -> None:
+        """`doing` is memory shared with the parent, in which the number of the job at hand stands."""
+        self._server = server
+        self._known = server.knowledge
+        self._plans: dict[str, list[list[int]]] = {}
+        self._limits: dict[int, float] = {}
+        self._hanging: set[int] = set()
+        self._emit = emit
+        self._doing = doing
+        self._waiting: list[dict[str, Any]] = []
+        self._due = 0.0
+        self._clock = Clock(server.root)
+        self._error: BaseException | None = None
+        self._is_spoilt = False
+
+    def run(self, orders: Messages) -> None:
+        """Answer jobs until no more can come or this process is of no further use."""
+        count = 0
+        while count < _MAX_JOBS and (order := orders.next()) is not None:
+            self._plans = order["plans"]
+            self._limits = {int(number): limit for number, limit in order["limits"].items()}
+            self._hanging = set(order["hanging"])
+            for job in order["jobs"]:
+                for test in self._plans[str(job["plan"])][0]:
+                    self._check_failing(test)
+                self._doing[:8] = job["id"].to_bytes(8, "little", signed=True)
+                answer = self._try(job)
+                self._known.learn(answer)
+                self._say({"id": job["id"], **answer})
+                count += 1
+                if self._is_spoilt or threading.active_count() > 1:
+                    self._say_all()
+                    return  # what was cut off, or goes on, may have left anything behind
+                self._server.state.restore()
+            self._say_all()
+
+    def _say(self, message: dict[str, Any]) -> None:
+        """Send a message soon: each one alone would wake the parent, which costs more than a test."""
+        self._waiting.append(message)
+        if time.monotonic() > self._due:
+            self._say_all()
+
+    def _say_all(self) -> None:
+        self._due = time.monotonic() + _SOON_S
+        messages, self._waiting = self._waiting, []
+        self._emit(*messages)
+
+    def _try(self, job: dict[str, Any]) -> dict[str, Any]:
+        parts = [Part(part["file"], part["unit"] and tuple(part["unit"]), part["edits"]) for part in job["parts"]]
+        try:
+            self._clock.start(_BUILD_S, _BUILD_S)
+            candidate = self._server.programs.candidate(parts)
+            self._clock.stop()
+        except (SyntaxError, ValueError, RecursionError):
+            self._clock.stop()
+            return {"verdict": "syntax"}
+        except BaseException:
+            self._clock.stop()
+            return {"verdict": "rejected"}
+        if candidate.identity in self._known.seen and not job["again"]:
+            return {"verdict": "same"}
+        if candidate.overlay:
+            return {"verdict": "import", "identity": candidate.identity}
+        before = candidate.install()
+        try:
+            answer = self._judge(job, before)
+        finally:
+            _put_back(before)
+        return {**answer, "identity": candidate.identity}
+
+    def _judge(self, job: dict[str, Any], before: Sequence[tuple[FunctionType, Body]]) -> dict[str, Any]:
+        failing, passing = self._plans[str(job["plan"])]
+        failing = [test for test in failing if test not in self._known.unfit]
+        fixed: list[int] = []
+        signal = 0
+        for index, test in enumerate(failing):
+            if index >= job["enough"] and not fixed:
+                break
+            outcome = self._one(test)
+            if outcome == "passed":
+                fixed.append(test)
+            elif outcome == "hung" and not fixed:
+                return {"verdict": "slow", "signal": signal}
+            elif outcome == "failed":
+                signal = max(signal, self._progress(test))
+        if not fixed:
+            return {"verdict": "rejected", "signal": signal}
+        killer = self._first_broken(passing, before)
+        if killer is not None:
+            return {"verdict": "broken", "fixed": fixed, "signal": signal, "killer": killer}
+        return {"verdict": "complete" if len(fixed) == len(failing) else "partial", "fixed": fixed, "signal": signal}
+
+    def _first_broken(self, passing: Sequence[int], before: Sequence[tuple[FunctionType, Body]]) -> int | None:
+        """Return a test that the candidate breaks; one that fails without the candidate, too, does not count."""
+        kills = self._known.kills
+        for test in sorted(passing, key=lambda test: -kills[test]) if kills else passing:
+            if test in self._known.unfit or self._one(test) not in ("failed", "hung"):
+                continue
+            if kills[test]:
+                return test
+            candidate = [(function, Body.of(function)) for function, _ in before]
+            _put_back(before)
+            self._server.state.restore()
+            fit = self._check_passing(test)
+            _put_back(candidate)
+            if fit and self._one(test) in ("failed", "hung"):
+                return test
+        return None
+
+    # --- what the tests do on the unchanged project, run like this
+
+    def _check_failing(self, test: int) -> None:
+        if test in self._known.signatures or test in self._known.unfit:
+            return
+        if test in self._hanging:
+            self._learn(test, signature=_HUNG)
+            return
+        self._emit({"checking": test})
+        if self._one(test) == "failed":
+            signature = self._signature()
+            if self._one(test, whole=True) == "failed" and self._signature() == signature:
+                self._learn(test, signature=signature)
+                return
+        self._learn(test, fit=test not in self._known.long)
+        self._server.state.restore()
+        self._check_failing(test)
+
+    def _check_passing(self, test: int) -> bool:
+        self._emit({"checking": test})
+        while self._one(test) in ("failed", "hung"):
+            self._server.state.restore()
+            self._learn(test, fit=test not in self._known.long)
+            if test in self._known.unfit:
+                return False
+        self._emit({"checking": -1})
+        return True
+
+    def _learn(self, test: int, **fact: Any) -> None:
+        message = {"checked": test, **fact}
+        self._known.learn(message)
+        self._emit(message)
+
+    # --- one test
+
+    def _one(self, test: int, *, whole: bool = False) -> str:
+        """Return passed, failed, skipped or hung; the error of one that failed is in `_error`.
+
+        With `whole` it runs as pytest runs it.
+        """
+        limit = self._limits[test]
+        short = None if whole or test in self._known.long else self._server.shortcuts[test]
+        self._error = None
+        outcome = "passed"
+        try:
+            self._clock.start(limit, 3 * limit + 1)
+            if short is not None:
+                short()
+            else:
+                outcome = self._server.protocol.run(self._server.items[test], None)
+                self._error = self._server.protocol.error()
+            hung = self._clock.stop()
+        except BaseException as error:  # SystemExit and the like are failures of the test
+            hung = self._clock.stop() or isinstance(error, TimeUp)
+            self._error = error
+            outcome = "skipped" if is_skip(error) else "failed"
+        if hung and short is None:
+            self._is_spoilt = True
+        return "hung" if hung else outcome
+
+    def _signature(self) -> Signature:
+        """Return how the last test failed: error, its first line, and the line of the test that it came to."""
+        error = self._error
+        if error is None:
+            return ("", "", 0)
+        tests = self._server.test_files
+        line, trace = 0, error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename in tests:
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        try:
+            text = str(error)[:120]
+        except Exception:
+            text = ""
+        return (type(error).__name__, text, line)
+
+    def _progress(self, test: int) -> int:
+        """Return 2 if a test that fails still came further than without the candidate, 1 if it fails otherwise."""
+        old, new = self._known.signatures.get(test, _HUNG), self._signature()
+        if old == _HUNG or new[2] > old[2]:
+            return 2
+        return int(new != old)
+
+
+def _put_back(bodies: Sequence[tuple[FunctionType, Body]]) -> None:
+    for function, body in bodies:
+        body.put_into(function)
