@@ -81,7 +81,7 @@ async def test_a_stream_that_is_closed_or_full_ends_in_no_traceback(
 
 
 async def test_a_reader_that_goes_away_stops_the_turn_and_the_thread_goes_on(tmp_path: Path) -> None:
-    async with ScriptedServer([run("sleep 0.2"), run("sleep 1000"), says("Back.")]) as server:
+    async with ScriptedServer([run("sleep 0.2"), says("Back.")]) as server:
         env = environment(server.base_url, LATHE_MODEL="m")
         ran = await shell("set -o pipefail; $LATHE exec --json go | head -1", cwd=tmp_path, env=env)
         one_sentence(ran, 130, "reader of standard output is gone")
@@ -136,16 +136,16 @@ async def test_signals_until_the_very_end_leave_the_exit_code(tmp_path: Path) ->
     stalled = Step(say=(Words("never"),), stall_s=60, stall_after_events=2)
     async with ScriptedServer([stalled]) as server:
         env = environment(server.base_url, LATHE_MODEL="m")
-        process = await start("exec", "go", cwd=tmp_path, env=env)
+        with (tmp_path / "err").open("wb") as err:
+            process = subprocess.Popen([*LATHE, "exec", "go"], cwd=tmp_path, env=env, stderr=err)
         while not server.requests:
             await asyncio.sleep(0.01)
-        while process.returncode is None:
+        while process.poll() is None:
             process.send_signal(signal.SIGINT)
             await asyncio.sleep(0.0005)
-        _, err = await process.communicate()
     assert process.returncode == 130
-    assert b"Traceback" not in err
-    assert b"Exception ignored" not in err
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    assert "Exception ignored" not in (tmp_path / "err").read_text()
 
 
 async def test_a_signal_that_was_ignored_from_the_start_stays_ignored(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ async def test_a_damaged_line_is_told_and_leaves_calls_and_outputs_paired(tmp_pa
     async with ScriptedServer([says("ok")]) as server:
         ran = await lathe("resume", thread, "go", cwd=tmp_path, env=environment(server.base_url, LATHE_MODEL="m"))
         assert ran.code == 0, ran.err
-        assert "1 lines of the thread's journal can't be read" in ran.err
+        assert "left out: 1." in ran.err
         sent = server.requests[0].json()["input"]
     kinds = [item["type"] for item in sent if item["type"].startswith("function_call")]
     assert kinds in ([], ["function_call", "function_call_output"])
