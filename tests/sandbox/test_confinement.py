@@ -12,6 +12,7 @@ import pytest
 from conftest import Box, MakeBox
 
 from lathe.protocol.errors import ConfigError
+from lathe.protocol.ids import new_id
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.probe import probe
 from lathe.sandbox.runner import Runner
@@ -92,10 +93,11 @@ async def test_read_only_writes_nowhere_but_in_tmp(name: str, make: MakeBox, wor
 
 async def test_tmp_is_private_and_gone_afterwards(make: MakeBox) -> None:
     box = await make("bubblewrap")
-    status, output = await box.run("ls /tmp /var/tmp; echo x > /tmp/mine; echo y > /var/tmp/mine; cat /tmp/mine")
+    mine = f"/tmp/{new_id()}"
+    status, output = await box.run(f"ls /tmp /var/tmp; echo x > {mine}; echo y > /var{mine}; cat {mine}")
     assert status == 0
     assert output.endswith("x\n")
-    assert not Path("/tmp/mine").exists()
+    assert not Path(mine).exists()
 
 
 async def test_the_network_is_off(confined: Box) -> None:

@@ -1,4 +1,4 @@
-"""Kills a writer of journals again and again: `killing.py JOURNAL ROUNDS`; a small process, so that forks are cheap."""
+"""Kills a writer of journals again and again: `killing.py FOLDER ROUNDS`; a small process, so that forks are cheap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from lathe.protocol.items import user_message
-from lathe.store.journal import ItemsRecord, Journal, replay
+from lathe.store.journal import ItemsRecord, Journal, ThreadRecord, replay
 
 
 def write_until_killed(path: Path, number: int, say: int) -> None:
@@ -45,6 +45,10 @@ def kill_at_random(path: Path, generator: random.Random) -> None:
 
 if __name__ == "__main__":
     chance = random.Random(5)
-    for _ in range(int(sys.argv[2])):
-        kill_at_random(Path(sys.argv[1]), chance)
-    print(len(replay(Path(sys.argv[1])).items))
+    folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
+    for number in range(rounds):
+        journal = folder / f"{number // 10}.jsonl"
+        if not journal.exists():
+            Journal.create(journal, ThreadRecord(t=1, id=journal.stem, cwd="/w", lathe="0")).close()
+        kill_at_random(journal, chance)
+    print(sum(len(replay(journal).items) for journal in folder.glob("*.jsonl")))

@@ -146,9 +146,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_nothing_that_was_shown_is_lost_in_200_kills_at_random_points(tmp_path: Path) -> None:
-    path = tmp_path / "t1.jsonl"
-    Journal.create(path, header()).close()
     killing = Path(__file__).with_name("killing.py")
-    result = subprocess.run([sys.executable, str(killing), str(path), "200"], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, str(killing), str(tmp_path), "200"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 200
