@@ -7,16 +7,17 @@ import difflib
 import functools
 from collections.abc import Iterator
 
-from lathe.mend.operators.arithmetic import is_value
 from lathe.mend.operators.registry import Edit, Site, operator
+from lathe.mend.operators.shapes import shape_of
+from lathe.mend.operators.vocabulary import BUILTINS
 
-# Callables that are taken for one another; within a group each for each.
+# Callables and attributes that are taken for one another; within a group each for each.
 CONFUSED = (
     ("any", "all"), ("min", "max"), ("append", "extend", "insert", "add"), ("startswith", "endswith"),
     ("lower", "upper", "title", "capitalize", "swapcase", "casefold"), ("strip", "lstrip", "rstrip"),
-    ("keys", "values", "items"), ("pop", "popleft", "remove", "popitem"), ("find", "rfind", "index", "rindex"),
+    ("keys", "values", "items"), ("pop", "popleft", "remove", "popitem"), ("find", "rfind", "index", "rindex", "count"),
     ("add", "update", "discard", "remove"), ("split", "rsplit", "splitlines", "partition", "rpartition"),
-    ("partition", "rpartition"), ("floor", "ceil", "trunc"), ("sorted", "reversed", "list", "set", "tuple"),
+    ("floor", "ceil", "trunc"), ("sorted", "reversed", "list", "set", "tuple"), ("round", "floor", "ceil", "int"),
     ("int", "float", "round", "str"), ("issubset", "issuperset", "isdisjoint"), ("appendleft", "append"),
     ("union", "intersection", "difference", "symmetric_difference"), ("isupper", "islower"), ("ord", "chr"),
     ("isdigit", "isalpha", "isalnum", "isnumeric", "isdecimal"), ("sum", "len", "max", "min"), ("range", "enumerate"),
@@ -24,12 +25,15 @@ CONFUSED = (
     ("exists", "is_file", "is_dir"), ("isfile", "isdir", "exists"), ("match", "search", "fullmatch"),
     ("findall", "finditer"), ("read", "readlines", "readline"), ("dump", "dumps"), ("load", "loads"),
     ("removeprefix", "removesuffix"), ("zip", "zip_longest"), ("ljust", "rjust", "center"), ("dict", "list", "set"),
-    ("defaultdict", "dict", "Counter"), ("hasattr", "getattr"), ("encode", "decode"), ("sort", "reverse"),
-    ("total_seconds", "seconds"), ("seconds", "microseconds", "days", "total_seconds()"), ("heappush", "heappop"),
+    ("defaultdict", "dict", "Counter", "OrderedDict"), ("hasattr", "getattr"), ("encode", "decode"),
+    ("sort", "reverse"), ("total_seconds", "seconds"), ("seconds", "microseconds", "days"), ("heappush", "heappop"),
     ("bisect_left", "bisect_right", "bisect"), ("insort_left", "insort_right"), ("astimezone", "replace"),
     ("utcnow", "now", "today"), ("name", "stem", "suffix"), ("first", "last"), ("left", "right"), ("start", "end"),
-    ("lower", "upper"), ("head", "tail"), ("prev", "next"), ("previous", "next"), ("width", "height"),
-    ("row", "col"), ("rows", "cols", "columns"), ("x", "y"), ("src", "dst"), ("source", "target"), ("old", "new"),
+    ("head", "tail"), ("prev", "next"), ("previous", "next"), ("width", "height"), ("row", "col"),
+    ("rows", "cols", "columns"), ("x", "y"), ("src", "dst"), ("source", "target"), ("old", "new"), ("lo", "hi"),
+    ("low", "high"), ("combinations", "permutations", "product", "combinations_with_replacement"), ("map", "filter"),
+    ("parent", "child"), ("key", "value"), ("put", "get"), ("send", "recv"), ("max", "sum"), ("bin", "hex", "oct"),
+    ("list", "str"), ("most_common", "elements"), ("strftime", "strptime"), ("timestamp", "time"), ("i", "j"),
 )  # fmt: skip
 
 
@@ -39,36 +43,45 @@ def confused_with(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(other for group in CONFUSED if name in group for other in group if other != name))
 
 
-@operator(ast.Name)
+@operator(ast.Name, kinds=("wrong variable", "unknown name"))
 def variable(site: Site) -> Iterator[Edit]:
-    """A variable as another of the same function, of the same annotated type first."""
+    """A variable as another of the same function, of the same kind and of a like name first."""
     node = site.node
     assert isinstance(node, ast.Name)
+    is_unknown = node.id in site.words.unknown
     called = isinstance(site.parent, ast.Call) and site.field == "func"
-    if not isinstance(node.ctx, ast.Load) or (called and node.id not in site.scope.names):
+    if not isinstance(node.ctx, ast.Load) or (called and node.id not in site.scope.names and not is_unknown):
         return
-    mine = site.scope.names.get(node.id, "")
-    for name, annotation in site.scope.names.items():
-        if name != node.id and name not in ("self", "cls"):
-            other_type = 0.5 if mine and annotation and mine != annotation else 0.0
-            foreign = 0.0 if node.id in site.scope.names else 0.8
-            cost = 1.5 + 0.7 * _distance(name, node.id) + other_type + foreign
-            yield from site.replace(node, name, "wrong variable", cost)
+    mine, foreign = site.scope.names.get(node.id, ""), 0.0 if node.id in site.scope.names or is_unknown else 0.8
+    kind = "unknown name" if is_unknown else "wrong variable"
+    here = node.lineno if not _is_in_loop(site) else 1 << 30
+    for name in site.names:
+        if name != node.id:
+            other = site.scope.names[name]
+            unlike = 0.0 if mine == other and mine else 0.25 if not (mine and other) else 0.7
+            late = 0.6 if site.scope.bound_at.get(name, 0) > here and name not in site.scope.parameters else 0.0
+            yield from site.replace(
+                node, name, kind, 0.5 * _distance(name, node.id) + unlike + foreign + late, level=16
+            )
 
 
-@operator(ast.Name)
+@operator(ast.Name, kinds=("wrong name", "unknown name"))
 def global_name(site: Site) -> Iterator[Edit]:
-    """A name of the module as another of the module (functions, classes, constants)."""
+    """A name of the module as another of the module (functions, classes, constants); an unknown name as a known one."""
     node = site.node
     assert isinstance(node, ast.Name)
-    if not isinstance(node.ctx, ast.Load) or node.id in site.scope.names or node.id not in site.words.top:
+    if not isinstance(node.ctx, ast.Load) or node.id in site.scope.names:
         return
-    for name in site.words.top:
-        if name != node.id and name.isupper() == node.id.isupper() and name[:1].isupper() == node.id[:1].isupper():
-            yield from site.replace(node, name, "wrong name", 2.0 + 0.8 * _distance(name, node.id))
+    if node.id in site.words.unknown:
+        for name in difflib.get_close_matches(node.id, [*site.words.top, *BUILTINS], n=4, cutoff=0.6):
+            yield from site.replace(node, name, "unknown name", 0.5 * _distance(name, node.id), level=16)
+    if node.id in site.words.top:
+        for name in site.words.top:
+            if name != node.id and name.isupper() == node.id.isupper() and name[:1].isupper() == node.id[:1].isupper():
+                yield from site.replace(node, name, "wrong name", 0.6 * _distance(name, node.id), level=16)
 
 
-@operator(ast.Name)
+@operator(ast.Name, kinds=("wrong function",))
 def builtin(site: Site) -> Iterator[Edit]:
     """`min` as `max`, `any` as `all`."""
     node = site.node
@@ -76,90 +89,165 @@ def builtin(site: Site) -> Iterator[Edit]:
     if isinstance(node.ctx, ast.Load) and node.id not in site.scope.names:
         called = isinstance(site.parent, ast.Call) and site.field == "func"
         for rank, name in enumerate(confused_with(node.id)):
-            yield from site.replace(node, name, "wrong function", (1.5 if called else 2.0) + 0.1 * rank)
+            if name in BUILTINS or name in site.words.top:
+                yield from site.replace(node, name, "wrong function", (0.0 if called else 0.4) + 0.1 * rank, level=16)
 
 
-@operator(ast.Name)
+@operator(ast.Name, kinds=("name for a constant",))
 def spelled_out(site: Site) -> Iterator[Edit]:
     """A variable as a plain constant."""
     node = site.node
     assert isinstance(node, ast.Name)
-    if is_value(site) and node.id in site.scope.names:
-        for text in ("0", "1", "None", "True", "False", "[]"):
-            yield from site.replace(node, text, "name for a constant", 3.4)
+    if site.is_value and node.id in site.scope.names and node.id not in ("self", "cls"):
+        shape = site.scope.names[node.id]
+        for text in ("0", "1", "None", "True", "False", "[]", '""', "-1"):
+            unlike = 0.0 if not shape or shape_of(ast.parse(text, mode="eval").body) == shape else 0.4
+            yield from site.replace(node, text, "name for a constant", 0.2 + unlike)
 
 
-@operator(ast.Name)
+@operator(ast.Name, kinds=("missing self",))
 def missing_self(site: Site) -> Iterator[Edit]:
-    """`name` as `self.name`."""
+    """`name` as `self.name`, `cls.name`."""
     node = site.node
     assert isinstance(node, ast.Name)
-    if (
-        "self" in site.scope.names
-        and node.id in site.vocabulary.members
-        and isinstance(node.ctx, (ast.Load, ast.Store))
-    ):
-        cost = 1.6 if node.id not in site.scope.names else 2.4
-        yield from site.splice(*site.source.span(node), f"self.{node.id}", "missing self", cost)
+    if node.id not in site.vocabulary.members or not isinstance(node.ctx, (ast.Load, ast.Store)):
+        return
+    for owner in ("self", "cls"):
+        if owner in site.scope.names:
+            extra = 0.0 if node.id not in site.scope.names and node.id not in site.words.top else 0.9
+            yield from site.splice(*site.source.span(node), f"{owner}.{node.id}", "missing self", extra)
 
 
-@operator(ast.Attribute)
+@operator(ast.Attribute, kinds=("wrong attribute", "wrong function"))
 def attribute(site: Site) -> Iterator[Edit]:
-    """`a.x` as `a.y`: a known mix-up, a member of the same class, or any attribute of the file."""
+    """`a.x` as `a.y`: a known mix-up, or a member of the same class."""
     node = site.node
     assert isinstance(node, ast.Attribute)
     end = site.source.span(node)[1]
     start = end - len(node.attr)
-    for rank, name in enumerate(confused_with(node.attr)):
-        yield from site.splice(start, end, name, "wrong attribute", 1.6 + 0.1 * rank)
-    members = site.vocabulary.members.get(node.attr, {})
     called = isinstance(site.parent, ast.Call) and site.field == "func"
-    for name in members:
-        dunder = name.startswith("__")
-        callable_name = name in site.vocabulary.signatures
-        if name != node.attr and not dunder:
-            unlike = 0.5 if called and not callable_name else 0.0
-            yield from site.splice(start, end, name, "wrong attribute", 1.7 + 0.6 * _distance(name, node.attr) + unlike)
-    for name in site.words.attributes:
-        if name != node.attr and name not in members:
-            yield from site.splice(start, end, name, "wrong attribute", 2.4 + 0.8 * _distance(name, node.attr))
+    for rank, name in enumerate(confused_with(node.attr)):
+        kind = "wrong function" if called else "wrong attribute"
+        yield from site.splice(start, end, name, kind, 0.1 * rank)
+    for name in site.vocabulary.members.get(node.attr, {}):
+        if name != node.attr and not name.startswith("__"):
+            unlike = 0.0 if called == (name in site.vocabulary.signatures) else 0.6
+            yield from site.splice(start, end, name, "wrong attribute", 0.6 * _distance(name, node.attr) + unlike)
 
 
-@operator(ast.Attribute)
-def surplus_attribute(site: Site) -> Iterator[Edit]:
-    """`a.x` as `a`."""
+@operator(ast.Attribute, kinds=("other attribute", "unknown name"))
+def other_attribute(site: Site) -> Iterator[Edit]:
+    """`a.x` as `a.y` for any attribute that the file uses; `a.apend` as `a.append`."""
     node = site.node
     assert isinstance(node, ast.Attribute)
-    if is_value(site):
-        yield from site.replace(node, site.text(node.value), "surplus attribute", 2.5)
+    end = site.source.span(node)[1]
+    start = end - len(node.attr)
+    members = site.vocabulary.members.get(node.attr, {})
+    for name in site.words.attributes:
+        if name != node.attr and name not in members:
+            yield from site.splice(start, end, name, "other attribute", 0.6 * _distance(name, node.attr))
+    if node.attr not in site.vocabulary.members and node.attr not in _known_methods():
+        for name in difflib.get_close_matches(
+            node.attr, [*_known_methods(), *site.vocabulary.members], n=4, cutoff=0.7
+        ):
+            yield from site.splice(start, end, name, "unknown name", 0.4 + 0.5 * _distance(name, node.attr))
 
 
-@operator(ast.Name, ast.Call, ast.Attribute, ast.Subscript, ast.Constant, ast.BinOp, ast.Compare)
+@operator(ast.Attribute, kinds=("surplus attribute",))
+def surplus_attribute(site: Site) -> Iterator[Edit]:
+    """`a.x` as `a`; `self.x` as `x`."""
+    node = site.node
+    assert isinstance(node, ast.Attribute)
+    if site.is_value:
+        yield from site.replace(node, site.text(node.value), "surplus attribute")
+    if isinstance(node.value, ast.Name) and node.attr in (site.scope.names if site.is_value else site.words.top):
+        yield from site.replace(node, node.attr, "surplus attribute", 0.0 if node.value.id == "self" else 0.5)
+
+
+@operator(ast.Name, ast.Call, ast.Attribute, ast.Subscript, kinds=("missing attribute",))
+def missing_attribute(site: Site) -> Iterator[Edit]:
+    """`a` as `a.x`, with attributes read from the same variable, then those of the project's classes."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    text = site.text(node)
+    if not site.is_short or isinstance(site.parent, ast.Attribute) or text in ("self", "cls"):
+        return
+    same = [donor[len(text) + 1 :] for donor in site.scope.expressions if donor.startswith(f"{text}.")]
+    names = [name for name in same if name.isidentifier()]
+    rest = [name for name in site.words.attributes if name in site.vocabulary.members and not name.startswith("_")]
+    for rank, name in enumerate(dict.fromkeys([*names, *rest[:40]])):
+        if name not in site.vocabulary.signatures:
+            yield from site.replace(
+                node, f"{text}.{name}", "missing attribute", 0.0 if name in names else 0.3 + 0.02 * rank
+            )
+
+
+@operator(
+    ast.Name, ast.Call, ast.Attribute, ast.Subscript, ast.Constant, ast.BinOp, ast.Compare, kinds=("other expression",)
+)
 def donor(site: Site) -> Iterator[Edit]:
     """An expression as another that stands in the function."""
     node = site.node
     assert isinstance(node, ast.expr)
-    if not is_value(site) or len(site.text(node)) > 50:
+    if not site.is_short:
         return
+    own = site.text(node)
     for text, tree in site.scope.expressions.items():
         if isinstance(tree, ast.Constant) and not isinstance(node, ast.Constant):
             continue
-        far = min(1.0, abs(tree.lineno - node.lineno) / 15)
-        unlike = 0.0 if type(tree) is type(node) else 0.9
-        yield from site.replace(node, text, "other expression", 2.8 + unlike + far + 0.02 * len(text))
+        if isinstance(tree, ast.Name) and isinstance(node, ast.Name):
+            continue  # see `variable`
+        far = min(0.7, abs(tree.lineno - node.lineno) / 15)
+        unlike = 0.0 if type(tree) is type(node) else 0.6
+        kin = -0.2 if own in text or text in own else 0.0
+        yield from site.replace(node, text, "other expression", 0.2 + unlike + far + kin + 0.01 * len(text))
 
 
-@operator(ast.Assign)
+@operator(ast.Assign, ast.AugAssign, kinds=("wrong target",))
 def target(site: Site) -> Iterator[Edit]:
     """`a = ...` as `b = ...`."""
     node = site.node
-    assert isinstance(node, ast.Assign)
-    first = node.targets[0]
-    if len(node.targets) != 1 or not isinstance(first, (ast.Name, ast.Attribute, ast.Subscript)):
+    assert isinstance(node, (ast.Assign, ast.AugAssign))
+    first = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    plain = (ast.Name, ast.Attribute, ast.Subscript)
+    if not isinstance(first, plain) or (isinstance(node, ast.Assign) and len(node.targets) != 1):
         return
+    for name in site.scope.names:
+        if isinstance(first, ast.Name) and name not in ("self", "cls"):
+            yield from site.replace(first, name, "wrong target", 0.5 * _distance(name, first.id))
     for text, tree in site.scope.expressions.items():
-        if type(tree) is type(first) and isinstance(tree, (ast.Name, ast.Attribute, ast.Subscript)):
-            yield from site.replace(first, text, "wrong target", 2.8)
+        if isinstance(tree, plain) and not isinstance(tree, ast.Name):
+            yield from site.replace(first, text, "wrong target", 0.2 if type(tree) is type(first) else 0.7)
+
+
+@operator(ast.Tuple, kinds=("exchanged names",))
+def exchanged(site: Site) -> Iterator[Edit]:
+    """`for k, v in a` as `for v, k in a`; `return a, b` as `return b, a`."""
+    node = site.node
+    assert isinstance(node, ast.Tuple)
+    if isinstance(site.parent, (ast.Subscript, ast.pattern)) or len(node.elts) > 5:
+        return
+    for index, first in enumerate(node.elts):
+        for second in node.elts[index + 1 :]:
+            start, middle_start = site.source.span(first)
+            middle_end, end = site.source.span(second)
+            middle = site.source.text[middle_start:middle_end]
+            yield from site.splice(start, end, f"{site.text(second)}{middle}{site.text(first)}", "exchanged names")
+
+
+@functools.cache
+def _known_methods() -> frozenset[str]:
+    kinds = (str, bytes, list, dict, set, tuple, int, float)
+    return frozenset(name for kind in kinds for name in dir(kind) if not name.startswith("__"))
+
+
+def _is_in_loop(site: Site) -> bool:
+    current = site.parent
+    while current is not None and not isinstance(current, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        if isinstance(current, (ast.For, ast.While, ast.AsyncFor)):
+            return True
+        current = site.source.parents.get(current)
+    return False
 
 
 @functools.lru_cache(maxsize=65536)

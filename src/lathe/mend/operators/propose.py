@@ -1,21 +1,43 @@
-"""All edits of a file that touch given lines."""
+"""The edits of a file, statement by statement, the likeliest first."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+import heapq
+import math
+from collections.abc import Callable, Iterator
 
-from lathe.mend.operators import arithmetic, calls, conditions, constants, names, sequences, statements
-from lathe.mend.operators.registry import REGISTRY, Edit, Site
+from lathe.mend.operators import (
+    arithmetic,
+    branches,
+    calls,
+    conditions,
+    constants,
+    definitions,
+    errors,
+    insertions,
+    interfaces,
+    names,
+    offsets,
+    results,
+    sequences,
+    statements,
+    texts,
+    wrapping,
+)
+from lathe.mend.operators.registry import REGISTRY, Edit, Operator, Site
 from lathe.mend.operators.vocabulary import FileWords, Scope, Vocabulary
 from lathe.mend.source import SourceFile
 
-OPERATOR_MODULES = (arithmetic, conditions, constants, names, calls, sequences, statements)
-_SKIPPED_FIELDS = ("annotation", "returns", "decorator_list", "type_comment")
+OPERATOR_MODULES = (
+    arithmetic, branches, calls, conditions, constants, definitions, errors, insertions, interfaces, names, offsets,
+    results, sequences, statements, texts, wrapping,
+)  # fmt: skip
+_SKIPPED_FIELDS = frozenset(("annotation", "returns", "decorator_list", "type_comment", "ctx", "op", "ops"))
 
 
 class Proposer:
-    """The edits of one file, a statement at a time: where the search is likely to end soon, most are never made."""
+    """Proposes edits for one file. What it reads of the file, it reads once, and only when a statement is asked for."""
 
     def __init__(self, source: SourceFile, vocabulary: Vocabulary) -> None:
         self._source = source
@@ -23,42 +45,76 @@ class Proposer:
         self._words = FileWords(source)
         self._scopes: dict[ast.AST, Scope] = {}
 
-    def edits(self, statement: ast.stmt) -> list[Edit]:
-        """Return the edits of `statement` itself, not of those inside it; each text once, the likeliest first."""
-        best: dict[tuple[int, int, str], Edit] = {}
-        self._visit(statement, best)
-        return sorted(best.values(), key=lambda edit: edit.cost)
+    def edits(self, statement: ast.stmt) -> Iterator[Edit]:
+        """Yield the edits of `statement` itself, not of statements inside it, the likeliest first, each text once.
 
-    def _visit(self, node: ast.AST, best: dict[tuple[int, int, str], Edit]) -> None:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
+        An operator runs only when its cheapest kind of edit is due, so that a statement that is hardly suspicious
+        costs nothing beyond what is drawn from it.
+        """
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
             return
-        if type(node) in REGISTRY:
-            for operator in REGISTRY[type(node)]:
-                for edit in operator(self._site(node)):
-                    known = best.get(edit[:3])
-                    if known is None or known.cost > edit.cost:
-                        best[edit[:3]] = edit
-        for name, value in ast.iter_fields(node):
-            if name not in _SKIPPED_FIELDS:
-                for child in value if isinstance(value, list) else (value,):
-                    if isinstance(child, ast.AST) and not isinstance(child, ast.stmt):
-                        self._visit(child, best)
+        scope = self._scope(statement)
+        due: list[tuple[float, int, Operator | None, Site | None]] = sorted(
+            (
+                (least, index, function, site)
+                for index, site in enumerate(
+                    Site(self._source, node, scope, self._words, self._vocabulary) for node in self._own(statement)
+                )
+                for least, function in REGISTRY[type(site.node)]
+            ),
+            key=lambda entry: entry[:2],
+        )
+        seen: set[tuple[int, int, str]] = set()
+        ready: list[tuple[float, int, Edit]] = []
+        drawn = 0
+        for least, _, function, site in [*due, (math.inf, 0, None, None)]:
+            while ready and ready[0][0] <= least:
+                edit = heapq.heappop(ready)[2]
+                if edit[:3] not in seen:
+                    seen.add(edit[:3])
+                    yield edit
+            if function is not None and site is not None:
+                for edit in function(site):
+                    heapq.heappush(ready, (edit.cost, drawn, edit))
+                    drawn += 1
 
-    def _site(self, node: ast.AST) -> Site:
-        owner = self._source.outermost_function(node) or self._source.tree
+    def _scope(self, statement: ast.stmt) -> Scope:
+        owner = self._source.outermost_function(statement) or self._source.tree
         if owner not in self._scopes:
             self._scopes[owner] = Scope(self._source, owner)
-        return Site(self._source, node, self._scopes[owner], self._words, self._vocabulary)
+        return self._scopes[owner]
+
+    def _own(self, statement: ast.stmt) -> Iterator[ast.AST]:
+        """Yield the nodes of a statement that operators look at, without those of statements inside it."""
+        todo: list[ast.AST] = [statement]
+        while todo:
+            node = todo.pop()
+            if type(node) in REGISTRY:
+                yield node
+            children: list[ast.AST] = []
+            for name, value in ast.iter_fields(node):
+                if name not in _SKIPPED_FIELDS:
+                    inner = value if isinstance(value, list) else (value,)
+                    children += [
+                        child for child in inner if isinstance(child, ast.AST) and not isinstance(child, ast.stmt)
+                    ]
+            if isinstance(node, ast.JoinedStr):
+                children = [child for child in children if self._is_where_it_says(child)]
+            todo += reversed(children)
+
+    def _is_where_it_says(self, node: ast.AST) -> bool:
+        """Return whether a piece of an f-string can be edited: before Python 3.12 the tree has its place wrong."""
+        if not isinstance(node, ast.FormattedValue):
+            return False
+        try:
+            there = ast.parse(f"({self._source.segment(node.value)})", mode="eval").body
+        except (SyntaxError, IndexError, ValueError):
+            return False
+        return ast.dump(there) == ast.dump(node.value)
 
 
-def propose(source: SourceFile, vocabulary: Vocabulary, wanted: Callable[[ast.stmt], bool]) -> list[Edit]:
-    """Return the edits of all statements for which `wanted` says yes, the likeliest first, each text once."""
+def propose(source: SourceFile, vocabulary: Vocabulary, wanted: Callable[[ast.stmt], bool]) -> Iterator[Edit]:
+    """Yield the edits of all statements for which `wanted` says yes, the likeliest first."""
     proposer = Proposer(source, vocabulary)
-    best: dict[tuple[int, int, str], Edit] = {}
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.stmt) and wanted(node):
-            for edit in proposer.edits(node):
-                known = best.get(edit[:3])
-                if known is None or known.cost > edit.cost:
-                    best[edit[:3]] = edit
-    return sorted(best.values(), key=lambda edit: edit.cost)
+    chosen = [node for node in ast.walk(source.tree) if isinstance(node, ast.stmt) and wanted(node)]
+    yield from heapq.merge(*(proposer.edits(node) for node in chosen), key=lambda edit: edit.cost)

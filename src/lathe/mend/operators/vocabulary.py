@@ -1,71 +1,172 @@
-"""The names a repair may draw on: those in the function, in the file, and in the project."""
+"""What a repair may draw on: the names, expressions and statements of the function, of the file, of the project."""
 
 from __future__ import annotations
 
 import ast
+import builtins
+import functools
+import re
+import symtable
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 
+from lathe.mend.operators.shapes import ANSWERS, shape_of, shape_of_annotation, shapes_of_names
 from lathe.mend.source import Function, SourceFile
 
 MAX_DONOR = 60
 _MAX_STRING = 30
+_MAX_DONORS = 400
+_DONORS = (ast.Assign, ast.AugAssign, ast.Return, ast.Continue, ast.Break, ast.Expr, ast.Raise, ast.Delete, ast.Assert)
+_WORDS = re.compile(r"[A-Za-z][a-z0-9]*")
+BUILTINS = frozenset(dir(builtins))
 
 
 class Scope:
     """What one outermost function (or a module's top level) offers to the code in it."""
 
     def __init__(self, source: SourceFile, owner: ast.AST) -> None:
+        self.owner = owner
         self.names: dict[str, str] = {}
+        self.parameters: set[str] = set()
+        self.bound_at: dict[str, int] = {}
         self.expressions: dict[str, ast.expr] = {}
         self.conditions: dict[str, ast.expr] = {}
         self.statements: dict[str, ast.stmt] = {}
-        for node in _own(owner):
+        self.returned: dict[str, ast.expr] = {}
+        self.inner: set[str] = set()
+        nodes = list(_own(owner))
+        outer: set[str] = set()
+        for node in nodes:
+            if isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp, ast.Lambda)):
+                self.inner.update(_bound_inside(node))
+        for node in nodes:
             if isinstance(node, ast.arguments):
-                self._arguments(node)
+                self._arguments(source, node, outer)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                self.names.setdefault(node.id, "")
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                self.names[node.target.id] = ast.unparse(node.annotation)
+                self._bind(node.id, node.lineno)
+                if not _is_in_comprehension(source, node):
+                    outer.add(node.id)
+            elif isinstance(node, ast.ExceptHandler) and node.name:
+                self._bind(node.name, node.lineno)
+                outer.add(node.name)
+            elif isinstance(node, ast.Return) and node.value is not None and _short(source, node.value):
+                self.returned.setdefault(source.segment(node.value), node.value)
             if isinstance(node, (ast.If, ast.While, ast.IfExp)):
                 tests = [node.test, *(node.test.values if isinstance(node.test, ast.BoolOp) else [])]
                 self.conditions.update((source.segment(test), test) for test in tests if _short(source, test))
             if isinstance(node, ast.expr) and _is_donor(source, node):
                 self.expressions.setdefault(source.segment(node), node)
-            if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return, ast.Continue, ast.Break, ast.Expr)):
-                docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-                if not docstring and node.lineno == node.end_lineno:
-                    self.statements.setdefault(source.segment(node), node)
+            if isinstance(node, _DONORS) and _is_donor_statement(node):
+                self.statements.setdefault(source.segment(node), node)
+        self.inner -= outer
+        self.names.update({name: shape for name, shape in shapes_of_names(nodes).items() if name in self.names})
 
-    def _arguments(self, arguments: ast.arguments) -> None:
+    @functools.cached_property
+    def words(self) -> set[str]:
+        """The words that the names of the function are made of."""
+        return set().union(*(words_of(name) for name in self.names), words_of(getattr(self.owner, "name", "")))
+
+    def answers(self, function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> list[str]:
+        """Return what a function may return early, the likeliest first: what fits its annotation and its returns."""
+        texts = list(self.returned)
+        shapes = [shape_of(value) or self.names.get(text, "") for text, value in self.returned.items()]
+        if function is not None and function.returns is not None:
+            shapes.insert(0, shape_of_annotation(function.returns))
+        fitting = [answer for shape in shapes for answer in ANSWERS.get(shape, ())]
+        plain = [
+            text for text in texts if isinstance(self.returned[text], (ast.Constant, ast.Name, ast.List, ast.Dict))
+        ]
+        rest = ["None", "[]", "0", "False", "True", '""', "-1", "1"]
+        return list(dict.fromkeys([*plain, *fitting, *[text for text in texts if len(text) <= 25], *rest]))
+
+    def _bind(self, name: str, line: int) -> None:
+        self.names.setdefault(name, "")
+        self.bound_at[name] = min(line, self.bound_at.get(name, line))
+
+    def _arguments(self, source: SourceFile, arguments: ast.arguments, outer: set[str]) -> None:
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        own = not isinstance(source.parents.get(arguments), ast.Lambda)
         for argument in every:
             if argument is not None:
-                self.names[argument.arg] = ast.unparse(argument.annotation) if argument.annotation else ""
+                self._bind(argument.arg, argument.lineno)
+                if own:
+                    outer.add(argument.arg)
+                    self.parameters.add(argument.arg)
 
 
 class Vocabulary:
-    """What the whole project offers: members of classes, functions of modules, words and strings of a file."""
+    """What the whole project offers: members of classes, signatures, errors, what can be imported, and donors."""
 
     def __init__(self, sources: Iterable[SourceFile]) -> None:
         self.members: dict[str, dict[str, None]] = {}
         self.signatures: dict[str, list[ast.arguments]] = {}
         self.coroutines: set[str] = set()
-        self._by_class: list[dict[str, None]] = []
-        for source in sources:
+        self.errors: dict[str, None] = {}
+        self.exports: dict[str, list[str]] = {}
+        self._sources = list(sources)
+        by_class: list[dict[str, None]] = []
+        for source in self._sources:
+            for name in _defined_names(source.tree):
+                self.exports.setdefault(name, []).append(source.path)
             for node in ast.walk(source.tree):
                 if isinstance(node, ast.ClassDef):
-                    self._by_class.append(dict.fromkeys(_members(node)))
+                    by_class.append(dict.fromkeys(_members(node)))
+                    if any(_is_error(base) for base in node.bases):
+                        self.errors[node.name] = None
+                    for method in node.body:
+                        if isinstance(method, Function) and method.name == "__init__":
+                            self.signatures.setdefault(node.name, []).append(method.args)
                 elif isinstance(node, Function):
                     self.signatures.setdefault(node.name, []).append(node.args)
                     if isinstance(node, ast.AsyncFunctionDef):
                         self.coroutines.add(node.name)
-        for members in self._by_class:
+        for members in by_class:
             for name in members:
                 self.members.setdefault(name, {}).update(members)
 
+    @functools.cached_property
+    def donors(self) -> list[Donor]:
+        """The short statements in functions of the project, each once."""
+        found: dict[str, Donor] = {}
+        for source in self._sources:
+            for function in ast.walk(source.tree):
+                if not isinstance(function, Function):
+                    continue
+                words = words_of(function.name).union(*(words_of(name) for name in _names_in(function)))
+                for node in ast.walk(function):
+                    if isinstance(node, _DONORS) and _is_donor_statement(node) and _short(source, node):
+                        text = source.segment(node)
+                        found.setdefault(text, Donor(text, frozenset(_names_in(node)), words, source.path))
+                if len(found) > _MAX_DONORS * 10:
+                    return list(found.values())
+        return list(found.values())
+
+    def donors_for(self, path: str, scope: Scope) -> list[Donor]:
+        """Return the donors that are likeliest to fit into a function: of functions that speak of the same things."""
+
+        def similarity(donor: Donor) -> float:
+            together = len(scope.words | donor.words)
+            near = 0.2 if donor.path == path else 0.0
+            return near + (len(scope.words & donor.words) / together if together else 0.0)
+
+        ranked = sorted(self.donors, key=similarity, reverse=True)
+        return [donor for donor in ranked[:_MAX_DONORS] if donor.text not in scope.statements]
+
+
+class Donor:
+    """A statement that stands somewhere in the project, the names in it, and the words of the function around it."""
+
+    __slots__ = ("names", "path", "text", "words")
+
+    def __init__(self, text: str, names: frozenset[str], words: set[str], path: str) -> None:
+        self.text = text
+        self.names = names
+        self.words = words
+        self.path = path
+
 
 class FileWords:
-    """Attributes, short strings and top-level names of one file."""
+    """Attributes, short strings, imports and top-level names of one file."""
 
     def __init__(self, source: SourceFile) -> None:
         nodes = list(ast.walk(source.tree))
@@ -73,6 +174,43 @@ class FileWords:
         constants = (node.value for node in nodes if isinstance(node, ast.Constant) and not _is_docstring(source, node))
         self.strings = sorted({value for value in constants if isinstance(value, str) and len(value) < _MAX_STRING})
         self.top = list(dict.fromkeys(_top_names(source.tree)))
+        self.imports = dict(_imports(nodes))
+        self.is_package_relative = any(isinstance(node, ast.ImportFrom) and node.level for node in nodes)
+        self._source = source
+
+    @functools.cached_property
+    def unknown(self) -> frozenset[str]:
+        """The names that the file reads as globals and nobody binds: each a NameError."""
+        tree = self._source.tree
+        if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree)):
+            return frozenset()
+        table = symtable.symtable(self._source.text, self._source.path, "exec")
+        bound = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+        read: set[str] = set()
+        todo = [table]
+        while todo:
+            inner = todo.pop()
+            todo += inner.get_children()
+            for symbol in inner.get_symbols():
+                if symbol.is_global() or inner is table:
+                    read.update([symbol.get_name()] if symbol.is_referenced() else [])
+                    bound.update([symbol.get_name()] if symbol.is_declared_global() and symbol.is_assigned() else [])
+        special = {"__name__", "__file__", "__doc__", "__package__", "__spec__", "__loader__", "__path__", "__class__"}
+        return frozenset(read - bound - BUILTINS - special)
+
+
+@functools.cache
+def words_of(name: str) -> set[str]:
+    """Return the words a name is made of, in lower case."""
+    return {word.lower() for word in _WORDS.findall(name) if len(word) > 1}
+
+
+def module_of(path: str) -> str:
+    """Return the dotted name under which a file of the project is imported."""
+    parts = list(PurePosixPath(path).with_suffix("").parts)
+    if parts and parts[0] in ("src", "lib"):
+        parts = parts[1:]
+    return ".".join(parts[:-1] if parts and parts[-1] == "__init__" else parts)
 
 
 def _own(owner: ast.AST) -> Iterator[ast.AST]:
@@ -86,26 +224,58 @@ def _own(owner: ast.AST) -> Iterator[ast.AST]:
             todo += reversed(list(ast.iter_child_nodes(node)))
 
 
-def _short(source: SourceFile, node: ast.expr) -> bool:
+def _bound_inside(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Lambda):
+        yield from (argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg))
+    for clause in getattr(node, "generators", ()):
+        yield from (name.id for name in ast.walk(clause.target) if isinstance(name, ast.Name))
+
+
+def _is_in_comprehension(source: SourceFile, node: ast.AST) -> bool:
+    current: ast.AST | None = node
+    while current is not None and not isinstance(current, ast.stmt):
+        if isinstance(current, ast.comprehension):
+            return True
+        current = source.parents.get(current)
+    return False
+
+
+def _short(source: SourceFile, node: ast.expr | ast.stmt) -> bool:
     return node.lineno == node.end_lineno and len(source.segment(node)) <= MAX_DONOR
 
 
 def _is_donor(source: SourceFile, node: ast.expr) -> bool:
-    if isinstance(node, (ast.Starred, ast.JoinedStr, ast.FormattedValue, ast.Slice, ast.Lambda)):
+    if isinstance(
+        node, (ast.Starred, ast.JoinedStr, ast.FormattedValue, ast.Slice, ast.Lambda, ast.Yield, ast.YieldFrom)
+    ):
         return False
-    if not isinstance(getattr(node, "ctx", ast.Load()), ast.Load) or not _short(source, node):
+    if not isinstance(getattr(node, "ctx", _LOAD), ast.Load) or not _short(source, node):
         return False
     inside: ast.AST | None = node
     while inside is not None and not isinstance(inside, ast.stmt):
         field = source.fields.get(inside)
-        if field in ("annotation", "returns", "decorator_list") or isinstance(inside, ast.JoinedStr):
+        if field in ("annotation", "returns", "decorator_list") or isinstance(inside, (ast.JoinedStr, ast.pattern)):
             return False
         inside = source.parents.get(inside)
     return not _is_docstring(source, node)
 
 
+def _is_donor_statement(node: ast.stmt) -> bool:
+    docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return not docstring and node.lineno == node.end_lineno
+
+
 def _is_docstring(source: SourceFile, node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(source.parents.get(node), ast.Expr)
+
+
+def _is_error(base: ast.expr) -> bool:
+    name = base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")
+    return name.endswith(("Error", "Exception", "Warning"))
+
+
+def _names_in(node: ast.AST) -> set[str]:
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
 
 def _members(node: ast.ClassDef) -> Iterator[str]:
@@ -121,7 +291,7 @@ def _members(node: ast.ClassDef) -> Iterator[str]:
             yield inner.attr
 
 
-def _top_names(tree: ast.Module) -> Iterator[str]:
+def _defined_names(tree: ast.Module) -> Iterator[str]:
     for statement in tree.body:
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield statement.name
@@ -129,5 +299,27 @@ def _top_names(tree: ast.Module) -> Iterator[str]:
             yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
         elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             yield statement.target.id
-        elif isinstance(statement, (ast.Import, ast.ImportFrom)):
+
+
+def _top_names(tree: ast.Module) -> Iterator[str]:
+    yield from _defined_names(tree)
+    for statement in tree.body:
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
             yield from ((alias.asname or alias.name).partition(".")[0] for alias in statement.names)
+
+
+def _imports(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
+    """Yield each imported name with the module, or the module and member, that it stands for."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield (
+                    (alias.asname or alias.name).partition(".")[0],
+                    alias.name if alias.asname else alias.name.partition(".")[0],
+                )
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+
+
+_LOAD = ast.Load()

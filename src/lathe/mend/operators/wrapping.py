@@ -1,0 +1,179 @@
+"""Values that lack a call around them, have one too many, or are shared where they should be copied."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from lathe.mend.operators.registry import Edit, Site, operator
+from lathe.mend.operators.shapes import shape_of
+
+# What is put around a value, with the shapes of values that it fits ("" for a value of which nothing is known).
+_WRAPPERS = {
+    "len": ("", "list", "text", "dict", "set", "tuple"), "int": ("", "text", "number"), "str": ("", "number"),
+    "list": ("", "dict", "set", "tuple", "text", "list"), "sorted": ("", "list", "dict", "set"), "abs": ("", "number"),
+    "set": ("", "list", "text"), "sum": ("", "list"), "tuple": ("", "list"), "float": ("", "number", "text"),
+    "reversed": ("", "list", "text"), "bool": ("", "list", "dict", "number", "text"), "max": ("", "list"),
+    "min": ("", "list"), "round": ("", "number"), "dict": ("", "dict", "list"), "iter": ("list",),
+    "enumerate": ("list",), "repr": ("", "text"), "ord": ("text",), "chr": ("number",), "any": ("list",),
+    "all": ("list",), "frozenset": ("set",), "type": (),
+}  # fmt: skip
+_METHODS = {
+    "lower()": ("", "text"), "strip()": ("", "text"), "upper()": ("", "text"), "items()": ("", "dict"),
+    "values()": ("dict",), "keys()": ("dict",), "split()": ("", "text"), "copy()": ("", "list", "dict", "set"),
+    "rstrip()": ("text",), "lstrip()": ("text",), "decode()": ("", "bytes"), "encode()": ("", "text"),
+    "title()": ("text",), "capitalize()": ("text",), "splitlines()": ("text",), "casefold()": ("text",),
+    "read()": ("",), "group()": ("",), "is_integer()": ("number",),
+}  # fmt: skip
+_CLAMPS = ("max(0, {})", "max({}, 0)", "max({}, 1)", "max(1, {})", "min(1, {})", "min({}, 1)")
+_VALUES = (ast.Name, ast.Call, ast.Attribute, ast.Subscript, ast.BinOp, ast.ListComp, ast.GeneratorExp)
+
+
+def _shape(site: Site, node: ast.expr) -> str:
+    return site.scope.names.get(node.id, "") if isinstance(node, ast.Name) else shape_of(node)
+
+
+@operator(ast.Call, kinds=("surplus call",))
+def surplus_call(site: Site) -> Iterator[Edit]:
+    """`f(a)` as `a`, `a.f(...)` as `a`, `f()` as `f`."""
+    node = site.node
+    assert isinstance(node, ast.Call)
+    if isinstance(site.parent, ast.Expr):
+        return
+    for argument in node.args[:2] if not node.keywords else ():
+        if not isinstance(argument, (ast.Starred, ast.GeneratorExp)):
+            yield from site.replace(node, site.text(argument), "surplus call", 0.0 if len(node.args) == 1 else 0.6)
+    if isinstance(node.func, ast.Attribute):
+        yield from site.replace(node, site.text(node.func.value), "surplus call", 0.3)
+    if not node.args and not node.keywords:
+        yield from site.replace(node, site.text(node.func), "surplus call", 0.2)
+
+
+@operator(*_VALUES, kinds=("missing call",))
+def missing_call(site: Site) -> Iterator[Edit]:
+    """`a` as `len(a)`, `int(a)`, `sorted(a)`, ..., what fits the kind of value first."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    if not site.is_short or site.text(node) in ("self", "cls"):
+        return
+    text, shape = site.text(node), _shape(site, node)
+    if isinstance(node, ast.GeneratorExp) and isinstance(site.parent, ast.Call):
+        return
+    for rank, (wrapper, fits) in enumerate(_WRAPPERS.items()):
+        extra = 0.0 if shape in fits and shape else 0.25 if shape in fits else 1.0
+        written = f"{wrapper}{text}" if isinstance(node, ast.GeneratorExp) else f"{wrapper}({text})"
+        yield from site.replace(node, written, "missing call", extra + 0.03 * rank, level=16)
+
+
+@operator(*_VALUES, kinds=("missing limit",))
+def missing_limit(site: Site) -> Iterator[Edit]:
+    """`a` as `max(0, a)`, `min(a, b)` with names of the function."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    if not site.is_short or _shape(site, node) not in ("", "number"):
+        return
+    text = site.text(node)
+    for clamp in _CLAMPS:
+        yield from site.replace(node, clamp.format(text), "missing limit", level=16)
+    for name in site.names:
+        if name != text and site.scope.names[name] in ("", "number"):
+            for word in ("min", "max"):
+                yield from site.replace(node, f"{word}({text}, {name})", "missing limit", 0.3, level=16)
+
+
+@operator(ast.Name, ast.Call, ast.Attribute, ast.Subscript, ast.Constant, kinds=("missing method",))
+def missing_method(site: Site) -> Iterator[Edit]:
+    """`a` as `a.strip()`, `a.lower()`, `a.items()`, ..., what fits the kind of value first; methods of the file."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    text = site.text(node)
+    if not site.is_short or text in ("self", "cls") or (isinstance(node, ast.Constant) and not node.value):
+        return
+    if isinstance(node, ast.Constant) and not isinstance(node.value, (str, bytes)):
+        return
+    shape = _shape(site, node)
+    for rank, (method, fits) in enumerate(_METHODS.items()):
+        extra = 0.0 if shape in fits and shape else 0.2 if shape in fits else 1.0
+        yield from site.replace(node, f"{text}.{method}", "missing method", extra + 0.03 * rank, level=16)
+    if not isinstance(node, ast.Constant):
+        for name, signatures in site.vocabulary.signatures.items():
+            is_method = name in site.vocabulary.members and name in site.words.attributes and not name.startswith("_")
+            if is_method and any(len(arguments.args) == 1 for arguments in signatures):
+                yield from site.replace(node, f"{text}.{name}()", "missing method", 0.6, level=16)
+
+
+@operator(ast.Name, ast.Attribute, kinds=("call of a known name",))
+def call_of_known(site: Site) -> Iterator[Edit]:
+    """`a.total` as `a.total()` where the project, or a plain type, has such a function."""
+    node = site.node
+    assert isinstance(node, (ast.Name, ast.Attribute))
+    name = node.id if isinstance(node, ast.Name) else node.attr
+    if site.is_value and not isinstance(site.parent, ast.Attribute):
+        if name in site.vocabulary.signatures and name not in site.scope.names:
+            yield from site.replace(node, f"{site.text(node)}()", "call of a known name", level=16)
+        elif isinstance(node, ast.Attribute) and f"{name}()" in _METHODS:
+            yield from site.replace(node, f"{site.text(node)}()", "call of a known name", 0.1, level=16)
+
+
+@operator(ast.Expr, kinds=("call of a known name",))
+def call_statement(site: Site) -> Iterator[Edit]:
+    """`a.close` as a statement as `a.close()`."""
+    node = site.node
+    assert isinstance(node, ast.Expr)
+    if isinstance(node.value, (ast.Attribute, ast.Name)):
+        yield from site.replace(node.value, f"{site.text(node.value)}()", "call of a known name", level=16)
+
+
+@operator(ast.Name, ast.Call, ast.Attribute, ast.Subscript, kinds=("helper",))
+def helper_call(site: Site) -> Iterator[Edit]:
+    """`a` as `f(a)` or `self.f(a)` with a one-parameter function of the same file."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    if not site.is_short or site.text(node) in ("self", "cls"):
+        return
+    own = site.function.name if site.function is not None else ""
+    for name, signatures in site.vocabulary.signatures.items():
+        is_method = name in site.vocabulary.members
+        if name not in site.words.top and not (
+            is_method and "self" in site.scope.names and name in site.words.attributes
+        ):
+            continue
+        for arguments in signatures:
+            parameters = [argument.arg for argument in arguments.args if argument.arg not in ("self", "cls")]
+            if len(parameters) - len(arguments.defaults) == 1 and not arguments.kwonlyargs:
+                called = f"self.{name}" if is_method and name not in site.words.top else name
+                extra = 0.2 if name != own else 0.4
+                yield from site.replace(node, f"{called}({site.text(node)})", "helper", extra, level=16)
+
+
+@operator(ast.Name, ast.Attribute, ast.Subscript, kinds=("copy",))
+def copy(site: Site) -> Iterator[Edit]:
+    """`a` as `a[:]`, `list(a)`, `a.copy()`, `dict(a)`, `copy.deepcopy(a)` where it is kept or passed on."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    text, shape = site.text(node), _shape(site, node)
+    kept = isinstance(
+        site.parent, (ast.Assign, ast.Call, ast.Return, ast.keyword, ast.List, ast.For, ast.Tuple, ast.Yield)
+    )
+    if not site.is_short or not kept or shape in ("number", "text", "truth") or text in ("self", "cls"):
+        return
+    copies = [f"{text}[:]", f"list({text})", f"{text}.copy()", f"dict({text})", f"set({text})"]
+    if "copy" in site.words.imports:
+        member = site.words.imports["copy"] == "copy.copy"
+        copies += [f"copy({text})"] if member else [f"copy.copy({text})", f"copy.deepcopy({text})"]
+    if site.words.imports.get("deepcopy") == "copy.deepcopy":
+        copies.append(f"deepcopy({text})")
+    for rank, written in enumerate(copies):
+        yield from site.replace(node, written, "copy", 0.1 * rank, level=16)
+
+
+@operator(ast.BinOp, kinds=("copy",))
+def repeated_reference(site: Site) -> Iterator[Edit]:
+    """`[[0] * n] * m` as `[[0] * n for _ in range(m)]`."""
+    node = site.node
+    assert isinstance(node, ast.BinOp)
+    if isinstance(node.op, ast.Mult) and isinstance(node.left, ast.List) and len(node.left.elts) == 1:
+        inner = node.left.elts[0]
+        if not isinstance(inner, ast.Constant):
+            text = f"[{site.text(inner)} for _ in range({site.text(node.right)})]"
+            yield from site.replace(node, text, "copy", level=16)
