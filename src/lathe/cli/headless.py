@@ -40,7 +40,8 @@ def run_turn(options: argparse.Namespace, prompt: str, home: Path, cwd: Path, op
     engine = open_engine(settings, os.environ)
     thread = open_thread()
     if thread.damaged:
-        sys.stderr.write(f"lathe: The thread's journal is damaged: lines that can't be read and are left out: {thread.damaged}.\n")
+        lines = f"lines that can't be read and are left out: {thread.damaged}"
+        sys.stderr.write(f"lathe: The thread's journal is damaged; {lines}.\n")
     try:
         run = _run(thread, message, engine, settings=settings, home=home, cwd=cwd, schema=schema, as_json=options.json)
         try:
