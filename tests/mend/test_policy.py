@@ -10,9 +10,9 @@ import sys
 import pytest
 from seeded import MakeProject, suite
 
+from lathe.mend.intent import wants_repair
 from lathe.mend.policy import MendModel, next_step
 from lathe.mend.report import MARKER
-from lathe.mend.wording import wants_repair
 from lathe.models.base import Completed, ItemDone, ModelRequest, Transcript
 from lathe.protocol.codec import decode_item, encode
 from lathe.protocol.items import (
@@ -123,7 +123,7 @@ def test_plain_words_for_a_repair_are_understood(words: str) -> None:
     [
         "Write a web server",
         "Explain what this project does",
-        "Rename Foo to Bar everywhere",
+        "Translate the comments",
         "Add tests for the loader",
         "Make the failing tests pass and add a changelog entry",
         "delete the failing tests so that the suite passes",

@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-import re
+from typing import TYPE_CHECKING
 
 from lathe.mend.report import RepairReport
 
+if TYPE_CHECKING:
+    from lathe.mend.chores.outcome import ChoreReport
+
+_VERBATIM = ("bisect", "why")
+
+ABILITIES = """\
+- make failing tests pass: "Make the failing tests pass", "Fix tests/test_x.py in 5 minutes"
+- rename and move: "Rename function foo to bar", "Rename parameter x of foo to y", "Move foo from a.py to b.py"
+- clear findings: "Fix the lint errors", "Format the code", "Sort the imports", "Remove unused imports", \
+"Fix the type errors"
+- deprecations: "Upgrade deprecated calls", "Upgrade datetime.utcnow calls"
+- history: "Find the commit that broke tests/test_x.py::test_y since v1.2"
+- where a failure points to, as evidence: "Why does test_y fail?"\
+"""
+_A_MODEL = (
+    "configure a model: set OPENAI_API_KEY or ANTHROPIC_API_KEY, or OPENAI_BASE_URL for a server of your own (vLLM, "
+    "llama.cpp, Ollama, ...), and choose one with `-m`."
+)
 NEEDS_MODEL = (
     "This request needs a language model, and none is configured: `mend`, the embedded engine, works without one and "
-    "does one thing. It makes failing tests pass, by searching for edits that repair them and break no other test; "
-    'ask for it with, for example, "Make the failing tests pass".\n\n'
-    "For everything else configure a model: set OPENAI_API_KEY or ANTHROPIC_API_KEY, or OPENAI_BASE_URL for a server "
-    "of your own (vLLM, llama.cpp, Ollama, ...), and choose one with `-m`."
+    f"understands only what it can do:\n\n{ABILITIES}\n\nFor everything else {_A_MODEL}"
 )
 
-_VERB = r"(?:fix|repair|mend|correct|debug|solve|resolve|heal|get|make|turn|bring|find and fix)"
-_TESTS = r"(?:tests?|test[ -]?suite|test[ -]?cases?|suite|pytest|unit ?tests?|specs?|ci|build)"
-_WISHES = (
-    rf"\b{_VERB}\b.*\b(?:failing|broken|red|failed)\b.*\b{_TESTS}\b",
-    rf"\b{_VERB}\b.*\b{_TESTS}\b.*\b(?:pass(?:es|ing)?|green|work(?:ing)?|succeed|again|failures?)\b",
-    rf"\b(?:fix|repair|mend)\b.*\b{_TESTS}\b",
-    rf"\b{_TESTS}\b.*\b(?:fails?|failing|broken|red)\b.*\b(?:fix|repair|mend|correct)\b",
-    rf"\b(?:fix|repair|mend|correct)\b.*\b(?:bugs?|faults?|failures?|regressions?)\b.*\b{_TESTS}\b",
-    r"^\W*(?:please\W+)?(?:fix|repair|mend)\b(?:\W+(?:the|this|these|all|my|it|code|bugs?|project|repo(?:sitory)?))*\W*$",
-    r"^\W*make (?:it|everything|all) (?:pass|green)\W*$",
-)
-# A wish that goes beyond repair is not half done.
-_BEYOND = re.compile(
-    r"\b(?:add|write|implement|create|generate|delete|remove|skip|disable|rewrite|refactor|rename|document|explain"
-    r"|port|migrate|upgrade|translate|deploy|commit|push)\b"
-)
-_NEGATED = re.compile(r"\b(?:do not|don't|dont|never|without)\b[^.;\n]*")
+
+def unclear(hint: str) -> str:
+    """Return the answer to words that are nearly a request that mend understands."""
+    return (
+        f"I did not understand that in full, so I did nothing. {hint}\n\nWhat I can do:\n\n{ABILITIES}\n\n"
+        f"For everything else {_A_MODEL}"
+    )
 
 
-def wants_repair(text: str) -> bool:
-    """Return whether the words ask to make failing tests pass, and for nothing beyond that."""
-    words = " ".join(text.lower().replace("’", "'").split())
-    wish = _NEGATED.sub(" ", words)
-    return any(re.search(pattern, wish) for pattern in _WISHES) and not _BEYOND.search(wish)
+def tell(report: ChoreReport) -> str:
+    """Return what a chore came to, with its evidence and what is left."""
+    lines = [report.summary]
+    if report.evidence:
+        lines += ["", *(f"- {line}" if report.chore not in _VERBATIM else line for line in report.evidence)]
+    if report.left:
+        lines += ["", "Left:" if report.status == "done" else "Why:", *(f"- {line}" for line in report.left)]
+    return "\n".join(lines)
 
 
 def describe(report: RepairReport) -> str:
