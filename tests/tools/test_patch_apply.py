@@ -574,3 +574,11 @@ def test_the_diff_of_any_bytes_is_valid_text(root: Path):
     result.diff.encode()
     assert "Binary files a/g and b/g differ" in result.diff
     assert (root / "f").read_bytes() == b"caf\xe9\nx\ny\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_what_root_adds_in_the_folder_of_another_is_theirs(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12346)
+    apply_patch("*** Begin Patch\n*** Add File: deep/new.txt\n+x\n*** End Patch", tmp_path)
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.rglob("*")}
+    assert owners == {(12345, 12346)}

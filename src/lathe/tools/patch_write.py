@@ -144,6 +144,7 @@ class _Job:
             _write_whole(file.fileno(), data)
             like = self.write.like
             if like is None:
+                _give_to_owner(file.fileno(), self.folder)
                 return
             made = os.fstat(file.fileno())
             if (made.st_uid, made.st_gid) != (like.st_uid, like.st_gid):
@@ -266,9 +267,18 @@ def _open_folder(path: Path, cleanup: contextlib.ExitStack, undo: list[Callable[
             os.mkdir(part, dir_fd=at)
             undo.append(_removal(part, at))
             inner = os.open(part, _DIRECTORY, dir_fd=at)
+            _give_to_owner(inner, at)
         cleanup.callback(os.close, inner)
         at = inner
     return at
+
+
+def _give_to_owner(made: int, folder: int) -> None:
+    """Give what root made in another's folder to its owner, to whom also the commands' files belong."""
+    if os.geteuid() == 0:
+        owner = os.fstat(folder)
+        if owner.st_uid != 0:
+            os.fchown(made, owner.st_uid, owner.st_gid)
 
 
 def _removal(part: str, parent: int) -> Callable[[], None]:
