@@ -144,7 +144,7 @@ class _Job:
             _write_whole(file.fileno(), data)
             like = self.write.like
             if like is None:
-                _give_to_owner(file.fileno(), self.folder)
+                _give_to_owner(self.new, self.folder)
                 return
             made = os.fstat(file.fileno())
             if (made.st_uid, made.st_gid) != (like.st_uid, like.st_gid):
@@ -266,19 +266,20 @@ def _open_folder(path: Path, cleanup: contextlib.ExitStack, undo: list[Callable[
                 raise
             os.mkdir(part, dir_fd=at)
             undo.append(_removal(part, at))
+            _give_to_owner(part, at)
             inner = os.open(part, _DIRECTORY, dir_fd=at)
-            _give_to_owner(inner, at)
         cleanup.callback(os.close, inner)
         at = inner
     return at
 
 
-def _give_to_owner(made: int, folder: int) -> None:
+def _give_to_owner(name: str, folder: int) -> None:
     """Give what root made in another's folder to its owner, to whom also the commands' files belong."""
     if os.geteuid() == 0:
         owner = os.fstat(folder)
         if owner.st_uid != 0:
-            os.fchown(made, owner.st_uid, owner.st_gid)
+            with contextlib.suppress(PermissionError):
+                os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
 
 
 def _removal(part: str, parent: int) -> Callable[[], None]:
