@@ -14,7 +14,7 @@ from lathe.mend.operators.propose import Proposer
 from lathe.mend.operators.registry import Edit
 from lathe.mend.operators.vocabulary import Vocabulary
 from lathe.mend.project import Part, Plan, TestRun
-from lathe.mend.source import SourceFile
+from lathe.mend.source import Function, SourceFile
 
 _SUSPICION_WEIGHT = 1.5
 _AT_IMPORT_COST = 0.8  # such a candidate costs a fresh import, a hundred times an exchanged function
@@ -74,6 +74,12 @@ class Candidates:
                     if suspicion > _LEAST_SUSPICION:
                         doubt = -math.log(suspicion) * _SUSPICION_WEIGHT
                         self._doubted.append((doubt, len(self._doubted), source, node))
+
+    def leave_others(self, fixed: set[int], failing: set[int]) -> bool:
+        """Return whether tests that fail still reach code that no `fixed` one does: there may be another fault."""
+        left = failing - fixed
+        plans = (self._plan(source, node)[0] for _, _, source, node in self._doubted if isinstance(node, Function))
+        return any(left.intersection(plan.failing) and fixed.isdisjoint(plan.failing) for plan in plans)
 
     def __iter__(self) -> Iterator[Candidate]:
         streams: list[tuple[float, int, Candidate | None, Iterator[Candidate]]] = [

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from lathe.mend.candidates import Candidate
+from lathe.mend.candidates import Candidate, Candidates
 from lathe.mend.pairs import pairs
 from lathe.mend.project import Job, Plan, Project, TestRun
 
@@ -14,6 +14,7 @@ _FIRST_BATCH, _MAX_BATCH, _BATCH_S = 32, 1024, 0.3
 _MARGIN = 0.5  # a repair that is this much less likely than the first is not waited for
 _WIDER_MARGIN = 1.0  # ... unless it may fix tests that the first does not
 _LEAST_MORE_S, _MORE, _MOST_MORE_S = 0.15, 0.3, 3.0
+_PROMISING_S, _PROMISING = 0.5, 3.0  # how long a repair of more tests is looked for: seconds, and times the time so far
 _SECOND_CHANCE = 10.0  # times the first limit
 _REMEMBERED = 3000
 # what share of the time that is left each stage may take
@@ -24,14 +25,17 @@ _MAX_JUDGED = 40
 class Hunt:
     """The trials of one round, in one worker; the worker is of no further use when the hunt was cut short."""
 
-    def __init__(self, project: Project, runs: Sequence[TestRun], *, groups: int, deadline: float) -> None:
+    def __init__(
+        self, project: Project, runs: Sequence[TestRun], groups: Sequence[Sequence[int]], *, deadline: float
+    ) -> None:
         self.tried = 0
         self.seconds = 0.0
         self._project = project
         self._limits = {index: _limit(run) for index, run in enumerate(runs)}
         self._hanging = [index for index, run in enumerate(runs) if run.outcome == "hung"]
         self._failing = {index for index, run in enumerate(runs) if run.is_failure}
-        self._enough = max(6, groups)
+        self._groups = [set(group) for group in groups]
+        self._enough = max(6, len(groups))
         self._deadline = deadline
         self._batch = float(_FIRST_BATCH)
         self._complete: list[Candidate] = []
@@ -40,26 +44,33 @@ class Hunt:
         self._slow: list[Candidate] = []
         self._likeliest: list[Candidate] = []
         self._cut = False
+        self._promising: Candidate | None = None
         self._started = 0.0
+        self._leave_others: Callable[[set[int], set[int]], bool] = lambda fixed, failing: False
 
-    def run(self, candidates: Iterable[Candidate], progress: Callable[[str], None]) -> list[Candidate]:
+    def run(self, candidates: Candidates, progress: Callable[[str], None]) -> list[Candidate]:
         """Return the edits that repair tests and break none, the best first.
 
-        An edit that repairs every failing test that reaches it ends the search soon. Others are kept for the end:
-        a test that is repaired while one like it fails still is more often bent than mended.
+        An edit that repairs every failing test that reaches it ends the search soon; so does, a little later, one that
+        repairs all tests that failed alike, where the others run code of their own. What else repairs some tests is
+        kept for the end: when a test passes and one like it fails still, it was more often bent than mended.
         """
         self._started = time.monotonic()
+        self._leave_others = candidates.leave_others
         self._try(self._remember(candidates), self._share(_SINGLES), progress)
-        if not self._complete and self._slow and not self._cut:
+        if not self._found() and self._slow and not self._cut:
             self._limits = {index: limit * _SECOND_CHANCE for index, limit in self._limits.items()}
             slow, self._slow = self._slow, []
             self._try(slow, self._share(_SLOW), progress, again=True)
-        if not self._complete:
+        if not self._found():
             both = pairs(self._partial, self._active, self._likeliest, self._failing)
             self._try(both, self._share(_PAIRS if self._partial else 1.0), progress)
         found = self._complete or self._proven()
         self.seconds = time.monotonic() - self._started
         return sorted(found, key=lambda one: (-len(one.fixed), one.score, one.length))
+
+    def _found(self) -> bool:
+        return bool(self._complete or self._promising)
 
     def _remember(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         for one in candidates:
@@ -80,12 +91,16 @@ class Hunt:
             batch = list(itertools.islice(self._still_wanted(more), int(self._batch)))
             if not batch:
                 return
-            before = len(self._complete)
+            before = bool(self._complete), bool(self._promising)
             self._send(batch, until, again=again)
-            if len(self._complete) > before == 0:
+            if self._complete and not before[0]:
                 until = min(until, time.monotonic() + self._extension())
                 first = min(self._complete, key=lambda one: one.score)
                 progress(f"a repair of {len(first.fixed)} tests at {_place(first)}")
+            elif self._promising and not before[1]:
+                elapsed = time.monotonic() - self._started
+                until = min(until, time.monotonic() + _PROMISING_S + _PROMISING * elapsed)
+                progress(f"a repair of {len(self._promising.fixed)} tests at {_place(self._promising)}")
             progress(f"{self.tried} candidates tried, {len(self._complete)} repair")
 
     def _still_wanted(self, candidates: Iterator[Candidate]) -> Iterator[Candidate]:
@@ -126,11 +141,16 @@ class Hunt:
                 self._slow.append(one)
             elif verdict.status == "partial":
                 self._partial.append(one)
+                if self._promising is None and self._is_promising(set(one.fixed)):
+                    self._promising = one
             if len(one.changes) == 1 and (verdict.status in ("partial", "broken") or verdict.signal):
                 self._active.append(one)
         self._cut = self._cut or answered < len(batch)
         speed = len(batch) / max(0.001, time.monotonic() - began)
         self._batch = min(_MAX_BATCH, 4 * self._batch, max(8, speed * _BATCH_S))
+
+    def _is_promising(self, fixed: set[int]) -> bool:
+        return any(group <= fixed for group in self._groups) and self._leave_others(fixed, self._failing)
 
     def _proven(self) -> list[Candidate]:
         """Return the edits that repair some tests and hold in a process of their own, as far as there is time."""
@@ -150,4 +170,4 @@ def _place(one: Candidate) -> str:
 
 def _limit(run: TestRun) -> float:
     """Return how much CPU a test may use under a candidate, in seconds."""
-    return 0.06 if run.outcome == "hung" else max(0.03, 8 * run.cpu + 0.02)
+    return 0.03 if run.outcome == "hung" else 8 * run.cpu + 0.02

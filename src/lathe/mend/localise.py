@@ -17,6 +17,7 @@ from lathe.mend.source import Definition, Function, SourceFile
 
 Line = tuple[str, int]
 _FRAME_BONUS = 1.2
+_NAME_BONUS = 1.15
 _INDIRECT = 0.8
 
 
@@ -36,20 +37,31 @@ class Spectrum:
             for path in run.lines.keys() & files:
                 for line in run.lines[path]:
                     table[path, line].append(index)
-        self.suspicion = {line: self._score(line) for line in self.failed_at}
+        self.suspicion = self._suspicions()
+        self.mentioned = _mentioned(runs, self.failing)
         for index in self.failing:
             for path, number in runs[index].frames:
                 if (path, number) in self.suspicion:
                     self.suspicion[path, number] = min(1.0, self.suspicion[path, number] * _FRAME_BONUS)
 
-    def _score(self, line: Line) -> float:
-        failed, passed = set(self.failed_at[line]), len(self.passed_at.get(line, ()))
-        best = 0.0
-        for group in (self.failing, *self.groups):
-            hit = len(failed.intersection(group))
-            if hit:
-                best = max(best, hit / math.sqrt(len(group) * (hit + passed)))
-        return best
+    def _suspicions(self) -> dict[Line, float]:
+        """Return the score of every line that a failing test ran, at most 1.
+
+        The strongest line of each group of tests has 1: a fault that fewer or less telling tests show is as much a
+        fault as the others.
+        """
+        suspicion = {line: self._score(line, self.failing) for line in self.failed_at}
+        for group in self.groups:
+            scores = {line: self._score(line, group) for line in self.failed_at}
+            strongest = max(scores.values(), default=0.0)
+            for line, score in scores.items():
+                if score:
+                    suspicion[line] = max(suspicion[line], score / strongest)
+        return suspicion
+
+    def _score(self, line: Line, group: Sequence[int]) -> float:
+        hit = len(set(self.failed_at[line]).intersection(group))
+        return hit / math.sqrt(len(group) * (hit + len(self.passed_at.get(line, ())))) if hit else 0.0
 
     def of_statement(self, source: SourceFile, node: ast.stmt, uses: dict[str, list[Line]]) -> float:
         """Return the suspicion of `node` itself, without the statements inside it.
@@ -58,6 +70,9 @@ class Spectrum:
         suspicious as the lines that use the names it binds.
         """
         own = max((self.suspicion.get((source.path, line), 0.0) for line in source.header_lines(node)), default=0.0)
+        function = source.function(node)
+        if function is not None and function.name in self.mentioned:
+            own = min(1.0, own * _NAME_BONUS)
         if source.function(source.parents.get(node, node)) is not None or isinstance(node, Function):
             return own
         mentioned = (line for name in _bound(node) for line in uses.get(name, ()))
@@ -84,6 +99,16 @@ def uses_of_names(sources: Iterable[SourceFile]) -> dict[str, list[Line]]:
             elif isinstance(node, ast.Attribute):
                 uses[node.attr].append((source.path, node.end_lineno or node.lineno))
     return dict(uses)
+
+
+def _mentioned(runs: Sequence[TestRun], failing: Iterable[int]) -> set[str]:
+    """Return the names that the failing tests have in theirs, as `discount` in `test_discount_of_two`."""
+    names: set[str] = set()
+    for index in failing:
+        words = runs[index].name.rpartition("::")[2].partition("[")[0].lower().split("_")
+        for start in range(len(words)):
+            names.update("_".join(words[start:end]) for end in range(start + 1, len(words) + 1))
+    return names - {"test", ""}
 
 
 def _groups(runs: Sequence[TestRun], failing: Sequence[int]) -> list[list[int]]:

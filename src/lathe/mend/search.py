@@ -115,7 +115,7 @@ class Search:
         sources = self._sources(project, runs)
         spectrum = Spectrum(runs, [source.path for source in sources])
         candidates = Candidates(sources, runs, spectrum)
-        hunt = Hunt(project, runs, groups=len(spectrum.groups), deadline=self._deadline)
+        hunt = Hunt(project, runs, spectrum.groups, deadline=self._deadline)
         try:
             return hunt.run(candidates, self._progress)
         finally:
