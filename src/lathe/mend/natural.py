@@ -96,7 +96,7 @@ class Natural:
     def score(self, source: SourceFile, edit: Edit) -> float:
         """Return by how many bits the words around `edit` are more surprising than the original's, at most 20.
 
-        Below 0 reads better, and below -4 hardly any better. What words cost that are only more or fewer is left out of it.
+        Below 0 reads better, below -4 hardly any better. What words cost just for being more or fewer is left out.
         """
         return self._file(source).score(edit.start, edit.end, edit.text)
 

@@ -192,6 +192,13 @@ class Project:
                 continue
             yield Verdict(message["id"], message["status"], message["fixed"], message["signal"])
 
+    def ask(self, order: dict[str, Any], event: str, deadline: float) -> dict[str, Any] | None:
+        """Send an order and return the first message of a kind, whatever comes before it; None where time is over."""
+        self._order(order)
+        while (message := self._next(deadline)) is not None and message["event"] != event:
+            pass
+        return message
+
     def _order(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         try:

@@ -10,12 +10,13 @@ import mmap
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
+from lathe.mend.worker.agreement_child import distinguish
 from lathe.mend.worker.children import Child, Messages
 from lathe.mend.worker.evaluation import Evaluation, Worker
 from lathe.mend.worker.runs import Emit, Protocol, Runner, enter_child, private_temporary, sender, temporary_of
@@ -25,7 +26,7 @@ from lathe.mend.worker.state import State
 from lathe.mend.worker.swap import Programs
 
 _LONG_S = 3600.0
-_QUICK_S, _QUICKER_S, _LEAST_FULL_S = 0.25, 0.1, 1.0
+_QUICK_S, _LEAST_FULL_S = 0.25, 0.5
 QUIET = ["-q", "-s", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:randomly"]
 PLUGIN_SETTINGS = {"xdist": ["-n0"], "pytest_cov": ["--no-cov"], "pytest_timeout": ["--timeout=0"]}
 
@@ -111,6 +112,8 @@ class Server:
         while (order := orders.next()) is not None:
             if order["op"] == "baseline":
                 self._baseline(order)
+            elif order["op"] == "distinguish":
+                distinguish(self, order)
             else:
                 Evaluation(self, orders, order).run()
             self.report({"event": "done"})
@@ -157,43 +160,48 @@ class Server:
         end in the full time, none does.
         """
         full: float = order["limit"]
-        suspects: dict[object, list[tuple[int, dict[str, Any]]]] = {}
+        suspects: dict[tuple[str, int], list[dict[str, Any]]] = {}
         longest = 0.0
 
         def heard(message: dict[str, Any]) -> None:
             nonlocal longest
             if message["outcome"] == "hung":
-                suspects.setdefault(tuple(message.get("function") or ()), []).append((message["test"], message))
+                suspects.setdefault(_function(message), []).append(message)
                 return
             longest = max(longest, message["cpu"])
+            tell(message)
+
+        def tell(message: dict[str, Any]) -> None:
             self.report({"event": "test", **message})
 
-        self._run_all(list(enumerate(self.items)), lambda: _QUICK_S if not suspects else _QUICKER_S, heard)
-        limit = min(full, max(_LEAST_FULL_S, 20 * longest))
+        self._run_all(list(enumerate(self.items)), _QUICK_S, heard, suspects)
+        limit = min(full, max(_LEAST_FULL_S, 5 * longest))
         for group in list(suspects.values()):
             answers: list[dict[str, Any]] = []
-            self._run_all([(group[0][0], self.items[group[0][0]])], lambda: limit, answers.append)
-            hangs = answers[0]["outcome"] == "hung"
-            self.report({"event": "test", **answers[0]})
-            rest = [(test, self.items[test]) for test, _ in group[1:]]
-            if hangs:
-                for _, message in group[1:]:
-                    self.report({"event": "test", **message})
+            first = group[0]["test"]
+            self._run_all([(first, self.items[first])], limit, answers.append, traced=False)
+            if answers[0]["outcome"] == "hung":
+                for message in group:
+                    tell(message)
             else:
-                self._run_all(rest, lambda: limit, lambda message: self.report({"event": "test", **message}))
+                again = [(message["test"], self.items[message["test"]]) for message in group]
+                self._run_all(again, full, tell)
 
     def _run_all(
         self,
         todo: list[tuple[int, pytest.Item]],
-        limit: Callable[[], float],
+        seconds: float,
         heard: Callable[[dict[str, Any]], None],
+        suspects: Collection[object] = (),
+        *,
+        traced: bool = True,
     ) -> None:
         """Run tests in order; after one that ends or outlasts its child, go on behind it in a new one."""
         while todo:
-            seconds = limit()
 
-            def work(emit: Emit, todo: list[Any] = todo, seconds: float = seconds) -> None:
-                Runner(self.root, emit, self.protocol).baseline(todo, seconds)
+            def work(emit: Emit, todo: list[tuple[int, pytest.Item]] = todo) -> None:
+                runner = Runner(self.root, emit, self.protocol)
+                runner.baseline(todo, seconds, suspects=suspects, traced=traced)
 
             child = self.fork(seconds * len(todo) + 60, work)
             reached = -1
@@ -211,3 +219,9 @@ class Server:
                     outcome = "hung" if child.killed or child.ended_by == signal.SIGVTALRM else "died"
                     heard({"test": reached, "outcome": outcome, "cpu": seconds, "lines": {}})
             todo = [entry for entry in todo if entry[0] > reached]
+
+
+def _function(message: dict[str, Any]) -> tuple[str, int]:
+    """Return where a test was stopped."""
+    name, line = message.get("function") or ("", 0)
+    return str(name), int(line)
