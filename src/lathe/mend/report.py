@@ -22,7 +22,10 @@ class TestCounts(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An edit that was chosen; `before` and `after` are the lines it changed, `line` counts from 1 in the original."""
+    """An edit that was chosen; `before` and `after` are the lines it changed, `line` counts from 1 in the original.
+
+    `why` says what put it before the others that the tests allow.
+    """
 
     file: str
     line: int
@@ -30,6 +33,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     before: str
     after: str
     fixed: tuple[str, ...]
+    why: str = ""
 
 
 class Alternative(msgspec.Struct, frozen=True):
@@ -41,6 +45,22 @@ class Alternative(msgspec.Struct, frozen=True):
     kind: str
     before: str
     after: str
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A call by which the edit chosen (`about`, an index) and another that passes the tests differ.
+
+    `chosen` and `other` say what it comes to; `test` is ready to be put into the suite: it holds for the edit chosen
+    or, with `test_for_other`, for the other, and decides between them. It is "" where the call cannot be written down.
+    """
+
+    about: int
+    call: str
+    other_after: str
+    chosen: str
+    other: str
+    test: str = ""
+    test_for_other: bool = False
 
 
 class RepairReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,6 +79,7 @@ class RepairReport(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float
     changes: tuple[Change, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    questions: tuple[Question, ...] = ()
     failing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     patch: str = ""
@@ -87,7 +108,12 @@ def report_line(result: RepairReport | LatheError) -> str:
         return MARKER + msgspec.json.encode(Failure(result.code, result.message, result.hint)).decode()
     changes = tuple(msgspec.structs.replace(change, fixed=_few(change.fixed)) for change in result.changes)
     short = msgspec.structs.replace(
-        result, changes=changes, diff="", failing=_few(result.failing), alternatives=result.alternatives[:_MAX_NAMES]
+        result,
+        changes=changes,
+        diff="",
+        failing=_few(result.failing),
+        alternatives=result.alternatives[:_MAX_NAMES],
+        questions=result.questions[: _MAX_NAMES // 2],
     )
     return MARKER + msgspec.json.encode(short).decode()
 

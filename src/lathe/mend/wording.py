@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lathe.mend.report import RepairReport
+from lathe.mend.report import Question, RepairReport
 
 if TYPE_CHECKING:
     from lathe.mend.chores.outcome import ChoreReport
@@ -63,6 +63,9 @@ def describe(report: RepairReport) -> str:
             shown = "; ".join(f"{other.file}:{other.line} {_code(other.after)}" for other in others[:3])
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
             lines.append(f"  the tests cannot tell it from: {shown}{more}")
+            if change.why:
+                lines.append(f"  chosen, because {change.why}")
+            lines += _questions([question for question in report.questions if question.about == number])
     lines += ["", f"Tests before: {report.before}. After: {report.after}."]
     confirmed = ", confirmed by a fresh run of pytest" if report.confirmed else ""
     lines.append(f"{report.tried} candidate programs were tried in {report.seconds:.1f} s{confirmed}.")
@@ -70,6 +73,21 @@ def describe(report: RepairReport) -> str:
         lines.append(f"Still failing: {_names(report.failing)}.")
     lines += [f"Note: {note}." for note in report.notes]
     return "\n".join(lines).strip()
+
+
+def _questions(questions: list[Question]) -> list[str]:
+    """Return where repairs differ, and one test that would decide."""
+    lines = [
+        f"  it differs from {_code(one.other_after)} at {one.call}: {one.chosen}, with the other {one.other};"
+        " which is right?"
+        for one in questions
+    ]
+    test = next((one for one in questions if one.test), None)
+    if test is not None:
+        holds = f"with {_code(test.other_after)}" if test.test_for_other else "with the edit chosen"
+        lines.append(f"  a test that decides {test.call} (it passes {holds}):")
+        lines += [f"      {line}".rstrip() for line in test.test.strip().splitlines()]
+    return lines
 
 
 def _code(text: str) -> str:
