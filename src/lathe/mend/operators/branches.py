@@ -135,7 +135,7 @@ def jump(site: Site) -> Iterator[Edit]:
     if isinstance(node, ast.Return):
         inside = _is_in_loop(site)
         words = (["break", "continue"] if inside else []) + ["pass"]
-        if node.value is not None:
+        if node.value is not None and node.value.lineno == node.value.end_lineno:
             words.append(site.text(node.value))
     else:
         words += [f"return {text}" for text in site.scope.answers(site.function)[:6]]

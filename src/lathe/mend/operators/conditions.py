@@ -63,9 +63,23 @@ def check(site: Site) -> Iterator[Edit]:
             if more != name or not whole:
                 yield from site.replace(node, f"{more} and {strong}", "missing check", extra + 0.1, level=AND)
                 yield from site.replace(node, f"{strong} and {more}", "missing check", extra + 0.3, level=AND)
+    for text in _bounds(site, node):
+        yield from site.replace(node, f"{text} and {strong}", "missing check", 0.1, level=AND)
+        yield from site.replace(node, f"{strong} and {text}", "missing check", 0.2, level=AND)
     if isinstance(node, ast.Name):
         for text in (f"{node.id} is not None", f"{node.id} is None", f"len({node.id}) > 0", f"len({node.id}) > 1"):
             yield from site.replace(node, text, "missing check", level=COMPARED)
+
+
+def _bounds(site: Site, node: ast.expr) -> Iterator[str]:
+    """Yield the conditions under which what `node` looks up is there."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Subscript) and not isinstance(inner.slice, (ast.Slice, ast.Tuple)):
+            base, key = site.text(inner.value), site.text(inner.slice)
+            if isinstance(inner.slice, ast.Constant):
+                yield base
+            else:
+                yield from (f"{key} < len({base})", f"{key} in {base}", f"{key} >= 0", f"0 <= {key} < len({base})")
 
 
 @operator(ast.Compare, kinds=("surplus guard",))

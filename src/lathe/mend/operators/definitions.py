@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import sys
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from lathe.mend.operators.place import Place
 from lathe.mend.operators.registry import Edit, Site, operator
-from lathe.mend.operators.vocabulary import module_of
+from lathe.mend.operators.vocabulary import BUILTINS, module_of
 from lathe.mend.source import Definition, Function
 
 # Well-known names of the standard library that are imported from their module.
@@ -47,9 +48,29 @@ def missing_import(site: Site) -> Iterator[Edit]:
     """An unknown name imported: a module, a well-known member of the standard library, a symbol of the project."""
     node = site.node
     assert isinstance(node, ast.Name)
-    name = node.id
-    if name not in site.words.unknown:
-        return
+    if node.id in site.words.unknown:
+        yield from _imports_of(site, node.id)
+
+
+@operator(ast.FunctionDef, ast.AsyncFunctionDef, ast.AnnAssign, kinds=("missing import", "unknown name"))
+def annotated(site: Site) -> Iterator[Edit]:
+    """The same for an unknown name in an annotation or a decorator, which fails when the module is imported."""
+    node = site.node
+    parts: list[ast.expr | None] = []
+    if isinstance(node, ast.AnnAssign):
+        parts = [node.annotation]
+    elif isinstance(node, Function):
+        arguments = (one for one in ast.walk(node.args) if isinstance(one, ast.arg))
+        parts = [node.returns, *node.decorator_list, *(one.annotation for one in arguments)]
+    for part in parts:
+        for name in ast.walk(part) if part is not None else ():
+            if isinstance(name, ast.Name) and name.id in site.words.unknown:
+                yield from _imports_of(site, name.id)
+                for near in difflib.get_close_matches(name.id, [*site.words.top, *BUILTINS, *_HOME], n=2):
+                    yield from site.replace(name, near, "unknown name", 0.3, level=16)
+
+
+def _imports_of(site: Site, name: str) -> Iterator[Edit]:
     lines = []
     for path in site.vocabulary.exports.get(name, []):
         if path != site.source.path:

@@ -16,6 +16,7 @@ from lathe.mend.operators.vocabulary import BUILTINS, Donor
 from lathe.mend.source import Function
 
 _MAX_DONORS = 60
+_MAX_CONDITIONS = 80
 _GUARD_WORDS = ("continue", "break")
 
 
@@ -196,7 +197,7 @@ def early_return(site: Site) -> Iterator[Edit]:
         inner.id for inner in ast.walk(site.node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)
     ]
     names = [name for name in dict.fromkeys([*(parameters if start else []), *used]) if name in site.scope.names]
-    answers = site.scope.answers(site.function)[:8]
+    answers = site.scope.answers(site.function)[:10]
     for name in names:
         if name in ("self", "cls"):
             continue
@@ -302,4 +303,4 @@ def _conditions(site: Site) -> list[tuple[str, float]]:
                 symbols = ("<", ">", "==", "!=") if number else ("in", "not in", "==", "!=")
                 for symbol in symbols:
                     found.setdefault(f"{name} {symbol} {other}", extra + 0.5)
-    return list(found.items())
+    return sorted(found.items(), key=lambda entry: entry[1])[:_MAX_CONDITIONS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import itertools
 from collections.abc import Iterator
 
 from lathe.mend.operators.registry import Edit, Site, operator
@@ -73,8 +74,13 @@ def global_name(site: Site) -> Iterator[Edit]:
     if not isinstance(node.ctx, ast.Load) or node.id in site.scope.names:
         return
     if node.id in site.words.unknown:
-        for name in difflib.get_close_matches(node.id, [*site.words.top, *BUILTINS], n=4, cutoff=0.6):
+        known = [*site.words.top, *site.scope.functions, *BUILTINS]
+        for name in difflib.get_close_matches(node.id, known, n=4, cutoff=0.6):
             yield from site.replace(node, name, "unknown name", 0.5 * _distance(name, node.id), level=16)
+    if isinstance(site.parent, ast.Call) and site.field == "func":
+        for name in site.scope.functions:
+            if name != node.id:
+                yield from site.replace(node, name, "wrong name", 0.2 + 0.6 * _distance(name, node.id), level=16)
     if node.id in site.words.top:
         for name in site.words.top:
             if name != node.id and name.isupper() == node.id.isupper() and name[:1].isupper() == node.id[:1].isupper():
@@ -135,9 +141,9 @@ def attribute(site: Site) -> Iterator[Edit]:
             yield from site.splice(start, end, name, "wrong attribute", 0.6 * _distance(name, node.attr) + unlike)
 
 
-@operator(ast.Attribute, kinds=("other attribute", "unknown name"))
+@operator(ast.Attribute, kinds=("other attribute",))
 def other_attribute(site: Site) -> Iterator[Edit]:
-    """`a.x` as `a.y` for any attribute that the file uses; `a.apend` as `a.append`."""
+    """`a.x` as `a.y` for any attribute that the file uses."""
     node = site.node
     assert isinstance(node, ast.Attribute)
     end = site.source.span(node)[1]
@@ -146,11 +152,18 @@ def other_attribute(site: Site) -> Iterator[Edit]:
     for name in site.words.attributes:
         if name != node.attr and name not in members:
             yield from site.splice(start, end, name, "other attribute", 0.6 * _distance(name, node.attr))
-    if node.attr not in site.vocabulary.members and node.attr not in _known_methods():
-        for name in difflib.get_close_matches(
-            node.attr, [*_known_methods(), *site.vocabulary.members], n=4, cutoff=0.7
-        ):
-            yield from site.splice(start, end, name, "unknown name", 0.4 + 0.5 * _distance(name, node.attr))
+
+
+@operator(ast.Attribute, kinds=("unknown name",))
+def misspelt_attribute(site: Site) -> Iterator[Edit]:
+    """`a.apend` as `a.append`: an attribute that occurs once, and is like one of the project or of a plain type."""
+    node = site.node
+    assert isinstance(node, ast.Attribute)
+    if node.attr in site.vocabulary.members or node.attr in _known_methods() or site.words.counts[node.attr] > 1:
+        return
+    end = site.source.span(node)[1]
+    for name in difflib.get_close_matches(node.attr, [*_known_methods(), *site.vocabulary.members], n=4, cutoff=0.7):
+        yield from site.splice(end - len(node.attr), end, name, "unknown name", 0.4 + 0.5 * _distance(name, node.attr))
 
 
 @operator(ast.Attribute, kinds=("surplus attribute",))
@@ -160,8 +173,11 @@ def surplus_attribute(site: Site) -> Iterator[Edit]:
     assert isinstance(node, ast.Attribute)
     if site.is_value:
         yield from site.replace(node, site.text(node.value), "surplus attribute")
-    if isinstance(node.value, ast.Name) and node.attr in (site.scope.names if site.is_value else site.words.top):
-        yield from site.replace(node, node.attr, "surplus attribute", 0.0 if node.value.id == "self" else 0.5)
+    if isinstance(node.value, ast.Name) and isinstance(node.ctx, ast.Load):
+        if node.attr in site.scope.names or node.attr in site.words.top or node.attr in site.scope.functions:
+            yield from site.replace(node, node.attr, "surplus attribute", 0.0 if node.value.id == "self" else 0.5)
+        elif node.attr in BUILTINS and site.field == "func":
+            yield from site.replace(node, node.attr, "surplus attribute", 0.4)
 
 
 @operator(ast.Name, ast.Call, ast.Attribute, ast.Subscript, kinds=("missing attribute",))
@@ -252,4 +268,12 @@ def _is_in_loop(site: Site) -> bool:
 
 @functools.lru_cache(maxsize=65536)
 def _distance(one: str, other: str) -> float:
-    return 1 - difflib.SequenceMatcher(None, one, other).ratio()
+    """Return how unlike two names are, from 0 to 1: by the pairs of letters that they share (Dice)."""
+    mine, others = _pairs(one), _pairs(other)
+    return 1 - 2 * len(mine & others) / (len(mine) + len(others))
+
+
+@functools.lru_cache(maxsize=16384)
+def _pairs(name: str) -> frozenset[str]:
+    padded = f"^{name}$"
+    return frozenset(first + second for first, second in itertools.pairwise(padded))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import heapq
 import math
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from lathe.mend.operators import (
     wrapping,
 )
 from lathe.mend.operators.registry import REGISTRY, Edit, Operator, Site
+from lathe.mend.operators.repeated import Occurrences
 from lathe.mend.operators.vocabulary import FileWords, Scope, Vocabulary
 from lathe.mend.source import SourceFile
 
@@ -42,8 +44,12 @@ class Proposer:
     def __init__(self, source: SourceFile, vocabulary: Vocabulary) -> None:
         self._source = source
         self._vocabulary = vocabulary
-        self._words = FileWords(source)
         self._scopes: dict[ast.AST, Scope] = {}
+        self._repeated: dict[Scope, Occurrences] = {}
+
+    @functools.cached_property
+    def _words(self) -> FileWords:
+        return FileWords(self._source)
 
     def edits(self, statement: ast.stmt) -> Iterator[Edit]:
         """Yield the edits of `statement` itself, not of statements inside it, the likeliest first, each text once.
@@ -54,6 +60,7 @@ class Proposer:
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             return
         scope = self._scope(statement)
+        occurrences = self._occurrences(scope)
         due: list[tuple[float, int, Operator | None, Site | None]] = sorted(
             (
                 (least, index, function, site)
@@ -70,9 +77,13 @@ class Proposer:
         for least, _, function, site in [*due, (math.inf, 0, None, None)]:
             while ready and ready[0][0] <= least:
                 edit = heapq.heappop(ready)[2]
-                if edit[:3] not in seen:
-                    seen.add(edit[:3])
-                    yield edit
+                if edit[:3] in seen:
+                    continue
+                seen.add(edit[:3])
+                yield edit
+                for more in occurrences.everywhere(edit, statement):
+                    heapq.heappush(ready, (more.cost, drawn, more))
+                    drawn += 1
             if function is not None and site is not None:
                 for edit in function(site):
                     heapq.heappush(ready, (edit.cost, drawn, edit))
@@ -83,6 +94,11 @@ class Proposer:
         if owner not in self._scopes:
             self._scopes[owner] = Scope(self._source, owner)
         return self._scopes[owner]
+
+    def _occurrences(self, scope: Scope) -> Occurrences:
+        if scope not in self._repeated:
+            self._repeated[scope] = Occurrences(self._source, scope)
+        return self._repeated[scope]
 
     def _own(self, statement: ast.stmt) -> Iterator[ast.AST]:
         """Yield the nodes of a statement that operators look at, without those of statements inside it."""

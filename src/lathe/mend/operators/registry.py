@@ -105,7 +105,7 @@ class Site:
         start, end = self.source.span(node)
         if self.source.text[start:end] == text:
             return
-        needed = self._needed(node)
+        needed = binding_needed(self.source, node)
         if needed > LOOSE:
             if level is None:
                 level = ATOM if _WORD.match(text) else binding_of(text)
@@ -146,23 +146,6 @@ class Site:
         function = self.node.func
         return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
 
-    def _needed(self, node: ast.expr) -> int:
-        parent, field = self.source.parents.get(node), self.source.fields.get(node, "")
-        if isinstance(parent, (ast.BinOp, ast.BoolOp, ast.UnaryOp)):
-            own = _BINDING.get(type(parent.op), ATOM)
-            left = isinstance(parent, ast.BinOp) and field == "left"
-            is_power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
-            return own if isinstance(parent, ast.UnaryOp) or left != is_power else own + 1
-        if isinstance(parent, ast.Compare):
-            return COMPARED + 1
-        if isinstance(parent, (ast.Attribute, ast.Subscript, ast.Call)):
-            return ATOM if field in ("value", "func") else 1
-        if isinstance(parent, ast.IfExp):
-            return OR if field != "orelse" else CHOICE
-        if isinstance(parent, ast.comprehension):
-            return OR
-        return ATOM if isinstance(parent, (ast.Await, ast.Starred, ast.FormattedValue)) else LOOSE
-
     def _bound_around(self) -> set[str]:
         bound: set[str] = set()
         current: ast.AST | None = self.node
@@ -196,6 +179,25 @@ def binding(node: ast.expr) -> int:
     """Return how tightly an expression holds together (see `LOOSE` to `ATOM`)."""
     kind = node.op if isinstance(node, (ast.BinOp, ast.BoolOp, ast.UnaryOp)) else node
     return _BINDING.get(type(kind), ATOM)
+
+
+def binding_needed(source: SourceFile, node: ast.AST) -> int:
+    """Return how tightly an expression must hold together to stand in the place of `node` without parentheses."""
+    parent, field = source.parents.get(node), source.fields.get(node, "")
+    if isinstance(parent, (ast.BinOp, ast.BoolOp, ast.UnaryOp)):
+        own = _BINDING.get(type(parent.op), ATOM)
+        left = isinstance(parent, ast.BinOp) and field == "left"
+        is_power = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Pow)
+        return own if isinstance(parent, ast.UnaryOp) or left != is_power else own + 1
+    if isinstance(parent, ast.Compare):
+        return COMPARED + 1
+    if isinstance(parent, (ast.Attribute, ast.Subscript, ast.Call)):
+        return ATOM if field in ("value", "func") else 1
+    if isinstance(parent, ast.IfExp):
+        return OR if field != "orelse" else CHOICE
+    if isinstance(parent, ast.comprehension):
+        return OR
+    return ATOM if isinstance(parent, (ast.Await, ast.Starred, ast.FormattedValue)) else LOOSE
 
 
 @functools.lru_cache(maxsize=65536)

@@ -25,6 +25,10 @@ def answer(site: Site) -> Iterator[Edit]:
         yield from site.splice(start, end, f"return {name}", "wrong result", 0.1 + late)
     for rank, text in enumerate(site.scope.answers(site.function)):
         yield from site.splice(start, end, f"return {text}", "wrong result", min(0.8, 0.08 * rank))
+    for name in site.names:
+        if site.scope.names[name] not in ("number", "truth", "function"):
+            for rank, form in enumerate(("len({})", "{}[-1]", "{}[0]", "sum({})", "max({})", "min({})", "list({})")):
+                yield from site.splice(start, end, f"return {form.format(name)}", "wrong result", 0.7 + 0.05 * rank)
 
 
 @operator(ast.Return, kinds=("wrong result",))

@@ -52,6 +52,29 @@ def order(site: Site) -> Iterator[Edit]:
             yield from site.splice(place.start, end, text, "statement order", 0.4 * (distance - 1))
 
 
+@operator(ast.Assign, ast.AugAssign, kinds=("exchanged names",))
+def exchanged_values(site: Site) -> Iterator[Edit]:
+    """`a = x; b = y` as `a = y; b = x`; `a = x; b = y` as one assignment `a, b = x, y`."""
+    node, place = site.node, site.place
+    assert isinstance(node, (ast.Assign, ast.AugAssign))
+    if place is None or not isinstance(place.after, (ast.Assign, ast.AugAssign)) or type(place.after) is not type(node):
+        return
+    following = place.after
+    (start, middle_start), (middle_end, end) = site.source.span(node.value), site.source.span(following.value)
+    between = site.source.text[middle_start:middle_end]
+    text = f"{site.text(following.value)}{between}{site.text(node.value)}"
+    yield from site.splice(start, end, text, "exchanged names", 0.1)
+    if isinstance(node, ast.Assign) and isinstance(following, ast.Assign):
+        first, second = node.targets[0], following.targets[0]
+        if len(node.targets) == len(following.targets) == 1 and not isinstance(first, ast.Tuple):
+            left, right = (
+                f"{site.text(first)}, {site.text(second)}",
+                f"{site.text(node.value)}, {site.text(following.value)}",
+            )
+            span = (site.source.span(node)[0], site.source.span(following)[1])
+            yield from site.splice(*span, f"{left} = {right}", "exchanged names", 0.3)
+
+
 @operator(*SIMPLE, *COMPOUND, kinds=("moved statement",))
 def move(site: Site) -> Iterator[Edit]:
     """Move a statement a few places up or down in its block."""

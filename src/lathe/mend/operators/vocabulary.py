@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import collections
 import functools
 import re
 import symtable
@@ -34,6 +35,7 @@ class Scope:
         self.statements: dict[str, ast.stmt] = {}
         self.returned: dict[str, ast.expr] = {}
         self.inner: set[str] = set()
+        self.functions: dict[str, None] = {}
         nodes = list(_own(owner))
         outer: set[str] = set()
         for node in nodes:
@@ -46,6 +48,8 @@ class Scope:
                 self._bind(node.id, node.lineno)
                 if not _is_in_comprehension(source, node):
                     outer.add(node.id)
+            elif isinstance(node, Function) and node is not owner:
+                self.functions[node.name] = None
             elif isinstance(node, ast.ExceptHandler) and node.name:
                 self._bind(node.name, node.lineno)
                 outer.add(node.name)
@@ -125,6 +129,17 @@ class Vocabulary:
                 self.members.setdefault(name, {}).update(members)
 
     @functools.cached_property
+    def one_argument(self) -> list[str]:
+        """The functions and methods that can be called with one argument."""
+        return [name for name, known in self.signatures.items() if any(map(_takes_one, known))]
+
+    @functools.cached_property
+    def plain_methods(self) -> list[str]:
+        """The public methods that take nothing but `self`."""
+        names = (name for name in self.signatures if name in self.members and not name.startswith("_"))
+        return [name for name in names if any(len(arguments.args) == 1 for arguments in self.signatures[name])]
+
+    @functools.cached_property
     def donors(self) -> list[Donor]:
         """The short statements in functions of the project, each once."""
         found: dict[str, Donor] = {}
@@ -170,7 +185,8 @@ class FileWords:
 
     def __init__(self, source: SourceFile) -> None:
         nodes = list(ast.walk(source.tree))
-        self.attributes = sorted({node.attr for node in nodes if isinstance(node, ast.Attribute)})
+        self.counts = collections.Counter(node.attr for node in nodes if isinstance(node, ast.Attribute))
+        self.attributes = sorted(self.counts)
         constants = (node.value for node in nodes if isinstance(node, ast.Constant) and not _is_docstring(source, node))
         self.strings = sorted({value for value in constants if isinstance(value, str) and len(value) < _MAX_STRING})
         self.top = list(dict.fromkeys(_top_names(source.tree)))
@@ -211,6 +227,11 @@ def module_of(path: str) -> str:
     if parts and parts[0] in ("src", "lib"):
         parts = parts[1:]
     return ".".join(parts[:-1] if parts and parts[-1] == "__init__" else parts)
+
+
+def _takes_one(arguments: ast.arguments) -> bool:
+    own = sum(argument.arg not in ("self", "cls") for argument in arguments.args)
+    return own - len(arguments.defaults) == 1 and not arguments.kwonlyargs
 
 
 def _own(owner: ast.AST) -> Iterator[ast.AST]:

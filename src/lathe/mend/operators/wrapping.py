@@ -96,9 +96,8 @@ def missing_method(site: Site) -> Iterator[Edit]:
         extra = 0.0 if shape in fits and shape else 0.2 if shape in fits else 1.0
         yield from site.replace(node, f"{text}.{method}", "missing method", extra + 0.03 * rank, level=16)
     if not isinstance(node, ast.Constant):
-        for name, signatures in site.vocabulary.signatures.items():
-            is_method = name in site.vocabulary.members and name in site.words.attributes and not name.startswith("_")
-            if is_method and any(len(arguments.args) == 1 for arguments in signatures):
+        for name in site.vocabulary.plain_methods:
+            if name in site.words.counts:
                 yield from site.replace(node, f"{text}.{name}()", "missing method", 0.6, level=16)
 
 
@@ -132,18 +131,15 @@ def helper_call(site: Site) -> Iterator[Edit]:
     if not site.is_short or site.text(node) in ("self", "cls"):
         return
     own = site.function.name if site.function is not None else ""
-    for name, signatures in site.vocabulary.signatures.items():
-        is_method = name in site.vocabulary.members
-        if name not in site.words.top and not (
-            is_method and "self" in site.scope.names and name in site.words.attributes
-        ):
-            continue
-        for arguments in signatures:
-            parameters = [argument.arg for argument in arguments.args if argument.arg not in ("self", "cls")]
-            if len(parameters) - len(arguments.defaults) == 1 and not arguments.kwonlyargs:
-                called = f"self.{name}" if is_method and name not in site.words.top else name
-                extra = 0.2 if name != own else 0.4
-                yield from site.replace(node, f"{called}({site.text(node)})", "helper", extra, level=16)
+    for name in site.vocabulary.one_argument:
+        called = name
+        if name not in site.words.top:
+            is_method = name in site.vocabulary.members and name in site.words.counts
+            if not is_method or "self" not in site.scope.names:
+                continue
+            called = f"self.{name}"
+        text = f"{called}({site.text(node)})"
+        yield from site.replace(node, text, "helper", 0.2 if name != own else 0.4, level=16)
 
 
 @operator(ast.Name, ast.Attribute, ast.Subscript, kinds=("copy",))
