@@ -72,6 +72,10 @@ class Habits:
             if value < 0 and not self.negative:
                 return False
             return (value != 0 or self.zero) and abs(value) <= 4 * self.largest + 10
+        if isinstance(value, (list, tuple)) and self.sorts and _sorted(list(value)) != list(value):
+            return False
+        if isinstance(value, str) and not self.letters.issuperset(value):
+            return False
         if isinstance(value, (str, bytes, list, tuple, dict, set, frozenset)):
             return bool(value) or self.empty
         return True

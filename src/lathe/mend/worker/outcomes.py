@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import enum
 import inspect
 import itertools
@@ -58,7 +59,11 @@ def _container(value: Any, depth: int) -> str | None:
     if isinstance(value, (list, tuple, collections.deque)):
         items = [canonical(item, depth + 1) for item in itertools.islice(value, MAX_ITEMS)]
         items += [f"{len(value)} in all"] if len(value) > MAX_ITEMS else []
-        return f"{'' if type(value) is list else _name(value)}[{', '.join(items)}]"
+        inner = ", ".join(items)
+        if isinstance(value, tuple):
+            name = "" if type(value) is tuple else type(value).__name__
+            return f"{name}({inner}{',' if len(items) == 1 else ''})"
+        return f"{'' if type(value) is list else type(value).__name__}[{inner}]"
     if isinstance(value, (set, frozenset)):
         return f"{{{', '.join(sorted(canonical(item, depth + 1) for item in value))}}}"
     if isinstance(value, dict):
@@ -68,25 +73,19 @@ def _container(value: Any, depth: int) -> str | None:
     return None
 
 
-def _name(value: Any) -> str:
-    return "" if type(value) is tuple else type(value).__name__
-
-
 def _object(value: Any, depth: int) -> str:
     content = getattr(value, "__dict__", None)
     fields = dict(content) if isinstance(content, dict) else {}
+    if not fields and any("__repr__" in kind.__dict__ for kind in type(value).__mro__[:-1]):
+        with contextlib.suppress(Exception):
+            return _ADDRESS.sub("", repr(value))
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else slots:
             if hasattr(value, slot) and not slot.startswith("__"):
                 fields[slot] = getattr(value, slot)
-    if fields:
-        shown = ", ".join(f"{name}={canonical(item, depth + 1)}" for name, item in sorted(fields.items()))
-        return f"{type(value).__name__}({shown})"
-    try:
-        return _ADDRESS.sub("", repr(value))
-    except Exception:
-        return f"<{type(value).__name__}>"
+    shown = ", ".join(f"{name}={canonical(item, depth + 1)}" for name, item in sorted(fields.items()))
+    return f"{type(value).__name__}({shown})"
 
 
 class Literals:
@@ -94,7 +93,6 @@ class Literals:
 
     def __init__(self) -> None:
         self.modules: set[str] = set()
-        self._trying = False
 
     def write(self, value: Any, depth: int = 0) -> str | None:
         """Return an expression that makes an equal value, `None` where there is none that is known to."""
@@ -149,7 +147,7 @@ class Literals:
     def _object(self, value: Any, depth: int) -> str | None:
         """Return a call of the class with the object's own attributes, if that makes an equal object; else its repr."""
         name = self._named(type(value), "")
-        if name is None or self._trying:
+        if name is None or type(value) is object:
             return None
         wanted = canonical(value)
         for text in (self._call(value, name, depth), self._printed(value, name)):
