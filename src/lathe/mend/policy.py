@@ -40,9 +40,9 @@ _SEARCH = f"{_MEND}--time "
 _PART = rf"{re.escape(PART)}\d+/\d+ .*\n"
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+(?:\[[^\]\n]*\])?)", re.MULTILINE)
 _PLANS = {
-    "rename": "I will look for every place that means this name, rename those, and run the tests before and after.",
-    "move": "I will move it with all that imports it, and run the tests before and after.",
-    "lint": "I will let ruff do it with the project's own configuration, and run the tests before and after.",
+    "rename": "I will rename every place that means it in a scratch copy, and run the tests before and after.",
+    "move": "I will move it with all that imports it in a scratch copy, and run the tests before and after.",
+    "lint": "I will run ruff with the project's own settings in a scratch copy, and the tests before and after.",
     "types": "I will fix the findings that have just one answer, and keep each fix that makes its finding go.",
     "upgrade": "I will put successors in the place of deprecated names, as far as the tests agree.",
     "bisect": "I will halve the history, in a clone of its own, with the test as the judge.",
@@ -103,7 +103,7 @@ def next_step(items: Sequence[Item]) -> Step:
 def _first(intent: Repair | Chore) -> Step:
     if isinstance(intent, Repair):
         return Step("I will run the tests, and then search for edits that make the failing ones pass.", _tests())
-    said = f"{_PLANS[intent.argv[0]]} Your files are not touched before that is judged, in a scratch copy."
+    said = _PLANS[intent.argv[0]]
     words = " ".join(shlex.quote(word) for word in intent.argv)
     command = f"{shlex.quote(sys.executable)}{_MEND}{words} --time {intent.seconds}"
     return Step(said, _command(command, until=_PART))

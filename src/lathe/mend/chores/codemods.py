@@ -7,6 +7,7 @@ imported as, however the file spells it. In a replacement `module:name` is spell
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Collection, Iterator, Sequence
 from importlib.resources import files
@@ -98,7 +99,8 @@ def rewrite(text: str, rule: Rule) -> str:
     touched: set[str] = set()
     start = text
     for pattern, replacement in rule.variants():
-        if pattern.rpartition(".")[2].partition("(")[0].strip("$*") not in text:
+        last = pattern.partition("(")[0].rpartition(".")[2].strip("$*")
+        if not re.search(rf"\b{last}\b", text):
             continue
         tree = _parsed(pattern)
         for _ in range(_ROUNDS):
@@ -114,6 +116,9 @@ def _may_fit(text: str, rule: Rule) -> bool:
     """Return whether the file has the words of the pattern at all: most files do not."""
     plain = re.sub(r"\$\*?\w+", "", rule.match)
     words = re.findall(r"\.(\w+)", plain) or re.findall(r"\w+", plain)
+    root = re.match(r"[a-z]\w*(?=\.)", rule.match)
+    if root and root[0] != "self" and not re.search(rf"^\s*(?:import|from)\s[^\n]*\b{root[0]}\b", text, re.MULTILINE):
+        return False
     return all(word in text for word in words) and (not rule.names or any(name in text for name in rule.names))
 
 
@@ -122,12 +127,19 @@ def _parsed(pattern: str) -> ast.expr:
     return ast.parse(re.sub(r"\$(\w+)", rf"{_META}\1", plain), mode="eval").body
 
 
+@functools.lru_cache(maxsize=4)  # several patterns look at one text in turn
+def _read(text: str) -> tuple[SourceFile, dict[str, str]]:
+    source = SourceFile("", text)
+    return source, meanings(source.tree)
+
+
 def _once(text: str, rule: Rule, pattern: ast.expr, replacement: str) -> tuple[str, set[str]]:
     """Return the text after the innermost matches were replaced, and the names that they began with."""
-    source = SourceFile("", text)
-    names = meanings(source.tree)
+    source, names = _read(text)
     found = [one for one in _matches(source, pattern, names) if _fits(source, one, rule, names)]
     inner = [one for one in found if not any(other is not one and _holds(one, other) for other in found)]
+    if not inner:
+        return text, set()
     edits: list[tuple[int, int, str]] = []
     wanted: set[tuple[str, str]] = set()
     roots: set[str] = set()

@@ -45,6 +45,7 @@ class Names:
         self._trial = trial
         self._modules: dict[str, Any] = {}
         self._scripts: dict[str, Any] = {}
+        self._classes: dict[Place, str] = {}
         self._roots = _import_roots(trial)
         extra = [str(trial.root / root) for root in self._roots] + _site_packages(trial)
         self._project = self._jedi.Project(
@@ -79,21 +80,24 @@ class Names:
         """Return the definitions that an occurrence refers to; empty where that cannot be inferred."""
         return self._goto(path, *leaf.start_pos)
 
-    def classes_above(self, definition_of_class: Place) -> list[tuple[Place, set[str]]]:
-        """Return the bases of a class: the place of each, and for one outside the project the names that it has."""
-        path, line, column = definition_of_class
-        leaf = self._module(path).get_leaf_for_position((line, column))
-        node = leaf.parent
-        arguments = node.get_super_arglist() if node is not None and node.type == "classdef" else None
-        found: list[tuple[Place, set[str]]] = []
-        for last in _last_names(arguments):
-            for name in self._script(path).goto(*last, follow_imports=True):
-                place = self._place(name)
-                if place is not None:
-                    found.append((place, set()))
-                elif name.type == "class":
-                    found.append((("", 0, 0), {inner.name for inner in name.defined_names()}))
+    def classes_above(self, place: Place) -> set[Place]:
+        """Return the bases of a class that this project defines."""
+        known = {name.rpartition(".")[2] for name in self.classes().values()}
+        return {base for leaf in self._bases(place) if leaf.value in known for base in self.meant(place[0], leaf)}
+
+    def library_names(self, place: Place) -> set[str]:
+        """Return the names that the bases of a class have which are not this project's."""
+        found: set[str] = set()
+        for leaf in self._bases(place):
+            for name in self._script(place[0]).goto(*leaf.start_pos, follow_imports=True):
+                if name.type == "class" and self._place(name) is None:
+                    found |= {inner.name for inner in name.defined_names()}
         return found
+
+    def _bases(self, place: Place) -> Iterable[Leaf]:
+        path, line, column = place
+        node = self._module(path).get_leaf_for_position((line, column)).parent
+        return _last_names(node.get_super_arglist() if node.type == "classdef" else None)
 
     def callee(self, path: str, leaf: Leaf) -> set[Place]:
         """Return what is called where `leaf` is the name of a keyword argument; empty for other places."""
@@ -107,23 +111,19 @@ class Names:
         last = before.get_last_leaf() if before is not None else None
         return self._goto(path, *last.start_pos) if last is not None and last.type == "name" else set()
 
-    def position_of_class(self, qualname: str) -> Place | None:
-        """Return the place of the class of that name."""
-        for definition in self.definitions(qualname.rpartition(".")[2]):
-            if definition.kind == "class" and definition.qualname == qualname:
-                return definition.place
-        return None
-
-    def class_names(self) -> Iterator[str]:
-        """Yield the simple name of each class of the project, once."""
-        seen = set()
-        for path in self._trial.paths():
-            if self._trial.read(path) is not None:
+    def classes(self) -> dict[Place, str]:
+        """Return every class of the project, by the place of its name."""
+        if not self._classes:
+            for path in self._trial.paths():
+                if self._trial.read(path) is None:
+                    continue
                 for leaves in self._module(path).get_used_names().values():
                     for leaf in leaves:
-                        if leaf.parent.type == "classdef" and leaf.parent.name is leaf and leaf.value not in seen:
-                            seen.add(leaf.value)
-                            yield leaf.value
+                        if leaf.parent.type == "classdef" and leaf.parent.name is leaf:
+                            scopes = [scope.name.value for scope in _scopes(leaf)]
+                            name = ".".join([self.module_name(path), *scopes])
+                            self._classes[(path, *leaf.start_pos)] = name
+        return self._classes
 
     # --- one file
 
@@ -233,8 +233,8 @@ def _self_attribute(place: Place, module: str, leaf: Leaf, scopes: list[Any]) ->
     return Definition(place, "attribute", f"{owner}.{leaf.value}", owner)
 
 
-def _last_names(arguments: Any) -> Iterable[tuple[int, int]]:
-    """Return where the last name of each positional argument stands."""
+def _last_names(arguments: Any) -> Iterator[Leaf]:
+    """Yield the last name of each positional argument."""
     if arguments is None:
         return
     parts = arguments.children if arguments.type == "arglist" else [arguments]
@@ -250,7 +250,7 @@ def _last_names(arguments: Any) -> Iterable[tuple[int, int]]:
             names.append(leaf)
         last = [name for name in names if name.type == "name"]
         if last:
-            yield last[-1].start_pos
+            yield last[-1]
 
 
 def _import_roots(trial: Trial) -> list[str]:

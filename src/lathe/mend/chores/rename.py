@@ -47,6 +47,7 @@ class Found(msgspec.Struct):
     meant: list[tuple[str, Leaf]]
     unknown: list[tuple[str, Leaf]]
     mixed: list[tuple[str, Leaf]]
+    trusted: int = 0
 
 
 def rename(path: Path, order: Order, seconds: float) -> ChoreReport:
@@ -67,6 +68,7 @@ class _Renaming:
         self._order = order
         self._old = order.old.rpartition(".")[2]
         self._names = Names(trial)
+        self._above: dict[str, set[str]] | None = None
 
     def run(self) -> ChoreReport:
         old, new = self._old, self._order.new
@@ -92,6 +94,8 @@ class _Renaming:
             return self._worse(worse, before, after, mentions)
         count = sum(map(len, spans.values()))
         evidence = [f"{self._trial.inside(path)}: {len(places)}" for path, places in sorted(spans.items())]
+        if found.trusted:
+            evidence.append(f"{found.trusted} of them on objects of unknown type: nothing else here has a .{old}")
         evidence.append(_tests_line(before, after))
         left = [f"{self._at(one)}: .{old} of an object whose type is not known" for one in found.unknown]
         left += [f"{place}: named in {what}" for place, what in mentions]
@@ -167,26 +171,21 @@ class _Renaming:
         return [one for one in definitions if one.kind in _MEMBER and one.owner in family]
 
     def _class_graph(self) -> dict[str, set[str]]:
-        """Return the bases of each class, by qualified name; what a library class has is noted as `!name`."""
-        above: defaultdict[str, set[str]] = defaultdict(set)
-        classes: dict[Place, str] = {}
-        for name in list(self._names.class_names()):
-            for definition in self._names.definitions(name):
-                if definition.kind == "class":
-                    classes[definition.place] = definition.qualname
-        for place, qualname in classes.items():
-            for base, has in self._names.classes_above(place):
-                if base in classes:
-                    above[qualname].add(classes[base])
-                above[qualname] |= {f"!{name}" for name in has}
-        self._classes = set(classes.values())
-        return above
+        """Return the bases of each class of the project, by qualified name."""
+        if self._above is None:
+            classes = self._names.classes()
+            self._above = {}
+            for place, qualname in classes.items():
+                bases = {classes[base] for base in self._names.classes_above(place) if base in classes}
+                self._above[qualname] = self._above.get(qualname, set()) | bases
+        return self._above
 
     def _check_library(self, family: set[str], above: dict[str, set[str]]) -> None:
-        for owner in family:
-            if f"!{self._old}" in _closure(owner, above):
+        lineage = family | {base for owner in family for base in _closure(owner, above)}
+        for place, qualname in self._names.classes().items():
+            if qualname in lineage and self._old in self._names.library_names(place):
                 raise UsageError(
-                    f"{owner}.{self._old} takes the place of a method of a library's class, whose name is not ours.",
+                    f"{qualname}.{self._old} takes the place of a method of a library's class, whose name is not ours.",
                     hint="Only names that this project defines can be changed.",
                     code="library",
                 )
@@ -197,7 +196,8 @@ class _Renaming:
         member = chosen[0].kind in _MEMBER
         # An object of unknown type can only mean ours where nothing else has such an attribute.
         only_ours = member and not is_common(self._old) and not others
-        owners = {self._names.position_of_class(one.owner) for one in chosen} if member else set()
+        wanted = {one.owner for one in chosen}
+        owners = {place for place, name in self._names.classes().items() if name in wanted} if member else set()
         found = Found([], [], [])
         for path, leaf in self._names.occurrences(self._old):
             meant = {(path, *leaf.start_pos)} & targets or self._names.meant(path, leaf)
@@ -207,6 +207,7 @@ class _Renaming:
                 found.mixed.append((path, leaf))
             elif not meant and member and is_attribute(leaf):
                 (found.meant if only_ours else found.unknown).append((path, leaf))
+                found.trusted += only_ours
             elif not meant and member and owners & self._names.callee(path, leaf):
                 found.meant.append((path, leaf))
         return found
@@ -219,7 +220,7 @@ class _Renaming:
         owners = {one.owner for one in chosen}
         if chosen[0].kind in _MEMBER:
             above = self._class_graph()
-            related = {one for one in self._classes if (_closure(one, above) | {one}) & owners}
+            related = {one for one in self._names.classes().values() if (_closure(one, above) | {one}) & owners}
             related |= {base for owner in owners for base in _closure(owner, above)}
             owners |= related
         for one in taken:
