@@ -205,6 +205,18 @@ SNIPPETS = {
     "filter that is surplus": ("def f(a):\n    return [x for x in a if x]\n", "[x for x in a]"),
     "element that is surplus": ("def f(a, b):\n    return [a, b]\n", "return [a]"),
     "other attribute": ("def f(a, b):\n    return a.cost + b.tax\n", "a.tax + b.tax"),
+    "order of branches": (
+        "def f(a, b):\n    if a:\n        g()\n    elif b:\n        h()\n",
+        "    if b:\n        h()\n    elif a:\n        g()\n",
+    ),
+    "the wrong way round": (
+        "def f(a):\n    for x in a:\n        if x:\n            return True\n    return False\n",
+        "            return False\n    return True\n",
+    ),
+    "exchanged in a statement": ("def f(a, b, i):\n    a[i] = b[i] + 1\n", "b[i] = a[i] + 1"),
+    "part of a list": ("def f(a, b):\n    c = [b]\n    return [x for x in a]\n", "return c + [x for x in a]"),
+    "extended": ("def f(a, b):\n    a.extend(b)\n    return a\n", "    a = b\n"),
+    "bounds of an index": ("def f(a, i):\n    if a[i]:\n        g()\n", "if i < len(a) and a[i]:"),
     "async for": ("async def f(a):\n    for x in a:\n        g(x)\n", "async for x in a:"),
     "await of asyncio": ("import asyncio\nasync def f():\n    asyncio.sleep(1)\n", "await asyncio.sleep(1)"),
 }

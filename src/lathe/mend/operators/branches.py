@@ -78,6 +78,29 @@ def else_branch(site: Site) -> Iterator[Edit]:
         yield from site.splice(body_end, end, outer, "branching", 0.2)
 
 
+@operator(ast.If, kinds=("swapped branches",))
+def branch_order(site: Site) -> Iterator[Edit]:
+    """`if a: x elif b: y` as `if b: y elif a: x`, and as `if b: x elif a: y`."""
+    node, source = site.node, site.source
+    assert isinstance(node, ast.If)
+    if len(node.orelse) != 1 or not isinstance(node.orelse[0], ast.If) or node.body[0].lineno == node.lineno:
+        return
+    other = node.orelse[0]
+    start = source.span(other)[0]
+    if not source.text.startswith("elif", start) or other.body[0].lineno == other.lineno:
+        return
+    first = (source.span(node.test)[0], source.block(node.body[-1])[1])
+    second = (source.span(other.test)[0], source.block(other.body[-1])[1])
+    one, two = source.text[slice(*first)], source.text[slice(*second)]
+    if two.endswith(("\n", "\r")):
+        yield from site.splice(
+            first[0], second[1], two + source.text[first[1] : second[0]] + one, "swapped branches", 0.3
+        )
+    middle = source.text[source.span(node.test)[1] : second[0]]
+    text = site.text(other.test) + middle + site.text(node.test)
+    yield from site.splice(first[0], source.span(other.test)[1], text, "swapped branches", 0.3)
+
+
 @operator(ast.If, kinds=("missing else",))
 def new_else(site: Site) -> Iterator[Edit]:
     """An `else` for an `if`: with what follows, with a return, with a statement of the function."""

@@ -251,6 +251,28 @@ def exchanged(site: Site) -> Iterator[Edit]:
             yield from site.splice(start, end, f"{site.text(second)}{middle}{site.text(first)}", "exchanged names")
 
 
+@operator(ast.Assign, ast.AugAssign, ast.Return, ast.Expr, kinds=("exchanged names",))
+def exchanged_everywhere(site: Site) -> Iterator[Edit]:
+    """Two variables exchanged wherever they stand in the statement: `a[i] = b[j]` as `b[i] = a[j]`."""
+    node, source = site.node, site.source
+    assert isinstance(node, ast.stmt)
+    used: dict[str, list[tuple[int, int]]] = {}
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.JoinedStr):
+            return
+        if isinstance(inner, ast.Name) and inner.id in site.scope.names and inner.id not in ("self", "cls"):
+            used.setdefault(inner.id, []).append(source.span(inner))
+    start, end = source.span(node)
+    for one, other in itertools.combinations(used, 2):
+        if len(used[one]) + len(used[other]) > 8 or len(used) > 8:
+            continue
+        parts, at = [], start
+        for low, high in sorted([*used[one], *used[other]]):
+            parts += [source.text[at:low], other if source.text[low:high] == one else one]
+            at = high
+        yield from site.splice(start, end, "".join(parts) + source.text[at:end], "exchanged names", 0.3)
+
+
 @functools.cache
 def _known_methods() -> frozenset[str]:
     kinds = (str, bytes, list, dict, set, tuple, int, float)

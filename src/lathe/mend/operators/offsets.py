@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from lathe.mend.operators.registry import PRODUCT, SUM, Edit, Site, operator
+from lathe.mend.operators.registry import MAX_TEXT, PRODUCT, SUM, Edit, Site, operator
 from lathe.mend.operators.shapes import shape_of
 
 _VALUES = (ast.Name, ast.Call, ast.Attribute, ast.BinOp, ast.Subscript)
@@ -107,6 +107,23 @@ def missing_operand(site: Site) -> Iterator[Edit]:
         level = 14 if symbol.startswith("**") else PRODUCT
         operand = site.operand(node) if level > PRODUCT else product
         yield from site.replace(node, f"{operand} {symbol}", "missing operand", extra + 0.6, level=level)
+
+
+@operator(*_VALUES, ast.List, ast.ListComp, ast.JoinedStr, ast.Constant, kinds=("missing operand",))
+def missing_part(site: Site) -> Iterator[Edit]:
+    """A list or a text `a` as `a + b`, `b + a`, with names of the function that may be one."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    shape = site.scope.names.get(node.id, "") if isinstance(node, ast.Name) else shape_of(node)
+    if not site.is_value or len(site.text(node)) > 2 * MAX_TEXT or shape not in ("", "list", "text"):
+        return
+    text = site.operand(node, SUM)
+    kept = isinstance(site.parent, (ast.Return, ast.Assign, ast.AugAssign, ast.Call, ast.BinOp))
+    for name in site.names if kept else ():
+        if site.scope.names[name] in ("", shape) and name != text and (shape or site.scope.names[name]):
+            extra = 0.2 if site.scope.names[name] == shape else 0.5
+            yield from site.replace(node, f"{text} + {name}", "missing operand", extra, level=SUM)
+            yield from site.replace(node, f"{name} + {text}", "missing operand", extra, level=SUM)
 
 
 @operator(*_VALUES, ast.Constant, kinds=("missing operand",))

@@ -133,6 +133,7 @@ def missing_return(site: Site) -> Iterator[Edit]:
         receiver = site.text(node.value.func.value)
         if "(" not in receiver and '"' not in receiver and "'" not in receiver:
             yield from site.splice(start, start, f"{receiver} = ", "lost result")
+    yield from _assigned(site, node)
     if isinstance(node.value, ast.Call):
         for argument in node.value.args[:2]:
             if isinstance(argument, (ast.Name, ast.Attribute)):
@@ -148,6 +149,17 @@ def missing_return(site: Site) -> Iterator[Edit]:
         yield from site.splice(left, right, f" {symbol}= ", "lost result")
     if isinstance(node.value, ast.Compare) and len(node.value.ops) == 1 and isinstance(node.value.ops[0], ast.Eq):
         yield from site.between((node.value.left, node.value.comparators[0]), "==", "=", "lost result")
+
+
+def _assigned(site: Site, node: ast.Expr) -> Iterator[Edit]:
+    """`a.update(b)` as `a = b`, `a.extend(b)` as `a += b`, `a.append(b)` as `a += [b]`."""
+    call = node.value
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and len(call.args) == 1:
+        value = call.func.value
+        if isinstance(value, (ast.Name, ast.Attribute, ast.Subscript)) and not isinstance(call.args[0], ast.Starred):
+            receiver, argument = site.text(value), site.text(call.args[0])
+            for rank, text in enumerate((f"= {argument}", f"+= {argument}", f"+= [{argument}]", f"|= {argument}")):
+                yield from site.splice(*site.source.span(node), f"{receiver} {text}", "lost result", 0.6 + 0.1 * rank)
 
 
 @operator(ast.FunctionDef, ast.AsyncFunctionDef, kinds=("missing return",))
@@ -171,6 +183,26 @@ def missing_last_return(site: Site) -> Iterator[Edit]:
     for rank, name in enumerate(dict.fromkeys([*reversed(local), *names, *site.scope.answers(node)[:4], *answers])):
         text = f"{lead}{indent}return {name}{site.source.newline}"
         yield from site.splice(end, end, text, "missing return", min(0.9, 0.04 * rank), line=last.lineno)
+
+
+@operator(ast.FunctionDef, ast.AsyncFunctionDef, kinds=("flag",))
+def inverted(site: Site) -> Iterator[Edit]:
+    """A function that answers the other way round: each `return True` as `return False`, and back."""
+    node, source = site.node, site.source
+    assert isinstance(node, Function)
+    flags = [
+        value
+        for value in (inner.value for inner in ast.walk(node) if isinstance(inner, ast.Return))
+        if isinstance(value, ast.Constant) and isinstance(value.value, bool)
+    ]
+    flags.sort(key=source.span)
+    if len(flags) > 1:
+        parts, at = [], source.span(flags[0])[0]
+        for flag in flags:
+            start, end = source.span(flag)
+            parts += [source.text[at:start], str(not flag.value)]
+            at = end
+        yield from site.splice(source.span(flags[0])[0], at, "".join(parts), "flag", 1.0, line=flags[0].lineno)
 
 
 @operator(ast.Assign, ast.AugAssign, kinds=("missing return",))
