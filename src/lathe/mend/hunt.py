@@ -15,15 +15,17 @@ _MARGIN = 0.5  # a repair that is this much less likely than the first is not wa
 _WIDER_MARGIN = 1.0  # ... unless it may fix tests that the first does not
 _LEAST_MORE_S, _MORE, _MOST_MORE_S = 0.15, 0.3, 3.0
 _PROMISING_S, _PROMISING = 0.5, 3.0  # how long a repair of more tests is looked for: seconds, and times the time so far
+_LATE_S, _LATE = 5.0, 0.3  # what a test may take that only ran out of time; their share of the time
 _SECOND_CHANCE = 10.0  # times the first limit
 _REMEMBERED = 3000
 # what share of the time that is left each stage may take
 _SINGLES, _SLOW, _PAIRS = 0.6, 0.4, 0.6
 _MAX_JUDGED = 40
+_LEAST_LIMIT_S = 0.016  # a few ticks of the kernel's clock
 
 
 class Hunt:
-    """The trials of one round, in one worker; the worker is of no further use when the hunt was cut short."""
+    """The trials of one round, in one worker, until `deadline` (of `time.monotonic`)."""
 
     def __init__(
         self, project: Project, runs: Sequence[TestRun], groups: Sequence[Sequence[int]], *, deadline: float
@@ -31,7 +33,7 @@ class Hunt:
         self.tried = 0
         self.seconds = 0.0
         self._project = project
-        self._limits = {index: _limit(run) for index, run in enumerate(runs)}
+        self._limits = _limits(runs)
         self._hanging = [index for index, run in enumerate(runs) if run.outcome == "hung"]
         self._failing = {index for index, run in enumerate(runs) if run.is_failure}
         self._groups = [set(group) for group in groups]
@@ -42,10 +44,10 @@ class Hunt:
         self._partial: list[Candidate] = []
         self._active: list[Candidate] = []  # change what failing tests do
         self._slow: list[Candidate] = []
+        self._late: list[Candidate] = []
         self._likeliest: list[Candidate] = []
-        self._cut = False
         self._promising: Candidate | None = None
-        self._started = 0.0
+        self._started = self._waited = 0.0
         self._leave_others: Callable[[set[int], set[int]], bool] = lambda fixed, failing: False
 
     def run(self, candidates: Candidates, progress: Callable[[str], None]) -> list[Candidate]:
@@ -58,14 +60,16 @@ class Hunt:
         self._started = time.monotonic()
         self._leave_others = candidates.leave_others
         self._try(self._remember(candidates), self._share(_SINGLES), progress)
-        if not self._found() and self._slow and not self._cut:
+        if not self._found() and self._slow:
             self._limits = {index: limit * _SECOND_CHANCE for index, limit in self._limits.items()}
             slow, self._slow = self._slow, []
             self._try(slow, self._share(_SLOW), progress, again=True)
         if not self._found():
             both = pairs(self._partial, self._active, self._likeliest, self._failing)
             self._try(both, self._share(_PAIRS if self._partial else 1.0), progress)
-        found = self._complete or self._proven()
+        found = self._complete
+        if self._promising or not found:
+            found = [*found, *self._proven()]
         self.seconds = time.monotonic() - self._started
         return sorted(found, key=lambda one: (-len(one.fixed), one.score, one.length))
 
@@ -87,12 +91,13 @@ class Hunt:
     ) -> None:
         """Try candidates until there are no more, it is `until`, or more would not be better than what was found."""
         more = iter(candidates)
-        while time.monotonic() < until:
+        while time.monotonic() < until and self._failing - self._project.unfit:
             batch = list(itertools.islice(self._still_wanted(more), int(self._batch)))
             if not batch:
                 return
             before = bool(self._complete), bool(self._promising)
             self._send(batch, until, again=again)
+            self._wait_for_late(until)
             if self._complete and not before[0]:
                 until = min(until, time.monotonic() + self._extension())
                 first = min(self._complete, key=lambda one: one.score)
@@ -102,6 +107,21 @@ class Hunt:
                 until = min(until, time.monotonic() + _PROMISING_S + _PROMISING * elapsed)
                 progress(f"a repair of {len(self._promising.fixed)} tests at {_place(self._promising)}")
             progress(f"{self.tried} candidates tried, {len(self._complete)} repair")
+
+    def _wait_for_late(self, until: float) -> None:
+        """Give those that only ran out of time all the time there is, as long as that is a part of the whole."""
+        limits = self._limits
+        while self._late and not self._complete:
+            now = time.monotonic()
+            if self._waited > _LATE_S + _LATE * (now - self._started) or now > until:
+                return
+            one = self._late.pop(0)
+            self._limits = {index: max(limit, _LATE_S) for index, limit in limits.items()}
+            enough, self._enough = self._enough, 1
+            self._send([one], until, again=True, judge=True)
+            self._enough = enough
+            self._waited += time.monotonic() - now
+            self._limits = limits
 
     def _still_wanted(self, candidates: Iterator[Candidate]) -> Iterator[Candidate]:
         for one in candidates:
@@ -129,9 +149,7 @@ class Hunt:
                 distinct.append(one.plan)
             jobs.append(Job(index, one.parts, plans[id(one.plan)], self._enough, again, judge))
         self._project.start(jobs, distinct, self._limits, self._hanging)
-        answered = 0
         for verdict in self._project.verdicts(min(self._deadline, until + 1.0)):
-            answered += 1
             one = batch[verdict.id]
             one.fixed, one.signal = verdict.fixed, verdict.signal
             self.tried += verdict.status not in ("same", "syntax")
@@ -139,13 +157,14 @@ class Hunt:
                 self._complete.append(one)
             elif verdict.status == "slow":
                 self._slow.append(one)
-            elif verdict.status == "partial":
+            elif verdict.status == "late" and not judge:
+                self._late.append(one)
+            elif verdict.status in ("partial", "late"):
                 self._partial.append(one)
                 if self._promising is None and self._is_promising(set(one.fixed)):
                     self._promising = one
             if len(one.changes) == 1 and (verdict.status in ("partial", "broken") or verdict.signal):
                 self._active.append(one)
-        self._cut = self._cut or answered < len(batch)
         speed = len(batch) / max(0.001, time.monotonic() - began)
         self._batch = min(_MAX_BATCH, 4 * self._batch, max(8, speed * _BATCH_S))
 
@@ -154,13 +173,17 @@ class Hunt:
 
     def _proven(self) -> list[Candidate]:
         """Return the edits that repair some tests and hold in a process of their own, as far as there is time."""
-        best = sorted(self._partial, key=lambda one: (-len(one.fixed), one.score, one.length))[:_MAX_JUDGED]
-        self._partial = []
+        best = sorted([*self._partial, *self._late], key=lambda one: (-len(one.fixed), one.score, one.length))[
+            :_MAX_JUDGED
+        ]
         for one in best:
-            if self._partial or self._cut or time.monotonic() > self._deadline:
+            if time.monotonic() > self._deadline:
                 break
+            before = len(self._partial) + len(self._complete)
             self._send([one], self._deadline, again=True, judge=True)
-        return self._partial + self._complete
+            if len(self._partial) + len(self._complete) > before:
+                return [one]
+        return []
 
 
 def _place(one: Candidate) -> str:
@@ -168,6 +191,12 @@ def _place(one: Candidate) -> str:
     return f"{source.path}:{edit.line}"
 
 
-def _limit(run: TestRun) -> float:
-    """Return how much CPU a test may use under a candidate, in seconds."""
-    return 0.03 if run.outcome == "hung" else 8 * run.cpu + 0.02
+def _limits(runs: Sequence[TestRun]) -> dict[int, float]:
+    """Return how much CPU each test may use under a candidate, in seconds; it was measured under a tracer.
+
+    Of a test that never ended it is not known what it takes when it does: as long as the others, at first.
+    """
+    usual = sorted(run.cpu for run in runs if run.outcome in ("passed", "failed"))
+    guess = usual[len(usual) // 2] if usual else 0.0
+    cpu = [guess if run.outcome == "hung" else run.cpu for run in runs]
+    return {index: _LEAST_LIMIT_S + 3 * seconds for index, seconds in enumerate(cpu)}

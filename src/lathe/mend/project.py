@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
+from lathe.mend.confine import confined
 from lathe.mend.source import Unit
 from lathe.mend.workspace import Workspace
 from lathe.protocol.errors import TurnError, UsageError
 
 _BOOT = Path(__file__).parent / "worker" / "boot.py"
+_STOP_S = 10.0
 _EXIT_USAGE = 4
 _EXIT_NO_TESTS = 5
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
@@ -71,8 +73,9 @@ class Verdict(msgspec.Struct):
     """What became of a job.
 
     `status` is complete (every failing test of the plan is fixed, none broken, in a process of its own), partial (some
-    are fixed), broken (some are fixed, others broken), rejected, slow, same, syntax or died. `fixed` are indices of
-    tests, `signal` says how the first failing tests that fail still do so: 0 as before, 1 differently, 2 further on.
+    are fixed), late (partial, and those that are not fixed ran out of time), broken (some are fixed, others broken),
+    rejected, slow, same, syntax or died. `fixed` are indices of tests, `signal` says how the first failing tests that
+    fail still do so: 0 as before, 1 differently, 2 further on.
     """
 
     id: int
@@ -111,6 +114,10 @@ class Project:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker and everything it started."""
         import signal
 
         for stream in (self._process.stdin, self._process.stdout):
@@ -185,7 +192,10 @@ class Project:
         """
         while True:
             message = self._next(deadline)
-            if message is None or message["event"] == "done":
+            if message is None:
+                self._cancel()
+                return
+            if message["event"] == "done":
                 return
             if message["event"] == "unfit":
                 self.unfit.add(message["test"])
@@ -198,6 +208,17 @@ class Project:
         while (message := self._next(deadline)) is not None and message["event"] != event:
             pass
         return message
+
+    def _cancel(self) -> None:
+        """Let the worker give up its order, so that it can have another."""
+        self._order({"op": "stop"})
+        deadline = time.monotonic() + _STOP_S
+        done = 0
+        while done < 2:  # one for each order
+            message = self._next(deadline)
+            if message is None:
+                raise self._gone()
+            done += message["event"] == "done"
 
     def _order(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -224,6 +245,8 @@ class Project:
         return message
 
     def _gone(self) -> TurnError:
+        if self._process.poll() is None:
+            self._process.kill()
         status = self._process.wait()
         tail = self._tail()
         return TurnError(
@@ -282,9 +305,9 @@ def no_tests() -> UsageError:
 
 
 def command(workspace: Workspace, python: str, config: dict[str, Any]) -> list[str]:
-    """Return the command line of a worker."""
+    """Return the command line of a worker, confined as far as that can be had here."""
     where = {"original": str(workspace.original), "scratch": str(workspace.root)}
-    return [python, str(_BOOT), json.dumps({**config, **where})]
+    return [*confined(workspace, python), python, str(_BOOT), json.dumps({**config, **where})]
 
 
 def environment(workspace: Workspace) -> dict[str, str]:

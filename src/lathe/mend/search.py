@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,10 +19,12 @@ from lathe.mend.project import Project, TestRun, command, environment
 from lathe.mend.report import Alternative, Change, RepairReport, Status, TestCounts
 from lathe.mend.source import SourceFile
 from lathe.mend.workspace import Workspace, find_python, scratch_copy
+from lathe.protocol.errors import LatheError
 
 Progress = Callable[[str], None]
 COLLECT_S = 20.0  # a small budget still lets a large project be imported
 _MAX_ALTERNATIVES = 8
+_DOCTESTS = "--doctest-modules"
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -53,6 +56,7 @@ class Search:
         self._workspace = workspace
         self._python = python
         self._options = options
+        self._tests = options.tests
         self._progress = progress
         self._started = started
         self._deadline = started + options.seconds
@@ -61,6 +65,7 @@ class Search:
         self._changes: list[Change] = []
         self._alternatives: list[Alternative] = []
         self._notes: list[str] = []
+        self._unfit: set[str] = set()
         self._tried = 0
         self._searched = 0.0
         self._trials = 0.0
@@ -70,8 +75,7 @@ class Search:
         """Return what was found."""
         first: list[TestRun] | None = None
         while True:
-            with self._project() as project:
-                project.collect(timeout=max(COLLECT_S, self._left()))
+            with self._collected() as project:
                 self._version = project.python
                 began = time.monotonic()
                 runs = self._baseline(project)
@@ -82,23 +86,57 @@ class Search:
                 self._progress(f"{len(failing)} of {len(runs)} tests fail")
                 found = self._round(project, runs) if failing and self._left() > 0 else []
                 self._searched += time.monotonic() - began
+                self._note_unfit(project.unfit, runs)
+            runs = [self._without_unfit(run) for run in runs]
+            first = [self._without_unfit(run) for run in first]
             if not found:
                 return self._report(first, runs)
-            self._keep(found, runs)
-            if set(found[0].fixed) >= {index for index, run in enumerate(runs) if run.is_failure}:
+            fixed = self._keep(found, runs)
+            if fixed >= {run.name for run in runs if run.is_failure}:
                 return self._report(first, [_fixed(run) for run in runs])
 
-    def _project(self) -> Project:
-        return Project(
-            self._workspace, self._python, list(self._options.tests), jobs=self._jobs, memory_mb=self._options.memory_mb
-        )
+    def _note_unfit(self, unfit: set[int], runs: list[TestRun]) -> None:
+        self._unfit |= {runs[index].name for index in unfit}
+        again = [runs[index].name for index in sorted(unfit) if runs[index].is_failure]
+        alone = [runs[index].name for index in sorted(unfit) if not runs[index].is_failure]
+        if again:
+            self._notes.append(f"left out, because they fail at one time and pass at another: {_some(again)}")
+        if alone:
+            self._notes.append(f"left out, because they fail when they run by themselves: {_some(alone)}")
+
+    def _without_unfit(self, run: TestRun) -> TestRun:
+        return msgspec.structs.replace(run, outcome="unfit") if run.name in self._unfit else run
+
+    def _collected(self) -> Project:
+        """Return a worker that knows the tests; where there are none but doctests, those."""
+        while True:
+            project = Project(
+                self._workspace, self._python, list(self._tests), jobs=self._jobs, memory_mb=self._options.memory_mb
+            )
+            try:
+                project.collect(timeout=max(COLLECT_S, self._left()))
+            except LatheError as error:
+                project.close()
+                if error.code != "no_tests" or self._tests:
+                    raise
+                if not _has_doctests(self._workspace.cwd):
+                    raise
+                self._tests = (_DOCTESTS,)
+            except BaseException:
+                project.close()
+                raise
+            else:
+                return project
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()
 
     def _baseline(self, project: Project) -> list[TestRun]:
         limit = min(5.0, max(1.0, self._options.seconds / 12))
-        return project.baseline(limit, time.monotonic() + max(COLLECT_S, self._left()))
+        try:
+            return project.baseline(limit, time.monotonic() + max(COLLECT_S, self._left()))
+        finally:
+            self._workspace.restore()
 
     def _note_first(self, runs: list[TestRun]) -> None:
         died = [run.name for run in runs if run.outcome == "died"]
@@ -127,8 +165,7 @@ class Search:
         tests = set(project.files)
         sources = []
         for path in sorted({path for run in runs for path in run.lines}):
-            name = PurePosixPath(path).name
-            if path in tests or name == "conftest.py" or name.startswith("test_") or name.endswith("_test.py"):
+            if path in tests or _belongs_to_tests(path):
                 continue
             try:
                 sources.append(SourceFile.read(self._workspace.root, path))
@@ -139,18 +176,26 @@ class Search:
 
     # --- what is kept
 
-    def _keep(self, found: list[Candidate], runs: list[TestRun]) -> None:
-        best = found[0]
-        number = len(self._changes)
-        fixed = tuple(runs[index].name for index in best.fixed)
-        for source, text in _applied(best):
+    def _keep(self, found: list[Candidate], runs: list[TestRun]) -> set[str]:
+        """Write the best repair, and those of other tests in other functions, and return the tests they fix."""
+        chosen = _apart(found)
+        names: set[str] = set()
+        for source, text in _applied(chosen):
             self._originals.setdefault(source.path, source)
-            source.write(self._workspace.root, text)
-        for source, edit in best.changes:
-            before, after = _shown(source.text, _apply(source.text, [edit]))
-            self._changes.append(Change(self._inside(source.path), edit.line, edit.kind, before, after, fixed))
+            self._workspace.keep(source.path, text.encode(source.encoding))
+        for best in chosen:
+            number = len(self._changes)
+            fixed = tuple(runs[index].name for index in best.fixed)
+            names.update(fixed)
+            for source, edit in best.changes:
+                before, after = _shown(source.text, _apply(source.text, [edit]))
+                self._changes.append(Change(self._inside(source.path), edit.line, edit.kind, before, after, fixed))
+            self._offer(number, best, [other for other in found if other not in chosen])
+        return names
+
+    def _offer(self, number: int, best: Candidate, others: list[Candidate]) -> None:
         shown = {_both_shown(best)[1]}
-        for other in found[1:]:
+        for other in others:
             before, after = _both_shown(other)
             if set(other.fixed) >= set(best.fixed) and after not in shown and len(shown) <= _MAX_ALTERNATIVES:
                 shown.add(after)
@@ -172,7 +217,9 @@ class Search:
         odd = {self._inside(path) for path, source in self._originals.items() if not source.is_utf8}
         before, after = _counts(first), _counts(last)
         failing = tuple(run.name for run in last if run.is_failure)
+        self._workspace.restore()
         confirmed = bool(self._changes) and self._confirm(last)
+        self._workspace.restore()
         status: Status = "not_repaired" if before.failed else "already_green"
         if confirmed:
             status = "improved" if after.failed else "repaired"
@@ -201,10 +248,10 @@ class Search:
         import subprocess
         from xml.etree import ElementTree
 
-        died = [run.name for run in last if run.outcome == "died"]
+        died = [run.name for run in last if run.outcome in ("died", "unfit", "unknown")]
         deselected = [argument for name in died for argument in ("--deselect", name)]
         junit = self._workspace.temporary / "junit.xml"
-        config = {"mode": "confirm", "args": [*self._options.tests, *deselected], "junit": str(junit)}
+        config = {"mode": "confirm", "args": [*self._tests, *deselected], "junit": str(junit)}
         limit = 30 + 10 * sum(run.cpu for run in last)
         try:
             subprocess.run(
@@ -223,14 +270,38 @@ class Search:
         return failed == sum(run.is_failure for run in last)
 
 
+def _has_doctests(folder: Path) -> bool:
+    """Return whether some Python file below `folder` has a line that begins as in an interactive session."""
+    return any(re.search(rb"^\s*>>> ", path.read_bytes(), re.MULTILINE) for path in folder.rglob("*.py"))
+
+
+def _belongs_to_tests(path: str) -> bool:
+    """Return whether a file is part of what says how it should be: a test, or what tests are helped by."""
+    *folders, name = PurePosixPath(path).parts
+    if name == "conftest.py" or name.startswith("test_") or name.endswith("_test.py"):
+        return True
+    return any(re.search(r"(?:^|_)tests?(?:$|_|ing$|cases?$|data$|suite$)", folder.lower()) for folder in folders)
+
+
 def _fixed(run: TestRun) -> TestRun:
     return msgspec.structs.replace(run, outcome="passed") if run.is_failure else run
 
 
-def _applied(candidate: Candidate) -> list[tuple[SourceFile, str]]:
-    """Return the files that a candidate changes, with their new texts."""
+def _apart(found: list[Candidate]) -> list[Candidate]:
+    """Return the best candidate, and the best of those that repair other tests in other functions."""
+    chosen: list[Candidate] = []
+    for one in found:
+        if all(one.plan is not other.plan and one.fits(other) for other in chosen) and all(
+            set(one.fixed).isdisjoint(other.fixed) for other in chosen
+        ):
+            chosen.append(one)
+    return chosen
+
+
+def _applied(candidates: Sequence[Candidate]) -> list[tuple[SourceFile, str]]:
+    """Return the files that candidates change, with their new texts."""
     edits: dict[str, tuple[SourceFile, list[Edit]]] = {}
-    for source, edit in candidate.changes:
+    for source, edit in (change for candidate in candidates for change in candidate.changes):
         edits.setdefault(source.path, (source, []))[1].append(edit)
     return [(source, _apply(source.text, changes)) for source, changes in edits.values()]
 
@@ -242,7 +313,7 @@ def _apply(text: str, edits: Sequence[Edit]) -> str:
 
 
 def _both_shown(candidate: Candidate) -> tuple[str, str]:
-    parts = [_shown(source.text, text) for source, text in _applied(candidate)]
+    parts = [_shown(source.text, text) for source, text in _applied([candidate])]
     return "\n".join(before for before, _ in parts), "\n".join(after for _, after in parts)
 
 
@@ -269,7 +340,7 @@ def _counts(runs: list[TestRun]) -> TestCounts:
     return TestCounts(
         passed=outcomes.count("passed"),
         failed=sum(run.is_failure for run in runs),
-        skipped=outcomes.count("skipped") + outcomes.count("died"),
+        skipped=sum(outcomes.count(outcome) for outcome in ("skipped", "died", "unfit")),
     )
 
 

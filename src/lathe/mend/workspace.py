@@ -10,8 +10,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from lathe.protocol.errors import UsageError
 
 MAX_FILES = 20_000
@@ -22,17 +20,62 @@ _GENERATED = ("*_version.py", "*.so", "*.pyd")
 _VENVS = (".venv", "venv", "env")
 
 
-class Workspace(msgspec.Struct, frozen=True):
+class Workspace:
     """A copy of the project. `original` and `root` are the two trees' tops; `inside` leads to the project's folder."""
 
-    original: Path
-    root: Path
-    inside: Path
-    temporary: Path
+    def __init__(self, original: Path, root: Path, inside: Path, temporary: Path) -> None:
+        self.original = original
+        self.root = root
+        self.inside = inside
+        self.temporary = temporary
+        self.cwd = root / inside
+        self.cwd.mkdir(parents=True, exist_ok=True)
+        self._kept: dict[str, bytes] = {}
+        self._state = self._look()
 
-    @property
-    def cwd(self) -> Path:
-        return self.root / self.inside
+    def keep(self, path: str, data: bytes) -> None:
+        """Change a file of the copy for good."""
+        self._kept[path] = data
+        (self.root / path).write_bytes(data)
+        self._state[path] = _identity(self.root / path)
+
+    def restore(self) -> bool:
+        """Undo what tests did to the copy, and return whether they did anything."""
+        now = self._look()
+        if now == self._state:
+            return False
+        for path in now.keys() - self._state.keys():
+            (self.root / path).unlink(missing_ok=True)
+        for path, identity in self._state.items():
+            if now.get(path) != identity:
+                target = self.root / path
+                target.unlink(missing_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if path in self._kept:
+                    target.write_bytes(self._kept[path])
+                else:
+                    shutil.copy2(self.original / path, target, follow_symlinks=False)
+                self._state[path] = _identity(target)
+        return True
+
+    def _look(self) -> dict[str, object]:
+        """Return what can be seen of every file without reading it."""
+        found: dict[str, object] = {}
+        todo = [str(self.root)]
+        skip = len(todo[0]) + 1
+        while todo:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo += [entry.path] if entry.name != "__pycache__" else []
+                    else:
+                        found[entry.path[skip:]] = _identity(entry)
+        return found
+
+
+def _identity(file: os.DirEntry[str] | Path) -> object:
+    status = file.lstat() if isinstance(file, Path) else file.stat(follow_symlinks=False)
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
 
 
 @contextlib.contextmanager
@@ -52,9 +95,7 @@ def scratch_copy(path: Path) -> Iterator[Workspace]:
         for name in ("home", "tmp"):
             (temporary / name).mkdir()
         _copy(top, root, names)
-        workspace = Workspace(top, root, folder.relative_to(top), temporary)
-        workspace.cwd.mkdir(parents=True, exist_ok=True)
-        yield workspace
+        yield Workspace(top, root, folder.relative_to(top), temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 64
 _SILENT_S = 20.0
-_PATIENCE = 4  # a test that passed once, in a hurry, is not to fail for a busy machine
+_PATIENCE, _PATIENCE_S = 4, 2.0  # a test that passed once, in a hurry, is not to fail for a busy machine
 Job = dict[str, Any]
 
 
@@ -135,9 +135,10 @@ class Evaluation:
 
             def run(items: dict[int, pytest.Item], protocol: Protocol) -> None:
                 answer = Runner(server.root, emit, protocol).candidate(
-                    [(number, items[number], _PATIENCE * limits[str(number)]) for number in failing],
-                    [(number, items[number], _PATIENCE * limits[str(number)]) for number in passing],
+                    [(number, items[number], _patient(limits[str(number)])) for number in failing],
+                    [(number, items[number], _patient(limits[str(number)])) for number in passing],
                     job["enough"],
+                    in_order=not server.in_order.isdisjoint(failing),
                 )
                 emit({"id": job["id"], **answer})
 
@@ -146,7 +147,7 @@ class Evaluation:
             else:
                 run(dict(enumerate(server.items)), server.protocol)
 
-        patience = 10 + 2 * _PATIENCE * sum(limits[str(test)] for test in (*failing, *passing))
+        patience = 10 + 2 * sum(_patient(limits[str(test)]) for test in (*failing, *passing))
         child = server.fork(patience, work)
         child.deadline = time.monotonic() + _SILENT_S
         self._running[child.descriptor] = Worker(child, [job])
@@ -211,6 +212,10 @@ class Evaluation:
             self._result(worker.last(), {"verdict": "slow" if is_slow else "died"})
         if was_screening:
             self._todo.extendleft(reversed(worker.jobs))
+
+
+def _patient(limit: float) -> float:
+    return max(limit, min(_PATIENCE * limit, _PATIENCE_S))
 
 
 class _Again:

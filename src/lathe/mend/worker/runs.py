@@ -8,7 +8,7 @@ import resource
 import sys
 import tempfile
 import unittest
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +78,22 @@ class Runner:
         self._protocol = protocol
         self._clock = Clock(root)
 
-    def baseline(self, items: Sequence[tuple[int, pytest.Item]], limit: float) -> None:
-        """Run all `items` with coverage, and send what each did and where it failed."""
-        coverage = LineCoverage(self._root)
+    def baseline(
+        self,
+        items: Sequence[tuple[int, pytest.Item]],
+        limit: float,
+        *,
+        suspects: Collection[object] = (),
+        traced: bool = True,
+    ) -> None:
+        """Run all `items`, with coverage if `traced`, and send what each did and where it failed."""
+        coverage = LineCoverage(self._root) if traced else None
         for index, (number, item) in enumerate(items):
             nextitem = items[index + 1][1] if index + 1 < len(items) else None
-            coverage.start()
-            outcome, cpu = self._one(number, item, nextitem, limit)
-            lines = coverage.stop()
+            if coverage is not None:
+                coverage.start()
+            outcome, cpu = self._one(number, item, nextitem, limit, suspects)
+            lines = coverage.stop() if coverage is not None else {}
             message: dict[str, Any] = {"test": number, "outcome": outcome, "cpu": cpu, "lines": lines}
             if outcome in ("failed", "hung"):
                 message.update(self._failure())
@@ -98,34 +106,51 @@ class Runner:
         failing: Sequence[tuple[int, pytest.Item, float]],
         passing: Sequence[tuple[int, pytest.Item, float]],
         enough: int,
+        *,
+        in_order: bool = False,
     ) -> dict[str, Any]:
         """Run `failing` tests, then, if at least one passes now, `passing` ones until one does not.
 
-        Gives up when the first `enough` failing tests fail still. Returns the verdict and the tests that were fixed.
+        Gives up when the first `enough` failing tests fail still. With `in_order` all run in the order of the suite.
+        Returns the verdict and the tests that were fixed.
         """
         fixed: list[int] = []
+        failed, wanted = 0, {number for number, _, _ in failing}
         slow = False
         everything = [*failing, *passing]
+        if in_order:
+            everything.sort(key=lambda entry: entry[0])
         for index, (number, item, limit) in enumerate(everything):
-            if index >= min(enough, len(failing)) and not fixed:
-                return {"verdict": "slow" if slow else "rejected", "fixed": fixed}
+            if (number not in wanted and not fixed and not in_order) or (failed >= enough and not fixed):
+                break
             nextitem = everything[index + 1][1] if index + 1 < len(everything) else None
             outcome, _ = self._one(number, item, nextitem, limit)
-            if index < len(failing):
-                fixed += [number] if outcome == "passed" else []
-                slow = slow or outcome == "hung"
-            elif outcome in ("failed", "hung"):
-                return {"verdict": "broken", "fixed": fixed}
+            if number not in wanted:
+                if outcome in ("failed", "hung"):
+                    return {"verdict": "broken", "fixed": fixed}
+                continue
+            fixed += [number] if outcome == "passed" else []
+            failed += outcome != "passed"
+            slow = slow or outcome == "hung"
+            if slow and enough == 1:
+                break
         if not fixed:
             return {"verdict": "slow" if slow else "rejected", "fixed": fixed}
         return {"verdict": "complete" if len(fixed) == len(failing) else "partial", "fixed": fixed}
 
-    def _one(self, number: int, item: pytest.Item, nextitem: pytest.Item | None, limit: float) -> tuple[str, float]:
+    def _one(
+        self,
+        number: int,
+        item: pytest.Item,
+        nextitem: pytest.Item | None,
+        limit: float,
+        suspects: Collection[object] = (),
+    ) -> tuple[str, float]:
         wall = 3 * limit + 1
         self._emit({"start": number, "wall": wall})
         before = cpu()
         try:
-            self._clock.start(limit, wall)
+            self._clock.start(limit, wall, suspects)
             outcome = self._protocol.run(item, nextitem)
             hung = self._clock.stop()
         except BaseException as error:  # a plugin or a fixture gone wild is a failure of this test

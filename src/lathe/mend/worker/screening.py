@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Signature = tuple[str, str, int]
 _BUILD_S = 1.0
 _SOON_S = 0.02
+_PATIENCE_S, _PATIENCE = 0.2, 4  # for tests that may be fixed where the first is not: seconds, its limit
 _MAX_JOBS = 4000  # what leaks may leak away
 _HUNG: Signature = ("TimeUp", "", 0)
 
@@ -126,16 +127,22 @@ class Screening:
     def _judge(self, job: dict[str, Any], before: Sequence[tuple[FunctionType, Body]]) -> dict[str, Any]:
         failing, passing = self._plans[str(job["plan"])]
         failing = [test for test in failing if test not in self._known.unfit]
+        if not self._server.in_order.isdisjoint(failing):
+            return self._judge_in_order(failing, passing)
         fixed: list[int] = []
-        signal = 0
+        late = signal = 0
+        patience = max(_PATIENCE_S, _PATIENCE * self._limits[failing[0]]) if failing else 0.0
         for index, test in enumerate(failing):
-            if index >= job["enough"] and not fixed:
+            patience -= self._limits[test]
+            if not fixed and index and (index >= job["enough"] or patience < 0):
                 break
             outcome = self._one(test)
             if outcome == "passed":
                 fixed.append(test)
             elif outcome == "hung" and not fixed:
                 return {"verdict": "slow", "signal": signal}
+            elif outcome == "hung":
+                late += 1
             elif outcome == "failed":
                 signal = max(signal, self._progress(test))
         if not fixed:
@@ -143,7 +150,27 @@ class Screening:
         killer = self._first_broken(passing, before)
         if killer is not None:
             return {"verdict": "broken", "fixed": fixed, "signal": signal, "killer": killer}
-        return {"verdict": "complete" if len(fixed) == len(failing) else "partial", "fixed": fixed, "signal": signal}
+        left = len(failing) - len(fixed)
+        verdict = "partial" if left > late else "late" if left else "complete"
+        return {"verdict": verdict, "fixed": fixed, "signal": signal}
+
+    def _judge_in_order(self, failing: Sequence[int], passing: Sequence[int]) -> dict[str, Any]:
+        fixed: list[int] = []
+        signal = 0
+        wanted = set(failing)
+        for test in sorted([*failing, *passing]):
+            outcome = self._one(test)
+            if test not in wanted:
+                if outcome in ("failed", "hung"):
+                    return {"verdict": "broken" if fixed else "rejected", "fixed": fixed, "signal": signal}
+            elif outcome == "passed":
+                fixed.append(test)
+            elif outcome == "failed":
+                signal = max(signal, self._progress(test))
+            elif not fixed:
+                return {"verdict": "slow", "signal": signal}
+        verdict = "complete" if len(fixed) == len(failing) else "partial" if fixed else "rejected"
+        return {"verdict": verdict, "fixed": fixed, "signal": signal}
 
     def _first_broken(self, passing: Sequence[int], before: Sequence[tuple[FunctionType, Body]]) -> int | None:
         """Return a test that the candidate breaks; one that fails without the candidate, too, does not count."""
@@ -167,7 +194,7 @@ class Screening:
     def _check_failing(self, test: int) -> None:
         if test in self._known.signatures or test in self._known.unfit:
             return
-        if test in self._hanging:
+        if test in self._hanging or test in self._server.in_order:
             self._learn(test, signature=_HUNG)
             return
         self._emit({"checking": test})

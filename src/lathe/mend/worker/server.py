@@ -72,6 +72,7 @@ class Server:
         self.idle: list[Worker] = []
         self.shortcuts: list[Short | None] = []
         self.test_files: set[str] = set()
+        self.in_order: set[int] = set()  # tests that share objects, so that the order may matter
         self.knowledge = Knowledge()
         self.programs: Programs
         self.state: State
@@ -98,7 +99,8 @@ class Server:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self.served = True
         self.items = list(session.items)
-        files = sorted({str(item.path) for item in self.items})
+        # of a doctest the file is the one to be repaired
+        files = sorted({str(item.path) for item in self.items if not isinstance(item, pytest.DoctestItem)})
         tests = [item.nodeid for item in self.items]
         version = ".".join(map(str, sys.version_info[:3]))
         self.report({"event": "collected", "tests": tests, "files": files, "errors": self._errors, "python": version})
@@ -106,6 +108,8 @@ class Server:
         self.programs = Programs(self.root)
         self.state = State(self.root, self.programs.functions())
         self.shortcuts = shortcuts(self.items, self.root)
+        holders = self.state.holders()
+        self.in_order = {number for number, item in enumerate(self.items) if str(item.path) in holders}
         gc.collect()
         gc.freeze()
         orders = Messages(self._orders)
@@ -114,7 +118,7 @@ class Server:
                 self._baseline(order)
             elif order["op"] == "distinguish":
                 distinguish(self, order)
-            else:
+            elif order["op"] == "try":
                 Evaluation(self, orders, order).run()
             self.report({"event": "done"})
         return True

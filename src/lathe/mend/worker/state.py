@@ -10,6 +10,7 @@ import collections
 import copy
 import functools
 import gc
+import io
 import os
 import pickle
 import sys
@@ -34,6 +35,7 @@ class State:
         self._root = root + os.sep
         self._names: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._values: list[tuple[Any, bytes]] = []
+        self._known: dict[int, Any] = {}
         self._caches: list[Any] = []
         self._seen: set[int] = set()
         modules = [module for module in list(sys.modules.values()) if self._is_ours(module)]
@@ -51,9 +53,18 @@ class State:
         self._folder = str(Path.cwd())
         self._depth = sys.getrecursionlimit()
         self._turn = 0
+        self._take_pictures()
         before = time.perf_counter()
         self._check_values()
         self._every = 1 + int((time.perf_counter() - before) / _CHECK_S)
+
+    def holders(self) -> set[str]:
+        """Return the files whose modules hold objects of the project's own classes, which tests may share."""
+        found = set()
+        for names, _ in self._names:
+            if any(id(value) in self._known and type(value) not in _CONTAINERS for value in names.values()):
+                found.add(str(names.get("__file__")))
+        return found
 
     def restore(self) -> None:
         """Put everything back; values that take long to look through only now and then."""
@@ -93,14 +104,49 @@ class State:
         if type(value) not in _CONTAINERS and not (own and hasattr(value, "__dict__")):
             return
         self._seen.add(id(value))
-        shot = _picture(value)
-        if shot is not None and len(shot) <= _MAX_SNAPSHOT:
-            self._values.append((value, shot))
+        self._known[id(value)] = value
+
+    def _take_pictures(self) -> None:
+        for value in self._known.values():
+            shot = self._contents(value)
+            if shot is not None and len(shot) <= _MAX_SNAPSHOT:
+                self._values.append((value, shot))
 
     def _check_values(self) -> None:
         for value, shot in self._values:
-            if _picture(value) != shot:
-                _fill(value, pickle.loads(shot))
+            if self._contents(value) != shot:
+                _fill(value, _Unpickler(io.BytesIO(shot), self._known).load())
+
+    def _contents(self, value: Any) -> bytes | None:
+        """Return what is in a value, with other known values named and not copied; None where that cannot be."""
+        contents = vars(value) if hasattr(value, "__dict__") and type(value) not in _CONTAINERS else value
+        if contents is value and _is_simple(value):
+            return _picture(value)
+        buffer = io.BytesIO()
+        try:
+            _Pickler(buffer, self._known, value).dump(contents)
+        except Exception:
+            return None
+        return buffer.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, buffer: io.BytesIO, known: dict[int, Any], root: Any) -> None:
+        super().__init__(buffer, protocol=4)
+        self._known = known
+        self._root = root
+
+    def persistent_id(self, value: Any) -> int | None:
+        return id(value) if value is not self._root and id(value) in self._known else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, buffer: io.BytesIO, known: dict[int, Any]) -> None:
+        super().__init__(buffer)
+        self._known = known
+
+    def persistent_load(self, number: Any) -> Any:
+        return self._known[number]
 
 
 class Fresh:
@@ -125,6 +171,15 @@ class Fresh:
         except Exception:
             self._make = None
             return self._value
+
+
+def _is_simple(value: Any) -> bool:
+    """Return whether a container holds plain values alone, to any depth."""
+    if isinstance(value, dict):
+        return all(_is_simple(inner) for pair in value.items() for inner in pair)
+    if type(value) in (list, tuple, set, frozenset, collections.deque):
+        return all(_is_simple(inner) for inner in value)
+    return type(value) in _PLAIN
 
 
 def _is_fixed(value: Any) -> bool:
@@ -174,4 +229,4 @@ def _fill(value: Any, contents: Any) -> None:
         value.update(contents)
     else:
         vars(value).clear()
-        vars(value).update(vars(contents))
+        vars(value).update(contents)
