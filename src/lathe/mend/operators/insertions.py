@@ -147,11 +147,12 @@ def counting(site: Site) -> Iterator[Edit]:
     place = site.place
     if place is None:
         return
-    in_loop = 0.0 if isinstance(site.parent, (ast.For, ast.While)) else 0.4
+    outside = 0.0 if isinstance(site.parent, (ast.For, ast.While)) else 0.4
     steps = _steps(site)
     for spot in _spots(site):
         for text, extra in steps:
-            yield from site.insert(spot, f"{place.indent}{text}\n", "missing step", extra + in_loop)
+            counts = outside if text.endswith(("= 1", "= 0")) else 0.0  # what a loop gathers is also flushed behind it
+            yield from site.insert(spot, f"{place.indent}{text}\n", "missing step", extra + counts)
 
 
 def _steps(site: Site) -> list[tuple[str, float]]:

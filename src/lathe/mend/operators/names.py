@@ -135,10 +135,13 @@ def attribute(site: Site) -> Iterator[Edit]:
     for rank, name in enumerate(confused_with(node.attr)):
         kind = "wrong function" if called else "wrong attribute"
         yield from site.splice(start, end, name, kind, 0.1 * rank)
-    for name in site.vocabulary.members.get(node.attr, {}):
+    known, here = site.vocabulary, site.scope.read_of.get(site.text(node.value), ())
+    for name in known.members.get(node.attr, {}):
         if name != node.attr and not name.startswith("__"):
-            unlike = 0.0 if called == (name in site.vocabulary.signatures) else 0.6
-            yield from site.splice(start, end, name, "wrong attribute", 0.6 * _distance(name, node.attr) + unlike)
+            is_method = name in known.signatures and name not in known.properties
+            unlike = 0.0 if called == is_method else 0.6
+            far = 0.0 if name in here else 0.6 * _distance(name, node.attr)
+            yield from site.splice(start, end, name, "wrong attribute", far + unlike)
 
 
 @operator(ast.Attribute, kinds=("other attribute",))
@@ -192,7 +195,7 @@ def missing_attribute(site: Site) -> Iterator[Edit]:
     names = [name for name in same if name.isidentifier()]
     rest = [name for name in site.words.attributes if name in site.vocabulary.members and not name.startswith("_")]
     for rank, name in enumerate(dict.fromkeys([*names, *rest[:40]])):
-        if name not in site.vocabulary.signatures:
+        if name in site.vocabulary.properties or name not in site.vocabulary.signatures:
             yield from site.replace(
                 node, f"{text}.{name}", "missing attribute", 0.0 if name in names else 0.3 + 0.02 * rank
             )
@@ -208,15 +211,17 @@ def donor(site: Site) -> Iterator[Edit]:
     if not site.is_short:
         return
     own = site.text(node)
+    operand = 0.2 if isinstance(site.parent, (ast.BinOp, ast.Compare)) else 0.0  # TSSB-3M: the second commonest fix
     for text, tree in site.scope.expressions.items():
         if isinstance(tree, ast.Constant) and not isinstance(node, ast.Constant):
             continue
         if isinstance(tree, ast.Name) and isinstance(node, ast.Name):
             continue  # see `variable`
         far = min(0.7, abs(tree.lineno - node.lineno) / 15)
-        unlike = 0.0 if type(tree) is type(node) else 0.6
-        kin = -0.2 if own in text or text in own else 0.0
-        yield from site.replace(node, text, "other expression", 0.2 + unlike + far + kin + 0.01 * len(text))
+        unlike = 0.0 if type(tree) is type(node) else 0.3 if isinstance(tree, ast.Name) else 0.6
+        kin = 0.2 if own in text or text in own else 0.0
+        extra = 0.2 + unlike + far + 0.01 * len(text) - kin - operand
+        yield from site.replace(node, text, "other expression", max(0.0, extra))
 
 
 @operator(ast.Assign, ast.AugAssign, kinds=("wrong target",))

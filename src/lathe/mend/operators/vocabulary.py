@@ -70,6 +70,15 @@ class Scope:
         """The words that the names of the function are made of."""
         return set().union(*(words_of(name) for name in self.names), words_of(getattr(self.owner, "name", "")))
 
+    @functools.cached_property
+    def read_of(self) -> dict[str, set[str]]:
+        """The attributes that the function reads, by what it reads them of."""
+        found: dict[str, set[str]] = {}
+        for text, tree in self.expressions.items():
+            if isinstance(tree, ast.Attribute):
+                found.setdefault(text[: -len(tree.attr) - 1], set()).add(tree.attr)
+        return found
+
     def answers(self, function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> list[str]:
         """Return what a function may return early, the likeliest first: what fits its annotation and its returns."""
         texts = list(self.returned)
@@ -105,6 +114,7 @@ class Vocabulary:
         self.members: dict[str, dict[str, None]] = {}
         self.signatures: dict[str, list[ast.arguments]] = {}
         self.coroutines: set[str] = set()
+        self.properties: set[str] = set()
         self.errors: dict[str, None] = {}
         self.exports: dict[str, list[str]] = {}
         self._sources = list(sources)
@@ -122,8 +132,8 @@ class Vocabulary:
                             self.signatures.setdefault(node.name, []).append(method.args)
                 elif isinstance(node, Function):
                     self.signatures.setdefault(node.name, []).append(node.args)
-                    if isinstance(node, ast.AsyncFunctionDef):
-                        self.coroutines.add(node.name)
+                    self.coroutines.update([node.name] if isinstance(node, ast.AsyncFunctionDef) else [])
+                    self.properties.update([node.name] if any(map(_is_property, node.decorator_list)) else [])
         for members in by_class:
             for name in members:
                 self.members.setdefault(name, {}).update(members)
@@ -136,7 +146,8 @@ class Vocabulary:
     @functools.cached_property
     def plain_methods(self) -> list[str]:
         """The public methods that take nothing but `self`."""
-        names = (name for name in self.signatures if name in self.members and not name.startswith("_"))
+        public = (name for name in self.signatures if name in self.members and not name.startswith("_"))
+        names = (name for name in public if name not in self.properties)
         return [name for name in names if any(len(arguments.args) == 1 for arguments in self.signatures[name])]
 
     @functools.cached_property
@@ -227,6 +238,11 @@ def module_of(path: str) -> str:
     if parts and parts[0] in ("src", "lib"):
         parts = parts[1:]
     return ".".join(parts[:-1] if parts and parts[-1] == "__init__" else parts)
+
+
+def _is_property(decorator: ast.expr) -> bool:
+    name = decorator.id if isinstance(decorator, ast.Name) else getattr(decorator, "attr", "")
+    return name in ("property", "cached_property", "setter")
 
 
 def _takes_one(arguments: ast.arguments) -> bool:

@@ -108,7 +108,11 @@ def call_of_known(site: Site) -> Iterator[Edit]:
     assert isinstance(node, (ast.Name, ast.Attribute))
     name = node.id if isinstance(node, ast.Name) else node.attr
     if site.is_value and not isinstance(site.parent, ast.Attribute):
-        if name in site.vocabulary.signatures and name not in site.scope.names:
+        if (
+            name in site.vocabulary.signatures
+            and name not in site.vocabulary.properties
+            and name not in site.scope.names
+        ):
             yield from site.replace(node, f"{site.text(node)}()", "call of a known name", level=16)
         elif isinstance(node, ast.Attribute) and f"{name}()" in _METHODS:
             yield from site.replace(node, f"{site.text(node)}()", "call of a known name", 0.1, level=16)
