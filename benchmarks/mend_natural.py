@@ -84,7 +84,7 @@ def measure(files: list[Path], wanted: int) -> dict[str, float]:
         statement = at_offset(source, at)
         if statement is None:
             continue
-        edits = list(Proposer(source, Vocabulary([source])).of(statement))
+        edits = list(Proposer(source, Vocabulary([source])).edits(statement))
         right = [edit for edit in edits if applied(source.text, edit) == original]
         if not right:
             missed += 1

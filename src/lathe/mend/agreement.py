@@ -22,11 +22,12 @@ from lathe.mend.questions import is_simpler, ready_test, shown_result
 
 INPUTS = 240
 MAX_COMPARED = 12
-NATURAL_WEIGHT = 0.1  # what a bit is worth in the cost of edits
+NATURAL_WEIGHT = 0.08  # what a bit is worth in the cost of edits
 _KEPT_WEIGHT, _CRASH_WEIGHT, _SIZE_WEIGHT = 0.8, 1.0, 0.15
 _FEW = 8  # inputs, with which only half as much can be said
 _MAX_TESTS = 60
-_TESTS_S = 2.0
+_TESTS_SHARE = 0.3  # of the time may be spent on running tests
+_HANGING_S = 0.02
 _LONG_S = 0.5
 
 
@@ -34,7 +35,8 @@ class Evidence(msgspec.Struct, frozen=True):
     """What speaks for a repair.
 
     `cost` is that of its edits, `bits` how unnatural they read. Of `inputs` on which the program was right before, as
-    far as is known, `kept` still give the same and `crashes` end badly; `alike` repairs, with it, never differ.
+    far as is known, `kept` still give the same and `crashes` end badly; `alike` repairs, with it, never differ,
+    which change `places` lines: one place changed in two ways says no more than once.
     """
 
     cost: float
@@ -43,11 +45,12 @@ class Evidence(msgspec.Struct, frozen=True):
     kept: int = 0
     crashes: int = 0
     alike: int = 1
+    places: int = 1
 
     @property
     def total(self) -> float:
         """The whole, in units of cost; the least is the best."""
-        total = self.cost + NATURAL_WEIGHT * self.bits - _SIZE_WEIGHT * math.log2(self.alike)
+        total = self.cost + NATURAL_WEIGHT * self.bits - _SIZE_WEIGHT * math.log2(self.places)
         if self.inputs:
             sure = self.inputs / (self.inputs + _FEW)
             total += sure * _KEPT_WEIGHT * (1 - self.kept / self.inputs)
@@ -110,9 +113,9 @@ def _ask(
     tests: list[list[float]] = []
     spent = 0.0
     for test in [*sorted(failing, key=lambda test: runs[test].cpu)[: _MAX_TESTS // 2], *passing]:
-        spent += runs[test].cpu
-        if len(tests) < _MAX_TESTS and spent < _TESTS_S:
-            limit = 0.1 if runs[test].outcome == "hung" else 0.1 + 10 * runs[test].cpu
+        limit = _HANGING_S if runs[test].outcome == "hung" else 0.1 + 10 * runs[test].cpu
+        spent += limit if runs[test].outcome == "hung" else runs[test].cpu
+        if len(tests) < _MAX_TESTS and spent < seconds * _TESTS_SHARE:
             tests.append([test, limit])
     order = {
         "op": "distinguish",
@@ -140,8 +143,9 @@ def _judged(candidates: Sequence[Candidate], evidence: Sequence[Evidence], answe
         for index, one in enumerate(evidence)
     ]
     for group in groups.values():
+        places = {(source.path, edit.line) for index in group for source, edit in candidates[index].changes[:1]}
         for index in group:
-            known[index] = msgspec.structs.replace(known[index], alike=len(group))
+            known[index] = msgspec.structs.replace(known[index], alike=len(group), places=len(places))
 
     def place(index: int) -> tuple[int, float, int]:
         return -len(candidates[index].fixed), known[index].total, candidates[index].length
@@ -197,7 +201,7 @@ def _why(first: Evidence, second: Evidence) -> str:
     reasons.append((second.cost - first.cost, "it is the likelier mistake"))
     bits = second.bits - first.bits
     reasons.append((NATURAL_WEIGHT * bits, f"it reads more like other code, by {bits:.1f} bits"))
-    more = math.log2(first.alike) - math.log2(second.alike)
-    reasons.append((_SIZE_WEIGHT * more, f"{first.alike} edits come to the same"))
+    more = math.log2(first.places) - math.log2(second.places)
+    reasons.append((_SIZE_WEIGHT * more, f"edits at {first.places} places come to the same"))
     weight, text = max(reasons)
     return text if weight > 0 else "nothing tells it from the next one"

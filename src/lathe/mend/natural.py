@@ -42,6 +42,7 @@ _NEW = 0.05 / 500  # ... nowhere yet
 # that are neither trained on nor measured.
 _WORD_COST = 3.5  # bits that a word more may cost, as any word does
 _MOST_GAIN, _MOST_LOSS = 4.0, 20.0
+_LONG = 3  # words more or fewer, from which on an edit gains nothing: stock phrases cost little
 _BEYOND = 0.05  # how much what goes beyond that gain counts still
 _BY_CLASS = 0.4  # how far a frequent name is foretold as some name of the function rather than by itself
 
@@ -282,11 +283,10 @@ class _File:
             place = _Place(first, last, self._near_names(start), self._removed(first, last), self._names(first, last))
             known = self._before[first, last] = self._bits(place, words[first:last]), place
         before, place = known
-        change = self._bits(place, new) - before
-        change -= _WORD_COST * (len(new) - (last - first))
-        if change < -_MOST_GAIN:
-            return (change + _MOST_GAIN) * _BEYOND - _MOST_GAIN
-        return min(_MOST_LOSS, change)
+        more = len(new) - (last - first)
+        change = self._bits(place, new) - before - _WORD_COST * more
+        most = _MOST_GAIN if abs(more) < _LONG else 0.0
+        return (change + most) * _BEYOND - most if change < -most else min(_MOST_LOSS, change)
 
     def _removed(self, first: int, last: int) -> dict[Gram, int]:
         """Return the counts that the words first to last, and those after them that look back on them, gave."""

@@ -16,7 +16,8 @@ from lathe.mend.localise import Spectrum
 from lathe.mend.operators.registry import Edit
 from lathe.mend.patch import render_diff, render_patch
 from lathe.mend.project import Project, TestRun, command, environment
-from lathe.mend.report import Alternative, Change, RepairReport, Status, TestCounts
+from lathe.mend.ranking import Ranking, rank
+from lathe.mend.report import Alternative, Change, Question, RepairReport, Status, TestCounts
 from lathe.mend.source import SourceFile
 from lathe.mend.workspace import Workspace, find_python, scratch_copy
 from lathe.protocol.errors import LatheError
@@ -64,6 +65,8 @@ class Search:
         self._originals: dict[str, SourceFile] = {}
         self._changes: list[Change] = []
         self._alternatives: list[Alternative] = []
+        self._questions: list[Question] = []
+        self._ranking = Ranking([], [])
         self._notes: list[str] = []
         self._unfit: set[str] = set()
         self._tried = 0
@@ -155,10 +158,12 @@ class Search:
         candidates = Candidates(sources, runs, spectrum)
         hunt = Hunt(project, runs, spectrum.groups, deadline=self._deadline)
         try:
-            return hunt.run(candidates, self._progress)
+            found = hunt.run(candidates, self._progress)
         finally:
             self._tried += hunt.tried
             self._trials += hunt.seconds
+        self._ranking = rank(project, found, runs, started=self._started, deadline=self._deadline)
+        return self._ranking.found
 
     def _sources(self, project: Project, runs: list[TestRun]) -> list[SourceFile]:
         """Return the project's files that some test ran and that are no tests."""
@@ -189,8 +194,13 @@ class Search:
             names.update(fixed)
             for source, edit in best.changes:
                 before, after = _shown(source.text, _apply(source.text, [edit]))
-                self._changes.append(Change(self._inside(source.path), edit.line, edit.kind, before, after, fixed))
-            self._offer(number, best, [other for other in found if other not in chosen])
+                self._changes.append(
+                    Change(
+                        self._inside(source.path), edit.line, edit.kind, before, after, fixed, self._ranking.why(best)
+                    )
+                )
+            self._questions += self._ranking.questions(best, number, lambda one: _both_shown(one)[1])
+            self._offer(number, best, [other for other in self._ranking.others(best) if other not in chosen])
         return names
 
     def _offer(self, number: int, best: Candidate, others: list[Candidate]) -> None:
@@ -233,6 +243,7 @@ class Search:
             seconds=round(time.monotonic() - self._started, 2),
             changes=tuple(self._changes) if confirmed else (),
             alternatives=tuple(self._alternatives) if confirmed else (),
+            questions=tuple(self._questions) if confirmed else (),
             failing=failing,
             notes=tuple(self._notes),
             patch=render_patch(texts, odd) if confirmed else "",

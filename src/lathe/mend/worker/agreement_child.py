@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lathe.mend.worker.server import Server
 
 MAX_DETAILS = 10
+_LEAST_CALL_S, _MOST_CALL_S = 0.02, 0.25
 ORIGINAL, AGAIN = Program(-1, None), Program(-2, None)  # twice, to leave out what is not the same each time
 Emit = Callable[[dict[str, Any]], None]
 
@@ -82,7 +83,7 @@ class _Comparison:
         sys.addaudithook(forbid)
         subjects = [Subject(function) for function in functions]
         every = [ORIGINAL, AGAIN, *self._candidates]
-        limit = 0.05 + 20 * self._recorder.slowest
+        limit = min(_MOST_CALL_S, _LEAST_CALL_S + 10 * self._recorder.slowest)
         trial = Trial(subjects, calls, limit, self._until)
         tables = in_children(every, trial, self._server.jobs)
         kept, rows = [], []

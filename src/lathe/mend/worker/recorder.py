@@ -60,7 +60,8 @@ class Recorder:
                     self._enter(frame)
         elif event == "return" and self._entries and self._entries[-1][0] is frame:
             _, _, began = self._entries.pop()
-            self.slowest = max(self.slowest, min(1.0, time.monotonic() - began))
+            if self._origin == "passing":
+                self.slowest = max(self.slowest, time.monotonic() - began)
 
     def _enter(self, frame: FrameType) -> None:
         code = frame.f_code
