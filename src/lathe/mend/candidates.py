@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import heapq
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -20,6 +21,8 @@ _SUSPICION_WEIGHT = 1.5
 _AT_IMPORT_COST = 0.8  # such a candidate costs a fresh import, a hundred times an exchanged function
 _LEAST_SUSPICION = 0.02
 _LEAST_COST = 1.0
+_ORPHAN_COST = 3.0
+_NAME = re.compile(r"[^\W\d]\w*")
 
 
 class Candidate(msgspec.Struct, eq=False):
@@ -63,6 +66,7 @@ class Candidates:
         self._spectrum = spectrum
         self._vocabulary = Vocabulary(sources)
         self._plans: dict[tuple[str, object], tuple[Plan, bool]] = {}
+        self._uses: dict[tuple[str, object], dict[str, int]] = {}
         self._doubted: list[tuple[float, int, SourceFile, ast.stmt]] = []
         self._proposers = {source.path: Proposer(source, self._vocabulary) for source in sources}
         uses = uses_of_names(sources)
@@ -102,9 +106,32 @@ class Candidates:
         if not plan.failing:
             return
         more = doubt + (_AT_IMPORT_COST if at_import else 0.0)
+        late: list[Candidate] = []
         for edit in self._proposers[source.path].edits(node):
-            if source.is_utf8 or _is_ascii(source, edit):  # else no patch could say it
+            if not source.is_utf8 and not _is_ascii(source, edit):
+                continue  # no patch could say it
+            if self._orphans(source, node, edit):
+                late.append(Candidate(((source, edit),), edit.cost + more + _ORPHAN_COST, plan))
+            else:
                 yield Candidate(((source, edit),), edit.cost + more, plan)
+        yield from sorted(late, key=lambda one: one.score)
+
+    def _orphans(self, source: SourceFile, node: ast.stmt, edit: Edit) -> bool:
+        """Return whether the edit takes away the only use of a parameter: who wrote one meant it to be used."""
+        gone = set(_NAME.findall(source.text, edit.start, edit.end)).difference(_NAME.findall(edit.text))
+        function = source.function(node) if gone else None
+        if function is None or node is function:
+            return False
+        key = (source.path, function)
+        if key not in self._uses:
+            arguments = function.args
+            named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+            parameters = {argument.arg for argument in named if argument.arg not in ("self", "cls")}
+            self._uses[key] = dict.fromkeys(parameters, 0)
+            for inner in ast.walk(function):
+                if isinstance(inner, ast.Name) and inner.id in parameters:
+                    self._uses[key][inner.id] += 1
+        return any(self._uses[key].get(name) == 1 for name in gone)
 
     def _plan(self, source: SourceFile, node: ast.stmt) -> tuple[Plan, bool]:
         """Return the tests that reach the function around `node`, and whether it runs at import instead."""

@@ -177,7 +177,18 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
     try:
         done = subprocess.run(
-            ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments],
+            [
+                "git",
+                "-c",
+                "safe.directory=*",
+                "-c",
+                "core.fsmonitor=false",
+                "-c",
+                "core.hooksPath=/dev/null",
+                "-C",
+                str(folder),
+                *arguments,
+            ],
             capture_output=True,
             timeout=60,
             check=False,
