@@ -341,7 +341,7 @@ def report(
             print("".join(f"  mend  {written(each)}\n" for each in result.repair), end="")
     print(
         f"\na candidate costs {numbers['candidate_ms']:.1f} ms (with all else that mend does shared out"
-        f" {numbers['everything_ms']:.1f} ms of CPU); pytest afresh {numbers['pytest_failing_ms']:.0f} ms for the failing"
+        f" {numbers['everything_ms']:.1f} ms of CPU); pytest afresh {numbers['pytest_failing_ms']:.0f} ms for failing"
         f" tests, {numbers['pytest_suite_ms']:.0f} ms for the suite, up to the first failure\n"
     )
     rows = [
