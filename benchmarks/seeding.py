@@ -22,7 +22,7 @@ from typing import NamedTuple
 import libraries
 from faults import KINDS, Place, written
 from libraries import Library
-from program import Program
+from program import Callable_, Program
 
 TOTAL = 65
 MOST_FAILING = 0.3
@@ -70,21 +70,28 @@ class Bug(NamedTuple):
 # --- faults of a function
 
 
-def faults_of(program: Program, function: ast.FunctionDef | ast.AsyncFunctionDef, kind: str) -> list[Fault]:
-    """Return the faults of a kind that the function can have and that are Python, each resulting text once."""
-    place = Place(program, function)
-    found: dict[str, Fault] = {}
-    for node in place.nodes:
-        for target, text in KINDS[kind].look(place, node):
-            changed = _applied(program, target, text)
-            if changed is None:
-                continue
-            start, end, new = changed
-            name = program.qualified(function)
-            whole = program.with_text(start, end, new)
-            if whole not in found and _is_python(whole):
-                found[whole] = Fault(kind, name, getattr(target, "lineno", function.lineno), start, end, new)
+def faults_of(program: Program, function: Callable_, kind: str) -> list[Fault]:
+    """Return the faults of a kind that the function can have, each resulting text once."""
+    found = {
+        program.with_text(fault.start, fault.end, fault.text): fault
+        for node, text in thoughts_of(program, function, kind)
+        if (fault := fault_of(program, function, kind, node, text)) is not None
+    }
     return list(found.values())
+
+
+def thoughts_of(program: Program, function: Callable_, kind: str) -> list[tuple[ast.AST, str]]:
+    """Return the nodes that a kind would change, with the new text; not all of them come to something."""
+    place = Place(program, function)
+    return [thought for node in place.nodes for thought in KINDS[kind].look(place, node)]
+
+
+def fault_of(program: Program, function: Callable_, kind: str, node: ast.AST, text: str) -> Fault | None:
+    """Return the fault of `text` in place of `node`; None where the file would be no Python or say something else."""
+    changed = _applied(program, node, text)
+    if changed is None or not _is_python(program.with_text(*changed)):
+        return None
+    return Fault(kind, program.qualified(function), getattr(node, "lineno", function.lineno), *changed)
 
 
 def _applied(program: Program, node: ast.AST, text: str) -> tuple[int, int, str] | None:
@@ -267,13 +274,14 @@ class Seeder:
             inside = range(function.body[0].lineno, (function.end_lineno or function.lineno) + 1)
             if (file, program.qualified(function)) in taken or self._reached[file].isdisjoint(inside):
                 continue
-            possible = [fault for fault in faults_of(program, function, kind) if self._is_reached(file, fault, program)]
-            if possible:
-                yield file, chance.choice(possible)
-
-    def _is_reached(self, file: str, fault: Fault, program: Program) -> bool:
-        line = program.text.count("\n", 0, fault.start) + 1
-        return bool(self._reached[file] & {line, fault.line})
+            thoughts = thoughts_of(program, function, kind)
+            chance.shuffle(thoughts)
+            for node, text in thoughts:
+                if {node.__dict__.get("lineno"), node.__dict__.get("end_lineno")} & self._reached[file]:
+                    fault = fault_of(program, function, kind, node, text)
+                    if fault is not None:
+                        yield file, fault
+                        break
 
     def _kept(self, file: str, fault: Fault) -> Bug | None:
         """Return the bug if the tests notice it, and not too many."""
