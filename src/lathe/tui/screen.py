@@ -92,8 +92,30 @@ class Screen:
     async def run(self, face: Face, ready: Callable[[], None]) -> None:
         """Show the screen until the person leaves; `ready` is called once, when it is there."""
         self._face = face
-        with contextlib.suppress(EOFError):  # the terminal went away
-            await self.app.run_async(pre_run=ready)
+
+        def begin() -> None:
+            ready()
+            if self.leaving:  # asked to before there was anything to end
+                self.app.exit()
+
+        watch = asyncio.create_task(self._watch_terminal())
+        try:
+            with contextlib.suppress(EOFError):  # the terminal went away
+                await self.app.run_async(pre_run=begin)
+        finally:
+            watch.cancel()
+
+    async def _watch_terminal(self) -> None:
+        """Leave when the terminal is gone: its end reads as an error that the library takes for silence."""
+        import select
+
+        poll = select.poll()
+        poll.register(0, 0)
+        while True:
+            if any(event & (select.POLLHUP | select.POLLNVAL) for _, event in poll.poll(0)):
+                self.leave()
+                return
+            await asyncio.sleep(1)
 
     def leave(self) -> None:
         """End `run`."""
