@@ -4,11 +4,12 @@ The counts are those of TSSB-3M (C. Richter and H. Wehrheim, "TSSB-3M: Mining si
 MSR 2022; the table of its repository): fixes, in thousands, of one statement in public Python projects. An operator
 offers several edits where history has one, so what counts is the share of a kind divided by the edits it offers at a
 typical statement: `cost = 1 + ln(R * choices / thousands) / 2`, with R such that a flipped flag, one edit for 37
-thousand fixes, costs 1. ManySStuBs4J (R.-M. Karampatsis and C. Sutton, MSR 2020) has the kinds in nearly the same
-order in Java. Neither counts what is more than a statement. Those kinds stand after V. Sobreira et al., "Dissection of
-a bug dataset" (SANER 2018): added calls, conditionals and assignments are the most frequent repair actions in
-Defects4J, moved code is rare; and each is divided by its many choices as well. A mistake that can be seen in the
-text alone, as an unknown name or an unknown keyword, is named with one choice.
+thousand fixes, costs 1. ManySStuBs4J (R.-M. Karampatsis and C. Sutton, MSR 2020) has names, called functions, numbers
+and missing arguments first in Java too. How a pattern divides among our finer kinds, and how many edits a kind offers,
+are estimates. So is all that is more than a statement, which neither counts: ordered after V. Sobreira et al.,
+"Dissection of a bug dataset" (SANER 2018), where added calls, conditionals and assignments are the most frequent
+actions, and divided by the many choices. A mistake that can be seen in the text alone, as an unknown name or keyword,
+has one choice.
 
 None of the figures comes from a repair benchmark.
 """
