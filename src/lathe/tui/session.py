@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from lathe.agent.workshop import Engine, Workshop
 
 
+CLOSING_S = 15.0
+
+
 class Start(NamedTuple):
     """How a session begins: `settings` reads the settings for a folder, with a model in place of the configured one."""
 
@@ -71,7 +74,10 @@ class Session:
         try:
             await self.screen.run(self, self._begin)
         finally:
-            await self._close()
+            # Whatever does not end in time ends with the process: what was started dies with it, the journal has it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSING_S):
+                    await self._close()
 
     # What the screen calls.
 
