@@ -94,7 +94,7 @@ def test_scores_are_the_same_one_by_one_in_any_order_and_in_another_process(mode
     together = model.scores(source, edits)
     fresh = SourceFile("search.py", SEARCH)
     assert [model.score(fresh, one) for one in reversed(edits)] == together[::-1]
-    assert all(-6.0 <= score <= 20.0 for score in together)
+    assert all(-6.0 <= score <= 10.0 for score in together)
 
 
 def test_an_edit_that_changes_no_word_scores_nothing(model: Natural, search: SourceFile) -> None:

@@ -22,8 +22,8 @@ from lathe.mend.questions import is_simpler, ready_test, shown_result
 
 INPUTS = 240
 MAX_COMPARED = 12
-NATURAL_WEIGHT = 0.08  # what a bit is worth in the cost of edits
-_KEPT_WEIGHT, _CRASH_WEIGHT, _SIZE_WEIGHT = 0.8, 1.0, 0.15
+NATURAL_WEIGHT = 0.05  # what a bit is worth in the cost of edits
+_KEPT_WEIGHT, _CRASH_WEIGHT, _SIZE_WEIGHT = 0.5, 1.0, 0.15
 _FEW = 8  # inputs, with which only half as much can be said
 _MAX_TESTS = 60
 _TESTS_SHARE = 0.3  # of the time may be spent on running tests

@@ -41,7 +41,7 @@ _NEW = 0.05 / 500  # ... nowhere yet
 # A repair reads as well as any code; one that reads far better has only left something out. Tuned on code of packages
 # that are neither trained on nor measured.
 _WORD_COST = 3.5  # bits that a word more may cost, as any word does
-_MOST_GAIN, _MOST_LOSS = 4.0, 20.0
+_MOST_GAIN, _MOST_LOSS = 4.0, 10.0
 _LONG = 3  # words more or fewer, from which on an edit gains nothing: stock phrases cost little
 _BEYOND = 0.05  # how much what goes beyond that gain counts still
 _BY_CLASS = 0.4  # how far a frequent name is foretold as some name of the function rather than by itself
@@ -95,7 +95,7 @@ class Natural:
         return _shipped()
 
     def score(self, source: SourceFile, edit: Edit) -> float:
-        """Return by how many bits the words around `edit` are more surprising than the original's, at most 20.
+        """Return by how many bits the words around `edit` are more surprising than the original's, at most 10.
 
         Below 0 reads better, below -4 hardly any better. What words cost just for being more or fewer is left out.
         """

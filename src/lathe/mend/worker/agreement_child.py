@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_DETAILS = 10
 _LEAST_CALL_S, _MOST_CALL_S = 0.02, 0.25
+_ENOUGH = 0.5  # of the inputs that others got to; who got to less is not compared
 ORIGINAL, AGAIN = Program(-1, None), Program(-2, None)  # twice, to leave out what is not the same each time
 Emit = Callable[[dict[str, Any]], None]
 
@@ -82,33 +83,33 @@ class _Comparison:
         functions, calls = self._inputs()
         sys.addaudithook(forbid)
         subjects = [Subject(function) for function in functions]
-        every = [ORIGINAL, AGAIN, *self._candidates]
         limit = min(_MOST_CALL_S, _LEAST_CALL_S + 10 * self._recorder.slowest)
         trial = Trial(subjects, calls, limit, self._until)
+        every = [ORIGINAL, AGAIN, *self._candidates]
         tables = in_children(every, trial, self._server.jobs)
+        most = max(map(len, tables))
+        reached = [place for place, table in enumerate(tables) if place < 2 or len(table) >= _ENOUGH * most]
+        self._candidates = [every[place] for place in reached[2:]]
+        columns = [0, *reached[2:]]
         kept, rows = [], []
         for number in range(len(calls)):
-            row = [table.get(number) for table in tables]
-            digests = [one["digest"] if one else "" for one in row]
-            if row[0] and row[1] and digests[0] == digests[1] and "forbidden" not in digests:
+            digests = [tables[place].get(number, {}).get("digest", "") for place in (1, *columns)]
+            if "" not in digests and "forbidden" not in digests and digests[0] == digests[1]:
                 kept.append(number)
-                rows.append(digests[:1] + digests[2:])
-        columns = [at for at, one in enumerate(every) if one is not AGAIN]
-        numbers = [one.number for one in every if one is not AGAIN]
-        questions = self._details(trial, kept, rows)
+                rows.append(digests[1:])
         return {
-            "programs": numbers,
+            "programs": [every[place].number for place in columns],
             "calls": [
                 {
                     "origin": calls[at].origin,
                     "usual": calls[at].usual,
-                    "good": bool(tables[0][at]["good"]),
+                    "good": tables[0][at]["good"],
                     "same": [digests.index(digest) for digest in digests],
-                    "bad": [not (tables[place][at]["good"] if at in tables[place] else False) for place in columns],
+                    "bad": [not tables[place][at]["good"] for place in columns],
                 }
                 for at, digests in zip(kept, rows, strict=True)
             ],
-            "questions": questions,
+            "questions": self._details(trial, kept, rows),
         }
 
     def _record(self) -> None:

@@ -22,6 +22,7 @@ from lathe.mend.worker.swap import Candidate
 MAX_SLOW = 3
 _TEXT = 160
 _LATE_S = 0.2
+_SLOW = {"digest": "time", "good": False, "kind": "time", "text": ""}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _FORBIDDEN = (
     "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "os.kill", "os.remove",
@@ -59,14 +60,19 @@ class Trial(NamedTuple):
 
 
 def in_children(programs: Sequence[Program], trial: Trial, jobs: int) -> list[dict[int, Any]]:
-    """Run programs on all inputs, in a child each, and return for each what came of the inputs that it got to."""
+    """Run programs on all inputs, in a child each, and return for each what came of the inputs that it got to.
+
+    One that did not end on some is not run on the rest, and taken not to end on these either.
+    """
     tables: list[dict[int, Any]] = [{} for _ in programs]
     todo = list(enumerate(programs))[::-1]
     running: dict[int, _Running] = {}
     while todo or running:
         while todo and len(running) < jobs:
+            turns = -(-len(todo) // jobs)
             number, program = todo.pop()
-            child = _start(program, trial, number)
+            now = time.monotonic()
+            child = _start(program, trial._replace(until=now + max(0.0, trial.until - now) / turns), number)
             running[child.descriptor] = child
         limit = max(0.0, trial.until + _LATE_S - time.monotonic())
         ready, _, _ = select.select(list(running), [], [], limit)
@@ -77,6 +83,10 @@ def in_children(programs: Sequence[Program], trial: Trial, jobs: int) -> list[di
             if not block:
                 del running[descriptor]
                 tables[child.number] = child.end()
+    for table in tables:
+        if sum(answer["digest"] == "time" for answer in table.values()) >= MAX_SLOW:
+            for number in range(len(trial.calls)):
+                table.setdefault(number, {"call": number, **_SLOW})
     return tables
 
 
