@@ -81,7 +81,8 @@ async def test_a_stream_that_is_closed_or_full_ends_in_no_traceback(
 
 
 async def test_a_reader_that_goes_away_stops_the_turn_and_the_thread_goes_on(tmp_path: Path) -> None:
-    async with ScriptedServer([run("sleep 0.2"), says("Back.")]) as server:
+    # Whether the model is asked once more before the loss is noticed is a matter of chance.
+    async with ScriptedServer(lambda request: says("Back.") if request.number else run("sleep 0.2")) as server:
         env = environment(server.base_url, LATHE_MODEL="m")
         ran = await shell("set -o pipefail; $LATHE exec --json go | head -1", cwd=tmp_path, env=env)
         one_sentence(ran, 130, "reader of standard output is gone")

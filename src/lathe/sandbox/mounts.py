@@ -77,8 +77,9 @@ def plan(policy: SandboxPolicy, cwd: Path, hidden: Iterable[str], readable: Iter
 
 
 def _own_files() -> list[str]:
-    """Return the folders that the exec server itself is run from."""
-    return [sys.base_prefix, str(Path(os.path.realpath(sys.executable)).parent), str(Path(__file__).parent)]
+    """Return the folders that the exec server itself is run from, and Lathe: mend's commands are its own programs."""
+    package = Path(__file__).parents[2]
+    return [sys.base_prefix, sys.prefix, str(Path(os.path.realpath(sys.executable)).parent), str(package)]
 
 
 def _resolve(paths: Iterable[str]) -> list[str]:
