@@ -34,6 +34,8 @@ _STYLE = Style.from_dict(
     {"dim": "#888888", "accent": "ansicyan bold", "ask": "ansiyellow", "mark": "ansicyan", "bottom-toolbar": ""}
 )
 
+ENDING_S = 2.0
+
 
 class Face(Protocol):
     """Who is told what the person does, and what stands in the live region."""
@@ -74,6 +76,7 @@ class Screen:
         self._pressed = float("-inf")
         self._ticker: asyncio.Task[None] | None = None
         self.leaving = False
+        self._left = asyncio.Event()
         self.warning = ""
         output = create_output()
         self.scrollback = Scrollback(output)
@@ -99,11 +102,18 @@ class Screen:
                 self.app.exit()
 
         watch = asyncio.create_task(self._watch_terminal())
+        running = asyncio.create_task(self.app.run_async(pre_run=begin))
+        left = asyncio.create_task(self._left.wait())
         try:
-            with contextlib.suppress(EOFError):  # the terminal went away
-                await self.app.run_async(pre_run=begin)
+            await asyncio.wait({running, left}, return_when=asyncio.FIRST_COMPLETED)
+            # Where the terminal went in the middle of a write, the library waits for that write for ever.
+            await asyncio.wait({running}, timeout=ENDING_S)
         finally:
-            watch.cancel()
+            for task in (watch, left, running):
+                task.cancel()
+            ended = await asyncio.gather(running, watch, left, return_exceptions=True)
+        if isinstance(ended[0], Exception) and not isinstance(ended[0], EOFError | OSError):
+            raise ended[0]  # the other two say that the terminal went away
 
     async def _watch_terminal(self) -> None:
         """Leave when the terminal is gone: its end reads as an error that the library takes for silence."""
@@ -120,6 +130,7 @@ class Screen:
     def leave(self) -> None:
         """End `run`."""
         self.leaving = True
+        self._left.set()
         if self.app.future is not None and not self.app.future.done():
             self.app.exit()
 
