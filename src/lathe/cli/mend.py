@@ -24,6 +24,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("path", nargs="?", default=".", help="the project's folder")
     parser.add_argument("--tests", nargs="+", default=[], metavar="ARG", help="arguments for pytest: files, -k, -m ...")
+    parser.add_argument(
+        "--test-command", metavar="CMD", help="the command that runs the tests, with pytest or unittest in it"
+    )
     parser.add_argument("--time", type=float, default=60.0, metavar="SECONDS", help="the whole budget (default 60)")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="candidates tried at the same time")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -31,8 +34,13 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.time <= 0 or options.jobs < 0:
         parser.error("--time must be more than 0, --jobs not less")
+    if options.test_command and options.tests:
+        parser.error("--test-command and --tests say the same; give one")
     from lathe.mend.search import Options
+    from lathe.mend.testcommand import pytest_arguments
 
+    if options.test_command:
+        options.tests = pytest_arguments(options.test_command)
     return _repair(Path(options.path), Options(tuple(options.tests), options.time, options.jobs), options)
 
 
