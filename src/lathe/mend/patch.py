@@ -37,13 +37,15 @@ def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
-def _chunks(before: list[str], after: list[str], ascii_only: bool) -> str:
+def _chunks(before: list[str], after: list[str], ascii_only: bool, context: int = CONTEXT) -> str:
     written: list[str] = []
-    for group in difflib.SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(CONTEXT):
+    for group in difflib.SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(context):
         if ascii_only:
             group = _ascii_context(group, before)
         start, end = group[0][1], group[-1][2]
         anchor = _anchor(before, start, end)
+        if anchor is None and not ascii_only and context < len(before):
+            return _chunks(before, after, ascii_only, len(before))  # the whole file fits in one place only
         written.append(f"@@ {anchor}" if anchor else "@@")
         for tag, low, high, new_low, new_high in group:
             if tag == "equal":
@@ -67,8 +69,11 @@ def _ascii_context(group: list[Opcode], lines: list[str]) -> list[Opcode]:
     return group
 
 
-def _anchor(lines: list[str], start: int, end: int) -> str:
-    """Return a line above `start` that occurs nowhere before and leaves one place where the chunk fits."""
+def _anchor(lines: list[str], start: int, end: int) -> str | None:
+    """Return a line above `start` that occurs nowhere before and leaves one place where the chunk fits.
+
+    "" where none is needed, None where there is none.
+    """
     chunk = lines[start:end]
     first = next(at for at in range(len(lines)) if lines[at : at + len(chunk)] == chunk)
     if first == start:
@@ -78,4 +83,4 @@ def _anchor(lines: list[str], start: int, end: int) -> str:
             between = range(at + 1, start)
             if all(lines[other : other + len(chunk)] != chunk for other in between):
                 return lines[at]
-    return ""
+    return None
