@@ -48,7 +48,7 @@ def main() -> int:
         if expected[0] != "value":
             continue
         compared += 1
-        got = outcome(functions[1], arguments, name)
+        got = outcome(functions[1], arguments, name, 10 * LIMIT_S)
         if not alike(expected, got):
             different = [repr(arguments)[:300], repr(expected[1])[:200], repr(got)[:200]]
             break
@@ -73,10 +73,12 @@ def cases(path: Path) -> list[list[Any]]:
     return [line if isinstance(line, list) else [line] for line in lines]
 
 
-def outcome(function: Callable[..., Any], arguments: tuple[Any, ...], name: str) -> tuple[str, Any]:
+def outcome(
+    function: Callable[..., Any], arguments: tuple[Any, ...], name: str, limit: float = LIMIT_S
+) -> tuple[str, Any]:
     """("value", what it returned), ("error", its type) or ("slow", None)."""
     arguments = copy.deepcopy(arguments)
-    signal.setitimer(signal.ITIMER_PROF, LIMIT_S, LIMIT_S)
+    signal.setitimer(signal.ITIMER_PROF, limit, LIMIT_S)
     try:
         result = function(*arguments)
         if hasattr(result, "__next__"):

@@ -21,6 +21,7 @@ _SUSPICION_WEIGHT = 1.5
 _AT_IMPORT_COST = 0.8  # such a candidate costs a fresh import, a hundred times an exchanged function
 _LEAST_SUSPICION = 0.02
 _LEAST_COST = 1.0
+_ENDLESS_S = 1e6
 _ORPHAN_COST = 3.0
 _NAME = re.compile(r"[^\W\d]\w*")
 
@@ -138,7 +139,8 @@ class Candidates:
         function = source.function(node)
         key = (source.path, function)
         if key not in self._plans:
-            cost = [run.cpu for run in self._runs]
+            # of a test that never ended only its place in the suite is known, and small cases come first there
+            cost = [_ENDLESS_S if run.outcome == "hung" else run.cpu for run in self._runs]
             everything = [index for index, run in enumerate(self._runs) if run.outcome in ("passed", "skipped")]
             known = self._spectrum.tests_of(source, node)
             failed, passed = known or (self._spectrum.failing, everything)

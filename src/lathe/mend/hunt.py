@@ -21,7 +21,7 @@ _REMEMBERED = 3000
 # what share of the time that is left each stage may take
 _SINGLES, _SLOW, _PAIRS = 0.6, 0.4, 0.6
 _MAX_JUDGED = 40
-_LEAST_LIMIT_S = 0.016  # a few ticks of the kernel's clock
+_LEAST_LIMIT_S = 0.024  # some ticks of the kernel's clock
 
 
 class Hunt:

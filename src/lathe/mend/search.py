@@ -20,7 +20,7 @@ from lathe.mend.ranking import Ranking, rank
 from lathe.mend.report import Alternative, Change, Question, RepairReport, Status, TestCounts
 from lathe.mend.source import SourceFile
 from lathe.mend.workspace import Workspace, find_python, scratch_copy
-from lathe.protocol.errors import LatheError
+from lathe.protocol.errors import LatheError, UsageError
 
 Progress = Callable[[str], None]
 COLLECT_S = 20.0  # a small budget still lets a large project be imported
@@ -144,6 +144,12 @@ class Search:
     def _note_first(self, runs: list[TestRun]) -> None:
         died = [run.name for run in runs if run.outcome == "died"]
         hung = [run.name for run in runs if run.outcome == "hung"]
+        if len(died) == len(runs):
+            raise UsageError(
+                f"None of the {len(runs)} tests can be run here: each ends the process that it runs in.",
+                hint="Run one of them alone with `python -m pytest` and see what ends it.",
+                code="tests_die",
+            )
         if died:
             self._notes.append(f"left out, because they end the process they run in: {_some(died)}")
         if hung:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lathe.mend.worker.children import Child, Messages
+from lathe.mend.worker.clock import LAST
 from lathe.mend.worker.runs import Emit, Protocol, Runner, forget_project, sender
 from lathe.mend.worker.swap import Part
 
@@ -208,7 +209,7 @@ class Evaluation:
             self._server.knowledge.unfit.add(worker.checking)
             self._say_if_unfit(worker.checking)
         elif not worker.child.finished and worker.jobs:
-            is_slow = worker.child.ended_by in (signal.SIGVTALRM, signal.SIGKILL)
+            is_slow = worker.child.ended_by in (LAST, signal.SIGKILL)
             self._result(worker.last(), {"verdict": "slow" if is_slow else "died"})
         if was_screening:
             self._todo.extendleft(reversed(worker.jobs))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import mmap
 import os
-import signal
 import sys
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ import pytest
 
 from lathe.mend.worker.agreement_child import distinguish
 from lathe.mend.worker.children import Child, Messages
+from lathe.mend.worker.clock import LAST
 from lathe.mend.worker.evaluation import Evaluation, Worker
 from lathe.mend.worker.runs import Emit, Protocol, Runner, enter_child, private_temporary, sender, temporary_of
 from lathe.mend.worker.screening import Knowledge, Screening
@@ -34,7 +34,7 @@ PLUGIN_SETTINGS = {"xdist": ["-n0"], "pytest_cov": ["--no-cov"], "pytest_timeout
 def arguments(given: list[str]) -> list[str]:
     """Return what pytest is called with: no reporting, and no plugin that measures or forks by itself."""
     extra = [flag for module, flags in PLUGIN_SETTINGS.items() if find_spec(module) is not None for flag in flags]
-    return [*QUIET, *extra, *given]
+    return [*QUIET, *extra, *given, "--maxfail=0"]
 
 
 def confirm(config: dict[str, Any]) -> int:
@@ -220,7 +220,7 @@ class Server:
                     child.test if child.test > reached else todo[0][0] if reached < 0 else reached,
                 )
                 if reached != before:
-                    outcome = "hung" if child.killed or child.ended_by == signal.SIGVTALRM else "died"
+                    outcome = "hung" if child.killed or child.ended_by == LAST else "died"
                     heard({"test": reached, "outcome": outcome, "cpu": seconds, "lines": {}})
             todo = [entry for entry in todo if entry[0] > reached]
 

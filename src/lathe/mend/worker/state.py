@@ -15,7 +15,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -54,8 +54,9 @@ class State:
         self._depth = sys.getrecursionlimit()
         self._turn = 0
         self._take_pictures()
+        self._objects = [entry for entry in self._values if type(entry[0]) not in _CONTAINERS]
         before = time.perf_counter()
-        self._check_values()
+        self._check_values(self._values)
         self._every = 1 + int((time.perf_counter() - before) / _CHECK_S)
 
     def holders(self) -> set[str]:
@@ -67,15 +68,15 @@ class State:
         return found
 
     def restore(self) -> None:
-        """Put everything back; values that take long to look through only now and then."""
+        """Put everything back; containers, where they take long to look through, only now and then."""
         for cache in self._caches:
             cache.cache_clear()
         for names, before in self._names:
             if not _equal(names, before):
                 _put_back(names, before)
         self._turn += 1
-        if self._turn % self._every == 0:
-            self._check_values()
+        is_due = self._turn % self._every == 0
+        self._check_values(self._values if is_due else self._objects)
         if self._environment != self._environment_before:
             os.environ.clear()
             os.environ.update({os.fsdecode(name): os.fsdecode(text) for name, text in self._environment_before.items()})
@@ -112,8 +113,8 @@ class State:
             if shot is not None and len(shot) <= _MAX_SNAPSHOT:
                 self._values.append((value, shot))
 
-    def _check_values(self) -> None:
-        for value, shot in self._values:
+    def _check_values(self, values: Sequence[tuple[Any, bytes]]) -> None:
+        for value, shot in values:
             if self._contents(value) != shot:
                 _fill(value, _Unpickler(io.BytesIO(shot), self._known).load())
 

@@ -1,0 +1,187 @@
+"""What the engine does with suites that are not simple, on real projects."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from seeded import MakeProject
+
+from lathe.mend.confine import confined
+from lathe.mend.report import RepairReport
+from lathe.mend.search import Options, repair
+from lathe.mend.workspace import scratch_copy
+
+QUICK = Options(seconds=40, jobs=2)
+
+
+def _repaired(project: Path) -> RepairReport:
+    report = repair(project, QUICK)
+    assert report.status == "repaired", report
+    return report
+
+
+def test_a_project_with_doctests_alone_is_repaired(make_project: MakeProject) -> None:
+    module = """
+        def area(width, height):
+            '''Return the area.
+
+            >>> area(2, 3)
+            6
+            '''
+            return width + height
+        """
+    report = _repaired(make_project({"area.py": module}))
+    assert [change.after for change in report.changes] == ["return width * height"]
+
+
+def test_a_test_that_fails_at_times_is_named_and_left_out(make_project: MakeProject) -> None:
+    project = make_project(
+        {
+            "calc.py": "def double(n):\n    return n * 3\n",
+            "test_calc.py": """
+                from pathlib import Path
+                import calc
+
+                def test_double():
+                    assert calc.double(4) == 8
+
+                def test_only_the_second_time():
+                    mark = Path("/tmp" if not Path.home().exists() else Path.home()) / "was-here"
+                    seen = mark.exists()
+                    mark.touch()
+                    assert calc.double(0) == 0 and seen
+                """,
+        }
+    )
+    report = _repaired(project)
+    assert [change.after for change in report.changes] == ["return n * 2"]
+    assert any("test_only_the_second_time" in note and "another" in note for note in report.notes)
+
+
+def test_tests_that_share_objects_run_in_their_order(make_project: MakeProject) -> None:
+    project = make_project(
+        {
+            "chain.py": """
+                def length(node):
+                    count = 1
+                    while node is not None:
+                        count += 1
+                        node = node.next
+                    return count
+                """,
+            "test_chain.py": """
+                from chain import length
+
+                class Node:
+                    next = None
+
+                    def __init__(self):
+                        self.links = []
+
+                first, second = Node(), Node()
+
+                def test_one():
+                    assert length(first) == 1
+
+                def test_none():
+                    assert length(None) == 0
+
+                def test_two():
+                    first.next = second
+                    assert length(first) == 2
+
+                def test_two_still():
+                    assert first.next is second and length(first) == 2
+                """,
+        }
+    )
+    report = _repaired(project)
+    assert [change.after for change in report.changes] in (["count = 0"], ["return count - 1"])
+
+
+def test_sources_that_a_test_overwrites_are_put_back(make_project: MakeProject) -> None:
+    project = make_project(
+        {
+            "calc.py": "def double(n):\n    return n * 3\n",
+            "test_calc.py": """
+                from pathlib import Path
+                import calc
+
+                def test_writes():
+                    assert not Path("left-behind.txt").exists()
+                    Path("left-behind.txt").write_text("x")
+                    Path(calc.__file__).write_text("overwritten")
+
+                def test_double():
+                    assert calc.double(4) == 8
+                """,
+        }
+    )
+    report = repair(project, Options(seconds=40, jobs=1))
+    assert report.status == "repaired", report
+    assert "n * 2" in report.diff
+
+
+def test_a_repair_that_makes_a_test_end_late_is_given_the_time(make_project: MakeProject) -> None:
+    project = make_project(
+        {
+            "count.py": """
+                def count(n):
+                    total = 0
+                    while n > 0:
+                        total += 1
+                        n += 1
+                    return total
+                """,
+            "test_count.py": """
+                from count import count
+
+                def test_nothing():
+                    assert count(0) == 0
+
+                def test_one():
+                    assert count(1) == 1
+
+                def test_many():
+                    assert count(4_000_000) == 4_000_000
+                """,
+        }
+    )
+    report = _repaired(project)
+    assert [change.after for change in report.changes] in (["n -= 1"], ["n += -1"])
+
+
+def test_tests_reach_no_network_and_write_only_the_copy(make_project: MakeProject, tmp_path: Path) -> None:
+    with scratch_copy(make_project({"a.py": ""})) as workspace:
+        if not confined(workspace, "/usr/bin/python3"):
+            pytest.skip("bubblewrap does not work here")
+    (tmp_path / "outside.txt").write_text("mine")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        project = make_project(
+            {
+                "calc.py": "def double(n):\n    return n * 3\n",
+                "test_calc.py": f"""
+                    import socket
+                    from pathlib import Path
+                    import calc
+                    import pytest
+
+                    def test_outside():
+                        try:
+                            Path({str(tmp_path / "outside.txt")!r}).write_text("theirs")
+                        except OSError:
+                            pass
+                        with pytest.raises(OSError):
+                            socket.create_connection(("127.0.0.1", {port}), timeout=2)
+                        Path("inside.txt").write_text("fine")
+
+                    def test_double():
+                        assert calc.double(4) == 8
+                    """,
+            }
+        )
+        assert _repaired(project).before.passed == 1
+    assert (tmp_path / "outside.txt").read_text() == "mine"
