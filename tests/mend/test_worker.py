@@ -1,4 +1,4 @@
-"""The worker's parts by themselves: exchanging code, putting state back, reading test commands."""
+"""The worker's parts by themselves: exchanging code, putting state back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from types import ModuleType
 import pytest
 
 from lathe.mend.source import SourceFile
-from lathe.mend.testcommand import pytest_arguments
 from lathe.mend.worker.state import State
 from lathe.mend.worker.swap import Candidate, Part, Programs
-from lathe.protocol.errors import UsageError
 
 TEXT = """
 import functools
@@ -158,25 +156,3 @@ def test_state_is_put_back_and_objects_stay_the_same(module: ModuleType, tmp_pat
 def test_modules_whose_tests_share_objects_are_known(module: ModuleType, tmp_path: Path) -> None:
     state = State(str(tmp_path), ())
     assert state.holders() == {str(tmp_path / "shapes_of_code.py")}
-
-
-@pytest.mark.parametrize(
-    ("command", "arguments"),
-    [
-        ("pytest -q tests", ("-q", "tests")),
-        ("uv run pytest", ()),
-        ("python3 -m pytest -k 'a and b'", ("-k", "a and b")),
-        ("python -m unittest", ()),
-        ("python -m unittest discover -s checks -p '*_check.py' -v", ("-o", "python_files=*_check.py", "checks")),
-        ("python -m unittest pkg.test_a.CaseB.test_c", ("pkg/test_a.py::CaseB::test_c",)),
-        ("python -m unittest -k fast tests/test_a.py", ("tests/test_a.py", "-k", "fast")),
-    ],
-)
-def test_test_commands_are_read(command: str, arguments: tuple[str, ...]) -> None:
-    assert pytest_arguments(command) == arguments
-
-
-@pytest.mark.parametrize("command", ["make test", "tox", "", "echo 'unclosed"])
-def test_other_commands_are_refused_in_one_sentence(command: str) -> None:
-    with pytest.raises(UsageError):
-        pytest_arguments(command)

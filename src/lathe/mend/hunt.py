@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lathe.mend.candidates import Candidate, Candidates
 from lathe.mend.pairs import pairs
-from lathe.mend.project import Job, Plan, Project, TestRun
+from lathe.mend.project import MAX_WAITING, Job, Plan, Project, TestRun, Verdict
 
-_FIRST_BATCH, _MAX_BATCH, _BATCH_S = 32, 1024, 0.3
+_FIRST_WAITING, _LEAST_WAITING, _AHEAD_S = 32, 12, 0.15  # how many candidates wait in the worker: so many seconds' work
 _MARGIN = 0.5  # a repair that is this much less likely than the first is not waited for
 _WIDER_MARGIN = 1.0  # ... unless it may fix tests that the first does not
 _LEAST_MORE_S, _MORE, _MOST_MORE_S = 0.15, 0.3, 3.0
@@ -18,10 +18,11 @@ _PROMISING_S, _PROMISING = 0.5, 3.0  # how long a repair of more tests is looked
 _LATE_S, _LATE = 5.0, 0.3  # what a test may take that only ran out of time; their share of the time
 _SECOND_CHANCE = 10.0  # times the first limit
 _REMEMBERED = 3000
+_WORD_S = 0.1  # between two words on how it goes
 # what share of the time that is left each stage may take
 _SINGLES, _SLOW, _PAIRS = 0.6, 0.4, 0.6
 _MAX_JUDGED = 40
-_LEAST_LIMIT_S = 0.024  # some ticks of the kernel's clock
+_LEAST_LIMIT_S = 0.008  # what a page that is copied after the fork, or a collection of garbage, may take
 
 
 class Hunt:
@@ -39,7 +40,11 @@ class Hunt:
         self._groups = [set(group) for group in groups]
         self._enough = max(6, len(groups))
         self._deadline = deadline
-        self._batch = float(_FIRST_BATCH)
+        self._numbers = itertools.count()
+        self._waiting: dict[int, tuple[Candidate, bool]] = {}  # in the worker, by number; with whether it is judged
+        self._plans: list[Plan] = []
+        self._plan_numbers: dict[int, int] = {}
+        self._times = 1.0
         self._complete: list[Candidate] = []
         self._partial: list[Candidate] = []
         self._active: list[Candidate] = []  # change what failing tests do
@@ -47,7 +52,7 @@ class Hunt:
         self._late: list[Candidate] = []
         self._likeliest: list[Candidate] = []
         self._promising: Candidate | None = None
-        self._started = self._waited = 0.0
+        self._started = self._patient_s = self._late_since = self._last_word = 0.0
         self._leave_others: Callable[[set[int], set[int]], bool] = lambda fixed, failing: False
 
     def run(self, candidates: Candidates, progress: Callable[[str], None]) -> list[Candidate]:
@@ -59,11 +64,12 @@ class Hunt:
         """
         self._started = time.monotonic()
         self._leave_others = candidates.leave_others
+        self._project.begin(self._limits, self._hanging)
         self._try(self._remember(candidates), self._share(_SINGLES), progress)
         if not self._found() and self._slow:
-            self._limits = {index: limit * _SECOND_CHANCE for index, limit in self._limits.items()}
+            self._times = _SECOND_CHANCE
             slow, self._slow = self._slow, []
-            self._try(slow, self._share(_SLOW), progress, again=True)
+            self._try(slow, self._share(_SLOW), progress)
         if not self._found():
             both = pairs(self._partial, self._active, self._likeliest, self._failing)
             self._try(both, self._share(_PAIRS if self._partial else 1.0), progress)
@@ -86,42 +92,51 @@ class Hunt:
         now = time.monotonic()
         return now + share * (self._deadline - now)
 
-    def _try(
-        self, candidates: Iterable[Candidate], until: float, progress: Callable[[str], None], *, again: bool = False
-    ) -> None:
+    def _try(self, candidates: Iterable[Candidate], until: float, progress: Callable[[str], None]) -> None:
         """Try candidates until there are no more, it is `until`, or more would not be better than what was found."""
-        more = iter(candidates)
+        more = self._still_wanted(iter(candidates))
+        began, answered = time.monotonic(), 0
         while time.monotonic() < until and self._failing - self._project.unfit:
-            batch = list(itertools.islice(self._still_wanted(more), int(self._batch)))
-            if not batch:
+            speed = answered / max(0.001, time.monotonic() - began)
+            most = max(_LEAST_WAITING, min(MAX_WAITING, int(speed * _AHEAD_S))) if answered else _FIRST_WAITING
+            if 2 * len(self._waiting) <= most:
+                self._send(itertools.islice(more, most - len(self._waiting)))
+            self._send_late(until)
+            if not self._waiting:
                 return
             before = bool(self._complete), bool(self._promising)
-            self._send(batch, until, again=again)
-            self._wait_for_late(until)
-            if self._complete and not before[0]:
-                until = min(until, time.monotonic() + self._extension())
-                first = min(self._complete, key=lambda one: one.score)
-                progress(f"a repair of {len(first.fixed)} tests at {_place(first)}")
-            elif self._promising and not before[1]:
-                elapsed = time.monotonic() - self._started
-                until = min(until, time.monotonic() + _PROMISING_S + _PROMISING * elapsed)
-                progress(f"a repair of {len(self._promising.fixed)} tests at {_place(self._promising)}")
-            progress(f"{self.tried} candidates tried, {len(self._complete)} repair")
+            verdicts = self._project.answers(min(until, self._deadline))
+            answered += len(verdicts)
+            for verdict in verdicts:
+                self._heard(verdict)
+            until = self._until(until, before, progress)
+        if self._waiting:
+            self._project.cancel()
+            self._waiting.clear()
 
-    def _wait_for_late(self, until: float) -> None:
-        """Give those that only ran out of time all the time there is, as long as that is a part of the whole."""
-        limits = self._limits
-        while self._late and not self._complete:
-            now = time.monotonic()
-            if self._waited > _LATE_S + _LATE * (now - self._started) or now > until:
-                return
-            one = self._late.pop(0)
-            self._limits = {index: max(limit, _LATE_S) for index, limit in limits.items()}
-            enough, self._enough = self._enough, 1
-            self._send([one], until, again=True, judge=True)
-            self._enough = enough
-            self._waited += time.monotonic() - now
-            self._limits = limits
+    def _until(self, until: float, before: tuple[bool, bool], progress: Callable[[str], None]) -> float:
+        """Return until when to look for more, now that there may be a repair that there was not `before`."""
+        now = time.monotonic()
+        if self._complete and not before[0]:
+            until = min(until, now + self._extension())
+            first = min(self._complete, key=lambda one: one.score)
+            progress(f"a repair of {len(first.fixed)} tests at {_place(first)}")
+        elif self._promising and not before[1]:
+            until = min(until, now + _PROMISING_S + _PROMISING * (now - self._started))
+            progress(f"a repair of {len(self._promising.fixed)} tests at {_place(self._promising)}")
+        elif now > self._last_word + _WORD_S:
+            self._last_word = now
+            progress(f"{self.tried} candidates tried, {len(self._complete)} repair")
+        return until
+
+    def _send_late(self, until: float) -> None:
+        """Give those that only ran out of time all the time there is, one by one, while that is a part of the whole."""
+        now = time.monotonic()
+        if not self._late or self._complete or any(judged for _, judged in self._waiting.values()):
+            return
+        if self._patient_s <= _LATE_S + _LATE * (now - self._started) and now < until:
+            self._late_since = now
+            self._send([self._late.pop(0)], judge=True, enough=1, least=_LATE_S)
 
     def _still_wanted(self, candidates: Iterator[Candidate]) -> Iterator[Candidate]:
         for one in candidates:
@@ -138,35 +153,43 @@ class Hunt:
         now = time.monotonic()
         return min((self._deadline - now) / 4, _MOST_MORE_S, max(_LEAST_MORE_S, _MORE * (now - self._started)))
 
-    def _send(self, batch: Sequence[Candidate], until: float, *, again: bool = False, judge: bool = False) -> None:
-        began = time.monotonic()
-        plans: dict[int, int] = {}
-        distinct: list[Plan] = []
+    def _send(
+        self, candidates: Iterable[Candidate], *, judge: bool = False, enough: int = 0, least: float = 0.0
+    ) -> None:
+        """Put candidates behind those that wait."""
         jobs = []
-        for index, one in enumerate(batch):
-            if id(one.plan) not in plans:
-                plans[id(one.plan)] = len(distinct)
-                distinct.append(one.plan)
-            jobs.append(Job(index, one.parts, plans[id(one.plan)], self._enough, again, judge))
-        self._project.start(jobs, distinct, self._limits, self._hanging)
-        for verdict in self._project.verdicts(min(self._deadline, until + 1.0)):
-            one = batch[verdict.id]
-            one.fixed, one.signal = verdict.fixed, verdict.signal
-            self.tried += verdict.status not in ("same", "syntax")
-            if verdict.status == "complete":
-                self._complete.append(one)
-            elif verdict.status == "slow":
-                self._slow.append(one)
-            elif verdict.status == "late" and not judge:
-                self._late.append(one)
-            elif verdict.status in ("partial", "late"):
-                self._partial.append(one)
-                if self._promising is None and self._is_promising(set(one.fixed)):
-                    self._promising = one
-            if len(one.changes) == 1 and (verdict.status in ("partial", "broken") or verdict.signal):
-                self._active.append(one)
-        speed = len(batch) / max(0.001, time.monotonic() - began)
-        self._batch = min(_MAX_BATCH, 4 * self._batch, max(8, speed * _BATCH_S))
+        plans: dict[int, Plan] = {}
+        for one in candidates:
+            if id(one.plan) not in self._plan_numbers:
+                number = self._plan_numbers[id(one.plan)] = len(self._plans)
+                self._plans.append(one.plan)  # also keeps it, and with it its identity
+                plans[number] = one.plan
+            plan = self._plan_numbers[id(one.plan)]
+            number = next(self._numbers)
+            again = judge or self._times > 1
+            jobs.append(Job(number, one.parts, plan, enough or self._enough, again, judge, self._times, least))
+            self._waiting[number] = one, judge
+        if jobs:
+            self._project.send(jobs, plans)
+
+    def _heard(self, verdict: Verdict) -> None:
+        one, judged = self._waiting.pop(verdict.id)
+        one.fixed, one.signal = verdict.fixed, verdict.signal
+        self.tried += verdict.status not in ("same", "syntax")
+        if judged:
+            self._patient_s += time.monotonic() - self._late_since
+        if verdict.status == "complete":
+            self._complete.append(one)
+        elif verdict.status == "slow":
+            self._slow.append(one)
+        elif verdict.status == "late" and not judged:
+            self._late.append(one)
+        elif verdict.status in ("partial", "late"):
+            self._partial.append(one)
+            if self._promising is None and self._is_promising(set(one.fixed)):
+                self._promising = one
+        if len(one.changes) == 1 and (verdict.status in ("partial", "broken") or verdict.signal):
+            self._active.append(one)
 
     def _is_promising(self, fixed: set[int]) -> bool:
         return any(group <= fixed for group in self._groups) and self._leave_others(fixed, self._failing)
@@ -180,7 +203,10 @@ class Hunt:
             if time.monotonic() > self._deadline:
                 break
             before = len(self._partial) + len(self._complete)
-            self._send([one], self._deadline, again=True, judge=True)
+            self._send([one], judge=True)
+            while self._waiting and time.monotonic() < self._deadline:
+                for verdict in self._project.answers(self._deadline):
+                    self._heard(verdict)
             if len(self._partial) + len(self._complete) > before:
                 return [one]
         return []

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from lathe.protocol.errors import TurnError, UsageError
 
 _BOOT = Path(__file__).parent / "worker" / "boot.py"
 _STOP_S = 10.0
+MAX_WAITING = 400  # their answers fit into a pipe that nobody reads
 _EXIT_USAGE = 4
 _EXIT_NO_TESTS = 5
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
@@ -51,7 +51,8 @@ class Part(msgspec.Struct):
 class Job(msgspec.Struct):
     """A candidate to try with the tests of a plan; gives up when `enough` failing ones fail still.
 
-    `again` tries a program that was tried before, `judge` in a process of its own.
+    `again` tries a program that was tried before, `judge` in a process of its own. Each test may use `times` its limit
+    of CPU, or `least` seconds where that is more.
     """
 
     id: int
@@ -60,6 +61,8 @@ class Job(msgspec.Struct):
     enough: int
     again: bool = False
     judge: bool = False
+    times: float = 1.0
+    least: float = 0.0
 
 
 class Plan(msgspec.Struct, frozen=True, array_like=True):
@@ -176,31 +179,41 @@ class Project:
             )
         return [runs.get(number) or TestRun(name, "died", 0.0, {}) for number, name in enumerate(self.tests)]
 
-    def start(self, jobs: list[Job], plans: list[Plan], limits: dict[int, float], hanging: list[int]) -> None:
-        """Begin to try `jobs`, in order; the answers come from `verdicts`.
+    def begin(self, limits: dict[int, float], hanging: list[int]) -> None:
+        """Say how many seconds of CPU each test may use under a candidate, before any is sent.
 
-        `limits` are CPU seconds by test; of the tests in `hanging` is known that they do not end on the project as
-        it is.
+        Of the tests in `hanging` is known that they do not end on the project as it is.
         """
-        jobs_and_plans = {"jobs": msgspec.to_builtins(jobs), "plans": msgspec.to_builtins(plans)}
-        self._order({"op": "try", **jobs_and_plans, "limits": limits, "hanging": hanging})
+        self._order({"op": "limits", "limits": limits, "hanging": hanging})
 
-    def verdicts(self, deadline: float) -> Iterator[Verdict]:
-        """Yield an answer for each job that was tried, as they come, until all are done or time is over.
+    def send(self, jobs: list[Job], plans: dict[int, Plan]) -> None:
+        """Put `jobs` behind those that wait already; `plans` are the plans that no job before had, by number.
+
+        At most `MAX_WAITING` may wait at a time.
+        """
+        self._order({"op": "try", "jobs": msgspec.to_builtins(jobs), "plans": msgspec.to_builtins(plans)})
+
+    def answers(self, deadline: float) -> list[Verdict]:
+        """Return the answers that have come, and wait for the first; none where `deadline` comes before.
 
         Tests that are found not to do what they did are added to `unfit`.
         """
-        while True:
-            message = self._next(deadline)
-            if message is None:
-                self._cancel()
-                return
-            if message["event"] == "done":
-                return
+        found: list[Verdict] = []
+        while (message := self._next(0.0 if found else deadline)) is not None:
             if message["event"] == "unfit":
                 self.unfit.add(message["test"])
-                continue
-            yield Verdict(message["id"], message["status"], message["fixed"], message["signal"])
+            elif message["event"] == "result":
+                found.append(Verdict(message["id"], message["status"], message["fixed"], message["signal"]))
+        return found
+
+    def cancel(self) -> None:
+        """Forget the jobs that wait."""
+        self._order({"op": "stop"})
+        deadline = time.monotonic() + _STOP_S
+        while (message := self._next(deadline)) is not None:
+            if message["event"] == "stopped":
+                return
+        raise self._gone()
 
     def ask(self, order: dict[str, Any], event: str, deadline: float) -> dict[str, Any] | None:
         """Send an order and return the first message of a kind, whatever comes before it; None where time is over."""
@@ -208,17 +221,6 @@ class Project:
         while (message := self._next(deadline)) is not None and message["event"] != event:
             pass
         return message
-
-    def _cancel(self) -> None:
-        """Let the worker give up its order, so that it can have another."""
-        self._order({"op": "stop"})
-        deadline = time.monotonic() + _STOP_S
-        done = 0
-        while done < 2:  # one for each order
-            message = self._next(deadline)
-            if message is None:
-                raise self._gone()
-            done += message["event"] == "done"
 
     def _order(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None

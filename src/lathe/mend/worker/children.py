@@ -79,9 +79,14 @@ class Messages:
         self.descriptor = descriptor
         self._rest = b""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next message has come already."""
+        return b"\n" in self._rest
+
     def next(self) -> Any:
         """Return the next message; None at the end."""
-        while b"\n" not in self._rest:
+        while not self.is_ready:
             data = os.read(self.descriptor, 1 << 16)
             if not data:
                 return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import time
 from collections.abc import Collection
 from types import FrameType
 
 _REPEAT_S = 0.5
 _GRACE_S = 0.4
 _EARLY_S = 0.05
+_LEAST_S = 0.0005
 LAST = signal.SIGPROF  # ends a process that does not listen
 
 
@@ -21,7 +23,9 @@ class TimeUp(BaseException):
 class Clock:
     """One clock a process. When it runs out, `TimeUp` is raised wherever the code is, and again and again.
 
-    A loop that never comes back to Python code cannot be interrupted so: the kernel ends the process a little later.
+    It looks at the CPU time whenever the wall clock says that it may be used up: the kernel's own timers of CPU time
+    count whole ticks, which are longer than most tests. A loop that never comes back to Python code cannot be
+    interrupted so: the kernel ends the process a little later.
     """
 
     def __init__(self, root: str) -> None:
@@ -29,8 +33,7 @@ class Clock:
         self.function: tuple[str, int] | None = None
         self._root = root + os.sep
         self._suspects: Collection[object] = ()
-        self._rest_s = self._limit = self._began = 0.0
-        signal.signal(signal.SIGVTALRM, self._time_up)
+        self._rest_s = self._limit = self._began = self._wall_end = 0.0
         signal.signal(signal.SIGALRM, self._time_up)
         signal.signal(LAST, signal.SIG_DFL)
 
@@ -40,22 +43,21 @@ class Clock:
         self._suspects = suspects
         self._limit = min(cpu_s, _EARLY_S) if suspects else cpu_s
         self._rest_s = max(0.0, cpu_s - _EARLY_S) if suspects else 0.0
-        self._began = _user()
-        signal.setitimer(signal.ITIMER_VIRTUAL, self._limit, _REPEAT_S)
-        signal.setitimer(signal.ITIMER_REAL, wall_s, _REPEAT_S)
+        self._began = time.process_time()
+        self._wall_end = time.monotonic() + wall_s
+        signal.setitimer(signal.ITIMER_REAL, min(self._limit, wall_s), _REPEAT_S)
         signal.setitimer(signal.ITIMER_PROF, 2 * cpu_s + _GRACE_S)
 
     def stop(self) -> bool:
         """Stop counting, and return whether the time was up; `place` is then where, outermost frame
         first, and `function` the innermost of the project."""
-        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         return self.place is not None
 
     def _time_up(self, number: int, frame: FrameType | None) -> None:
         if self.place is None:
-            if number == signal.SIGVTALRM and self._is_early(frame):
+            if self._is_early(frame):
                 return
             self.function = self._function_of(frame)
             places = []
@@ -67,17 +69,17 @@ class Clock:
         raise TimeUp
 
     def _is_early(self, frame: FrameType | None) -> bool:
-        """Return whether the time is not up, and count on.
-
-        The kernel's timer counts whole ticks, which on a busy machine were not all ours.
-        """
-        left = self._limit - (_user() - self._began)
-        if left <= self._limit / 4:
+        """Return whether the time is not up, and count on."""
+        wall_left = self._wall_end - time.monotonic()
+        if wall_left <= 0:
+            return False
+        left = self._limit - (time.process_time() - self._began)
+        if left <= 0:
             if not self._rest_s or self._function_of(frame) in self._suspects:
                 return False
             left, self._rest_s = self._rest_s, 0.0
             self._limit += left
-        signal.setitimer(signal.ITIMER_VIRTUAL, left, _REPEAT_S)
+        signal.setitimer(signal.ITIMER_REAL, max(_LEAST_S, min(left, wall_left)), _REPEAT_S)
         return True
 
     def _function_of(self, frame: FrameType | None) -> tuple[str, int] | None:
@@ -92,8 +94,3 @@ def cpu() -> float:
     """Return the CPU seconds that this process has used."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
-
-
-def _user() -> float:
-    """Return the CPU seconds outside the kernel: after a fork, memory is copied there on first use."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_utime

@@ -14,7 +14,7 @@ import select
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +27,7 @@ from lathe.mend.worker.swap import Part
 if TYPE_CHECKING:
     from lathe.mend.worker.server import Server
 
-_CHUNK = 64
+_CHUNK = 32
 _SILENT_S = 20.0
 _PATIENCE, _PATIENCE_S = 4, 2.0  # a test that passed once, in a hurry, is not to fail for a busy machine
 Job = dict[str, Any]
@@ -36,9 +36,17 @@ Job = dict[str, Any]
 class Worker:
     """A child and the jobs that it has still to answer; `orders` leads to one that screens and goes on to live."""
 
-    def __init__(self, child: Child, jobs: list[Job], orders: int = -1, doing: mmap.mmap | None = None) -> None:
+    def __init__(
+        self,
+        child: Child,
+        jobs: list[Job],
+        orders: int = -1,
+        doing: mmap.mmap | None = None,
+        known: Collection[int] = (),
+    ) -> None:
         self.child = child
         self._doing = doing
+        self._known = set(known)  # plans
         self.jobs = deque(jobs)
         self.checking = -1
         self._orders = orders
@@ -48,14 +56,14 @@ class Worker:
         """Whether more jobs can be sent."""
         return self._orders >= 0
 
-    def send(self, jobs: list[Job], order: dict[str, Any]) -> None:
+    def send(self, jobs: list[Job], plans: dict[int, tuple[list[int], list[int]]]) -> None:
         """Give it jobs; it must have none."""
         self.jobs = deque(jobs)
         self.child.deadline = time.monotonic() + _SILENT_S
-        plans = {job["plan"]: order["plans"][job["plan"]] for job in jobs}
-        facts = {"jobs": jobs, "plans": plans, "limits": order["limits"], "hanging": order["hanging"]}
+        new = {job["plan"]: plans[job["plan"]] for job in jobs if job["plan"] not in self._known}
+        self._known.update(new)
         with contextlib.suppress(BrokenPipeError):  # it died; that is seen at its other end
-            sender(self._orders)(facts)
+            sender(self._orders)({"jobs": jobs, "plans": new})
 
     def take(self, number: int) -> Job:
         """Remove a job from those to be answered and return it."""
@@ -82,36 +90,37 @@ class Worker:
 
 
 class Evaluation:
-    """One order to try candidates, `jobs` at a time."""
+    """Orders to try candidates, `jobs` at a time, until none is left; more may come meanwhile."""
 
     def __init__(self, server: Server, orders: Messages, order: dict[str, Any]) -> None:
         self._server = server
         self._orders = orders
-        self._order = order
-        self._todo: deque[Job] = deque(job for job in order["jobs"] if not job["judge"])
-        self._passed: deque[Job] = deque(job for job in order["jobs"] if job["judge"])
-        self._plans: list[list[list[int]]] = order["plans"]
-        self._limits: dict[str, float] = order["limits"]
+        self._todo: deque[Job] = deque()
+        self._passed: deque[Job] = deque()
         self._running: dict[int, Worker] = {}
+        self._last: dict[str, Any] | None = None
+        self._add(order)
 
-    def run(self) -> None:
-        """Report on every job."""
+    def run(self) -> dict[str, Any] | None:
+        """Report on every job, and return the order that came when no more were wanted, if one did."""
         while self._todo or self._passed or self._running:
-            while len(self._running) < self._server.jobs and self._start_next():
-                pass
-            if self._running:
-                self._poll()
+            self._start()
+            self._poll()
+        return self._last
 
-    def _start_next(self) -> bool:
-        """Give work to one more child; return False where nothing is left to start."""
-        if self._passed:
+    def _add(self, order: dict[str, Any]) -> None:
+        self._server.learn_plans(order)
+        for job in order["jobs"]:
+            (self._passed if job["judge"] else self._todo).append(job)
+
+    def _start(self) -> None:
+        """Give work to more children: one more than the jobs, so that what passes is judged at once."""
+        jobs = self._server.jobs
+        while self._passed and len(self._running) <= jobs:
             self._judge(self._passed.popleft())
-        elif self._todo:
-            share = -(-len(self._todo) // self._server.jobs)
+        while self._todo and sum(worker.is_screening for worker in self._running.values()) < jobs:
+            share = -(-len(self._todo) // jobs)
             self._screen([self._todo.popleft() for _ in range(min(_CHUNK, share))])
-        else:
-            return False
-        return True
 
     def _result(self, job: Job, answer: dict[str, Any]) -> None:
         facts = {"status": answer["verdict"], "fixed": answer.get("fixed", []), "signal": answer.get("signal", 0)}
@@ -121,13 +130,14 @@ class Evaluation:
 
     def _screen(self, jobs: list[Job]) -> None:
         worker = self._server.idle.pop() if self._server.idle else self._server.screening()
-        worker.send(jobs, self._order)
+        worker.send(jobs, self._server.plans)
         self._running[worker.child.descriptor] = worker
 
     def _judge(self, job: Job) -> None:
-        server, limits = self._server, self._limits
-        plan = self._plans[job["plan"]]
+        server = self._server
+        plan = server.plans[job["plan"]]
         failing, passing = ([test for test in tests if test not in server.knowledge.unfit] for tests in plan)
+        limits = {test: _patient(allowed(server.limits[test], job)) for test in (*failing, *passing)}
 
         def work(emit: Emit) -> None:
             parts = [Part(part["file"], part["unit"] and tuple(part["unit"]), part["edits"]) for part in job["parts"]]
@@ -136,8 +146,8 @@ class Evaluation:
 
             def run(items: dict[int, pytest.Item], protocol: Protocol) -> None:
                 answer = Runner(server.root, emit, protocol).candidate(
-                    [(number, items[number], _patient(limits[str(number)])) for number in failing],
-                    [(number, items[number], _patient(limits[str(number)])) for number in passing],
+                    [(number, items[number], limits[number]) for number in failing],
+                    [(number, items[number], limits[number]) for number in passing],
                     job["enough"],
                     in_order=not server.in_order.isdisjoint(failing),
                 )
@@ -148,8 +158,7 @@ class Evaluation:
             else:
                 run(dict(enumerate(server.items)), server.protocol)
 
-        patience = 10 + 2 * sum(_patient(limits[str(test)]) for test in (*failing, *passing))
-        child = server.fork(patience, work)
+        child = server.fork(10 + 2 * sum(limits.values()), work)
         child.deadline = time.monotonic() + _SILENT_S
         self._running[child.descriptor] = Worker(child, [job])
 
@@ -157,11 +166,7 @@ class Evaluation:
         soonest = min(worker.child.deadline for worker in self._running.values())
         waiting = [*self._running, self._orders.descriptor]
         ready, _, _ = select.select(waiting, [], [], max(0.0, soonest - time.monotonic()))
-        if self._orders.descriptor in ready:  # the engine does not speak while it waits: it wants no more of this
-            for worker in self._running.values():
-                worker.close()
-            for queue in (self._todo, self._passed, self._running):
-                queue.clear()
+        if self._orders.descriptor in ready and not self._hear_orders():
             return
         now = time.monotonic()
         for descriptor, worker in list(self._running.items()):
@@ -179,6 +184,21 @@ class Evaluation:
             elif worker.is_screening and not worker.jobs:
                 del self._running[descriptor]
                 self._server.idle.append(worker)
+
+    def _hear_orders(self) -> bool:
+        """Take more jobs; any other order means that none of them is wanted. Return whether to go on."""
+        while True:
+            order = self._orders.next()
+            if order is None or order["op"] != "try":
+                for worker in self._running.values():
+                    worker.close()
+                for queue in (self._todo, self._passed, self._running):
+                    queue.clear()
+                self._last = order
+                return False
+            self._add(order)
+            if not self._orders.is_ready:
+                return True
 
     def _heard(self, worker: Worker, message: dict[str, Any]) -> None:
         known = self._server.knowledge
@@ -213,6 +233,11 @@ class Evaluation:
             self._result(worker.last(), {"verdict": "slow" if is_slow else "died"})
         if was_screening:
             self._todo.extendleft(reversed(worker.jobs))
+
+
+def allowed(limit: float, job: Job) -> float:
+    """Return how many seconds of CPU a test may use for a job."""
+    return max(limit * float(job["times"]), float(job["least"]))
 
 
 def _patient(limit: float) -> float:

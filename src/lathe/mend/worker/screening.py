@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lathe.mend.worker.clock import Clock, TimeUp
+from lathe.mend.worker.evaluation import allowed
 from lathe.mend.worker.runs import Emit
 from lathe.mend.worker.shortcuts import is_skip
 from lathe.mend.worker.swap import Body, Part
@@ -58,9 +59,7 @@ class Screening:
         """`doing` is memory shared with the parent, in which the number of the job at hand stands."""
         self._server = server
         self._known = server.knowledge
-        self._plans: dict[str, list[list[int]]] = {}
-        self._limits: dict[int, float] = {}
-        self._hanging: set[int] = set()
+        self._job: dict[str, Any] = {}
         self._emit = emit
         self._doing = doing
         self._waiting: list[dict[str, Any]] = []
@@ -73,11 +72,10 @@ class Screening:
         """Answer jobs until no more can come or this process is of no further use."""
         count = 0
         while count < _MAX_JOBS and (order := orders.next()) is not None:
-            self._plans = order["plans"]
-            self._limits = {int(number): limit for number, limit in order["limits"].items()}
-            self._hanging = set(order["hanging"])
+            self._server.learn_plans(order)
             for job in order["jobs"]:
-                for test in self._plans[str(job["plan"])][0]:
+                self._job = job
+                for test in self._server.plans[job["plan"]][0]:
                     self._check_failing(test)
                 self._doing[:8] = job["id"].to_bytes(8, "little", signed=True)
                 answer = self._try(job)
@@ -125,15 +123,15 @@ class Screening:
         return {**answer, "identity": candidate.identity}
 
     def _judge(self, job: dict[str, Any], before: Sequence[tuple[FunctionType, Body]]) -> dict[str, Any]:
-        failing, passing = self._plans[str(job["plan"])]
+        failing, passing = self._server.plans[job["plan"]]
         failing = [test for test in failing if test not in self._known.unfit]
         if not self._server.in_order.isdisjoint(failing):
             return self._judge_in_order(failing, passing)
         fixed: list[int] = []
         late = signal = 0
-        patience = max(_PATIENCE_S, _PATIENCE * self._limits[failing[0]]) if failing else 0.0
+        patience = max(_PATIENCE_S, _PATIENCE * self._limit(failing[0])) if failing else 0.0
         for index, test in enumerate(failing):
-            patience -= self._limits[test]
+            patience -= self._limit(test)
             if not fixed and index and (index >= job["enough"] or patience < 0):
                 break
             outcome = self._one(test)
@@ -200,7 +198,7 @@ class Screening:
     def _check_failing(self, test: int) -> None:
         if test in self._known.signatures or test in self._known.unfit:
             return
-        if test in self._hanging or test in self._server.in_order:
+        if test in self._server.hanging or test in self._server.in_order:
             self._learn(test, signature=_HUNG)
             return
         self._emit({"checking": test})
@@ -243,7 +241,7 @@ class Screening:
 
         With `whole` it runs as pytest runs it; `patience` is the least time, in seconds of CPU, that it has.
         """
-        limit = max(self._limits[test], patience)
+        limit = max(self._limit(test), patience)
         short = None if whole or test in self._known.long else self._server.shortcuts[test]
         self._error = None
         outcome = "passed"
@@ -262,6 +260,9 @@ class Screening:
         if hung and short is None:
             self._is_spoilt = True
         return "hung" if hung else outcome
+
+    def _limit(self, test: int) -> float:
+        return allowed(self._server.limits[test], self._job)
 
     def _signature(self) -> Signature:
         """Return how the last test failed: error, its first line, and the line of the test that it came to."""

@@ -74,6 +74,9 @@ class Server:
         self.test_files: set[str] = set()
         self.in_order: set[int] = set()  # tests that share objects, so that the order may matter
         self.knowledge = Knowledge()
+        self.plans: dict[int, tuple[list[int], list[int]]] = {}
+        self.limits: dict[int, float] = {}  # CPU seconds by test
+        self.hanging: set[int] = set()
         self.programs: Programs
         self.state: State
         self._orders = orders
@@ -114,14 +117,32 @@ class Server:
         gc.freeze()
         orders = Messages(self._orders)
         while (order := orders.next()) is not None:
-            if order["op"] == "baseline":
-                self._baseline(order)
-            elif order["op"] == "distinguish":
-                distinguish(self, order)
-            elif order["op"] == "try":
-                Evaluation(self, orders, order).run()
-            self.report({"event": "done"})
+            while order is not None:
+                order = self._obey(order, orders)
         return True
+
+    def _obey(self, order: dict[str, Any], orders: Messages) -> dict[str, Any] | None:
+        """Carry out an order, and return the next one if it has come meanwhile."""
+        match order["op"]:
+            case "baseline":
+                self._baseline(order)
+                self.report({"event": "done"})
+            case "distinguish":
+                distinguish(self, order)
+            case "limits":
+                self.limits = {int(number): limit for number, limit in order["limits"].items()}
+                self.hanging = set(order["hanging"])
+                while self.idle:
+                    self.idle.pop().close()
+            case "try":
+                return Evaluation(self, orders, order).run()
+            case "stop":
+                self.report({"event": "stopped"})
+        return None
+
+    def learn_plans(self, order: dict[str, Any]) -> None:
+        """Take over the plans that come with an order."""
+        self.plans.update({int(number): (failing, passing) for number, (failing, passing) in order["plans"].items()})
 
     def fork(self, cpu_s: float, work: Callable[[Emit], None]) -> Child:
         """Run `work(emit)` in a child under limits."""
@@ -155,7 +176,7 @@ class Server:
 
         child = self.fork(_LONG_S, work)
         os.close(read)
-        return Worker(child, [], write, doing)
+        return Worker(child, [], write, doing, known=set(self.plans))
 
     def _baseline(self, order: dict[str, Any]) -> None:
         """Run every test once, and a second time, with more patience, some of those that took long.
