@@ -59,6 +59,9 @@ class Box(Base):
     def size(self):
         return super().size() - self.__secret
 
+    def sizes(self, times=2):
+        return [0] * times
+
     if True:
         def twice(self):
             return [self.size() for _ in range(3)]
@@ -108,6 +111,13 @@ def test_a_default_is_exchanged_without_a_new_import(module: ModuleType, make: M
     assert not candidate.overlay
     candidate.install()
     assert module.steps(3) == [0, 1, 2]
+
+
+def test_a_default_of_a_method_is_exchanged_too(module: ModuleType, make: Make) -> None:
+    candidate = make("self, times=2", "self, times=3")
+    assert not candidate.overlay
+    candidate.install()
+    assert module.Box().sizes() == [0, 0, 0]
 
 
 def test_a_method_keeps_its_super_and_its_private_names(module: ModuleType, make: Make) -> None:

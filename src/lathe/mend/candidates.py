@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import heapq
 import math
-import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from lathe.mend.bindings import Bindings
 from lathe.mend.localise import Spectrum, uses_of_names
 from lathe.mend.operators.propose import Proposer
 from lathe.mend.operators.registry import Edit
@@ -18,12 +18,11 @@ from lathe.mend.project import Part, Plan, TestRun
 from lathe.mend.source import Function, SourceFile
 
 _SUSPICION_WEIGHT = 1.5
-_AT_IMPORT_COST = 0.8  # such a candidate costs a fresh import, a hundred times an exchanged function
+_USUAL_S = 0.002  # what a candidate takes of which a function is exchanged
+_TIME_WEIGHT = 0.5  # as in the costs of kinds: one that takes e times as long has to be e times as likely
 _LEAST_SUSPICION = 0.02
 _LEAST_COST = 1.0
 _ENDLESS_S = 1e6
-_ORPHAN_COST = 3.0
-_NAME = re.compile(r"[^\W\d]\w*")
 
 
 class Candidate(msgspec.Struct, eq=False):
@@ -60,14 +59,20 @@ class Candidate(msgspec.Struct, eq=False):
 
 
 class Candidates:
-    """All single edits of the project; iterate for the likeliest first."""
+    """All single edits of the project; iterate for the likeliest first.
 
-    def __init__(self, sources: Sequence[SourceFile], runs: Sequence[TestRun], spectrum: Spectrum) -> None:
+    What runs at import has to be imported afresh for each candidate, which takes about `import_s` seconds.
+    """
+
+    def __init__(
+        self, sources: Sequence[SourceFile], runs: Sequence[TestRun], spectrum: Spectrum, import_s: float
+    ) -> None:
+        self._import_cost = _TIME_WEIGHT * math.log(max(1.0, import_s / _USUAL_S))
         self._runs = runs
         self._spectrum = spectrum
         self._vocabulary = Vocabulary(sources)
         self._plans: dict[tuple[str, object], tuple[Plan, bool]] = {}
-        self._uses: dict[tuple[str, object], dict[str, int]] = {}
+        self._bindings: dict[tuple[str, object], Bindings] = {}
         self._doubted: list[tuple[float, int, SourceFile, ast.stmt]] = []
         self._proposers = {source.path: Proposer(source, self._vocabulary) for source in sources}
         uses = uses_of_names(sources)
@@ -106,33 +111,30 @@ class Candidates:
         plan, at_import = self._plan(source, node)
         if not plan.failing:
             return
-        more = doubt + (_AT_IMPORT_COST if at_import else 0.0)
-        late: list[Candidate] = []
-        for edit in self._proposers[source.path].edits(node):
+        more = doubt + (self._import_cost if at_import else 0.0)
+        late: list[tuple[float, int, Candidate]] = []
+        for number, edit in enumerate(self._proposers[source.path].edits(node)):
             if not source.is_utf8 and not _is_ascii(source, edit):
                 continue  # no patch could say it
-            if self._orphans(source, node, edit):
-                late.append(Candidate(((source, edit),), edit.cost + more + _ORPHAN_COST, plan))
+            while late and late[0][0] <= edit.cost + more:
+                yield heapq.heappop(late)[2]
+            score = edit.cost + more + self._oddity(source, node, edit)
+            candidate = Candidate(((source, edit),), score, plan)
+            if score > edit.cost + more:
+                heapq.heappush(late, (score, number, candidate))
             else:
-                yield Candidate(((source, edit),), edit.cost + more, plan)
-        yield from sorted(late, key=lambda one: one.score)
+                yield candidate
+        yield from (heapq.heappop(late)[2] for _ in range(len(late)))
 
-    def _orphans(self, source: SourceFile, node: ast.stmt, edit: Edit) -> bool:
-        """Return whether the edit takes away the only use of a parameter: who wrote one meant it to be used."""
-        gone = set(_NAME.findall(source.text, edit.start, edit.end)).difference(_NAME.findall(edit.text))
-        function = source.function(node) if gone else None
+    def _oddity(self, source: SourceFile, node: ast.stmt, edit: Edit) -> float:
+        """Return how much less likely an edit is for what it does to the names of its function."""
+        function = source.function(node)
         if function is None or node is function:
-            return False
+            return 0.0
         key = (source.path, function)
-        if key not in self._uses:
-            arguments = function.args
-            named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-            parameters = {argument.arg for argument in named if argument.arg not in ("self", "cls")}
-            self._uses[key] = dict.fromkeys(parameters, 0)
-            for inner in ast.walk(function):
-                if isinstance(inner, ast.Name) and inner.id in parameters:
-                    self._uses[key][inner.id] += 1
-        return any(self._uses[key].get(name) == 1 for name in gone)
+        if key not in self._bindings:
+            self._bindings[key] = Bindings(source, function)
+        return self._bindings[key].cost(edit)
 
     def _plan(self, source: SourceFile, node: ast.stmt) -> tuple[Plan, bool]:
         """Return the tests that reach the function around `node`, and whether it runs at import instead."""

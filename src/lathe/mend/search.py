@@ -72,6 +72,7 @@ class Search:
         self._tried = 0
         self._searched = 0.0
         self._trials = 0.0
+        self._import_s = 0.0
         self._version = ""
 
     def run(self) -> RepairReport:
@@ -113,6 +114,7 @@ class Search:
     def _collected(self) -> Project:
         """Return a worker that knows the tests; where there are none but doctests, those."""
         while True:
+            began = time.monotonic()
             project = Project(
                 self._workspace, self._python, list(self._tests), jobs=self._jobs, memory_mb=self._options.memory_mb
             )
@@ -129,6 +131,7 @@ class Search:
                 project.close()
                 raise
             else:
+                self._import_s = time.monotonic() - began
                 return project
 
     def _left(self) -> float:
@@ -161,7 +164,7 @@ class Search:
         """Return the edits that help and break nothing, the best first."""
         sources = self._sources(project, runs)
         spectrum = Spectrum(runs, [source.path for source in sources])
-        candidates = Candidates(sources, runs, spectrum)
+        candidates = Candidates(sources, runs, spectrum, self._import_s)
         hunt = Hunt(project, runs, spectrum.groups, deadline=self._deadline)
         try:
             found = hunt.run(candidates, self._progress)

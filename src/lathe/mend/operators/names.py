@@ -64,6 +64,10 @@ def variable(site: Site) -> Iterator[Edit]:
             yield from site.replace(
                 node, name, kind, 0.5 * _distance(name, node.id) + unlike + foreign + late, level=16
             )
+    for owner in ("self", "cls"):
+        if owner in site.scope.names and owner != node.id and not called:
+            is_owner = isinstance(site.parent, ast.Attribute)
+            yield from site.replace(node, owner, kind, foreign + (0.2 if is_owner else 0.8), level=16)
 
 
 @operator(ast.Name, kinds=("wrong name", "unknown name"))

@@ -228,9 +228,10 @@ class Evaluation:
         if not worker.child.finished and worker.checking >= 0:
             self._server.knowledge.unfit.add(worker.checking)
             self._say_if_unfit(worker.checking)
-        elif not worker.child.finished and worker.jobs:
+        elif worker.jobs and (not was_screening or not worker.child.finished):
             is_slow = worker.child.ended_by in (LAST, signal.SIGKILL)
-            self._result(worker.last(), {"verdict": "slow" if is_slow else "died"})
+            verdict = "rejected" if worker.child.finished else "slow" if is_slow else "died"
+            self._result(worker.last(), {"verdict": verdict})
         if was_screening:
             self._todo.extendleft(reversed(worker.jobs))
 

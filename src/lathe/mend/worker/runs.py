@@ -16,7 +16,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from lathe.mend.worker.clock import Clock, TimeUp, cpu
-from lathe.mend.worker.coverage import LineCoverage
+from lathe.mend.worker.coverage import Detail, LineCoverage
 
 Emit = Callable[..., None]
 
@@ -84,16 +84,15 @@ class Runner:
         limit: float,
         *,
         suspects: Collection[object] = (),
-        traced: bool = True,
+        detail: Detail = "lines",
     ) -> None:
-        """Run all `items`, with coverage if `traced`, and send what each did and where it failed."""
-        coverage = LineCoverage(self._root) if traced else None
+        """Run all `items` with coverage, and send what each did and where it failed."""
+        coverage = LineCoverage(self._root, detail)
         for index, (number, item) in enumerate(items):
             nextitem = items[index + 1][1] if index + 1 < len(items) else None
-            if coverage is not None:
-                coverage.start()
+            coverage.start()
             outcome, cpu = self._one(number, item, nextitem, limit, suspects)
-            lines = coverage.stop() if coverage is not None else {}
+            lines = coverage.stop()
             message: dict[str, Any] = {"test": number, "outcome": outcome, "cpu": cpu, "lines": lines}
             if outcome in ("failed", "hung"):
                 message.update(self._failure())

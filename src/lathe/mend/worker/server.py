@@ -18,6 +18,7 @@ import pytest
 from lathe.mend.worker.agreement_child import distinguish
 from lathe.mend.worker.children import Child, Messages
 from lathe.mend.worker.clock import LAST
+from lathe.mend.worker.coverage import Detail
 from lathe.mend.worker.evaluation import Evaluation, Worker
 from lathe.mend.worker.runs import Emit, Protocol, Runner, enter_child, private_temporary, sender, temporary_of
 from lathe.mend.worker.screening import Knowledge, Screening
@@ -25,9 +26,22 @@ from lathe.mend.worker.shortcuts import Short, shortcuts
 from lathe.mend.worker.state import State
 from lathe.mend.worker.swap import Programs
 
+Lines = dict[str, list[int]]
 _LONG_S = 3600.0
+_HUNG = {"outcome": "hung"}
 _QUICK_S, _LEAST_FULL_S = 0.25, 0.5
-QUIET = ["-q", "-s", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:randomly"]
+QUIET = [
+    "-q",
+    "-s",
+    "--assert=plain",
+    "--tb=native",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:faulthandler",
+    "-p",
+    "no:randomly",
+]
 PLUGIN_SETTINGS = {"xdist": ["-n0"], "pytest_cov": ["--no-cov"], "pytest_timeout": ["--timeout=0"]}
 
 
@@ -179,7 +193,7 @@ class Server:
         return Worker(child, [], write, doing, known=set(self.plans))
 
     def _baseline(self, order: dict[str, Any]) -> None:
-        """Run every test once, and a second time, with more patience, some of those that took long.
+        """Run every test once, and those that took long a second time, with more patience and less looking on.
 
         Tests that were stopped in the same function are taken for stopped by the same loop: if one of them does not
         end in the full time, none does.
@@ -202,15 +216,26 @@ class Server:
         self._run_all(list(enumerate(self.items)), _QUICK_S, heard, suspects)
         limit = min(full, max(_LEAST_FULL_S, 5 * longest))
         for group in list(suspects.values()):
-            answers: list[dict[str, Any]] = []
-            first = group[0]["test"]
-            self._run_all([(first, self.items[first])], limit, answers.append, traced=False)
-            if answers[0]["outcome"] == "hung":
-                for message in group:
-                    tell(message)
-            else:
-                again = [(message["test"], self.items[message["test"]]) for message in group]
-                self._run_all(again, full, tell)
+            seen = {message["test"]: message for message in group}
+            first, *others = [(number, self.items[number]) for number in seen]
+            found = self._plainly([first], limit)
+            if found[first[0]]["outcome"] != "hung":
+                found.update(self._plainly(others, full))
+            ended = [entry for entry in (first, *others) if found.get(entry[0], _HUNG)["outcome"] != "hung"]
+
+            def add(message: dict[str, Any], seen: dict[int, dict[str, Any]] = seen) -> None:
+                before = seen[message["test"]]
+                before["lines"] = _together(before["lines"], message["lines"])
+
+            self._run_all(ended, full, add, detail="calls")
+            for number, message in seen.items():
+                tell(message if number not in found else {**found[number], "lines": message["lines"]})
+
+    def _plainly(self, todo: list[tuple[int, pytest.Item]], seconds: float) -> dict[int, dict[str, Any]]:
+        """Return what tests do where nobody looks on, by number."""
+        found: dict[int, dict[str, Any]] = {}
+        self._run_all(todo, seconds, lambda message: found.update({message["test"]: message}), detail="none")
+        return found
 
     def _run_all(
         self,
@@ -219,14 +244,14 @@ class Server:
         heard: Callable[[dict[str, Any]], None],
         suspects: Collection[object] = (),
         *,
-        traced: bool = True,
+        detail: Detail = "lines",
     ) -> None:
         """Run tests in order; after one that ends or outlasts its child, go on behind it in a new one."""
         while todo:
 
             def work(emit: Emit, todo: list[tuple[int, pytest.Item]] = todo) -> None:
                 runner = Runner(self.root, emit, self.protocol)
-                runner.baseline(todo, seconds, suspects=suspects, traced=traced)
+                runner.baseline(todo, seconds, suspects=suspects, detail=detail)
 
             child = self.fork(seconds * len(todo) + 60, work)
             reached = -1
@@ -244,6 +269,11 @@ class Server:
                     outcome = "hung" if child.killed or child.ended_by == LAST else "died"
                     heard({"test": reached, "outcome": outcome, "cpu": seconds, "lines": {}})
             todo = [entry for entry in todo if entry[0] > reached]
+
+
+def _together(one: Lines, other: Lines) -> Lines:
+    """Return the lines of both."""
+    return {path: sorted({*one.get(path, ()), *other.get(path, ())}) for path in {*one, *other}}
 
 
 def _function(message: dict[str, Any]) -> tuple[str, int]:

@@ -184,18 +184,19 @@ class Programs:
         module = next((one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == path), None)
         if module is None:
             return None
+        pair = _outer_pair(unit, unit)
+        if pair is None:
+            return None
         namespace = dict(vars(module))
-        known = set(map(id, namespace.values()))
         exec(unit, namespace)  # the candidate's own defaults, in a child under limits
-        while True:
-            new = [value for value in namespace.values() if id(value) not in known and hasattr(value, "__qualname__")]
-            if len(new) != 1:
-                return None
-            if isinstance(new[0], FunctionType):
-                return Body.of(new[0])
-            if not isinstance(new[0], type):
-                return None
-            namespace = {name: value for name, value in vars(new[0]).items() if not name.startswith("__wea")}
+        name = next(_nested(unit)).co_name
+        value = namespace.get(name)
+        while isinstance(value, type):
+            inside = [one for one in vars(value).values() if isinstance(one, (type, FunctionType))]
+            value = inside[0] if len(inside) == 1 else None
+        if not isinstance(value, FunctionType) or value.__code__ is not pair[0][0]:
+            return None  # a decorator has made something else of it
+        return Body.of(value)
 
 
 def _changed(old: CodeType, new: CodeType) -> list[tuple[CodeType, CodeType, bool]] | None:
