@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ _SOON_S = 0.02
 _PATIENCE_S, _PATIENCE = 0.2, 4  # for tests that may be fixed where the first is not: seconds, its limit
 _MAX_JOBS = 4000  # what leaks may leak away
 _HUNG: Signature = ("TimeUp", "", 0)
+Failure = tuple[str, tuple[str, int] | None]  # the error's name, and the innermost line of the project
 
 
 class Knowledge:
@@ -36,6 +38,7 @@ class Knowledge:
         self.seen: set[int] = set()
         self.unfit: set[int] = set()  # do not do on the unchanged project what they did before
         self.long: set[int] = set()  # need the whole protocol
+        self.alone: set[int] = set()  # fail by themselves as they do among the others
         self.signatures: dict[int, Signature] = {}  # how failing tests fail
         self.kills: Counter[int] = Counter()  # passing tests by the candidates that broke them
 
@@ -48,6 +51,8 @@ class Knowledge:
         if "signature" in message:
             name, text, line = message["signature"]
             self.signatures[message["checked"]] = (name, text, line)
+        if "alone" in message:
+            self.alone.add(message["checked"])
         if "fit" in message:
             (self.long if message["fit"] else self.unfit).add(message["checked"])
 
@@ -125,7 +130,7 @@ class Screening:
     def _judge(self, job: dict[str, Any], before: Sequence[tuple[FunctionType, Body]]) -> dict[str, Any]:
         failing, passing = self._server.plans[job["plan"]]
         failing = [test for test in failing if test not in self._known.unfit]
-        if not self._server.in_order.isdisjoint(failing):
+        if any(test in self._server.in_order and test not in self._known.alone for test in failing):
             return self._judge_in_order(failing, passing)
         fixed: list[int] = []
         late = signal = 0
@@ -198,10 +203,17 @@ class Screening:
     def _check_failing(self, test: int) -> None:
         if test in self._known.signatures or test in self._known.unfit:
             return
-        if test in self._server.hanging or test in self._server.in_order:
+        if test in self._server.hanging:
             self._learn(test, signature=_HUNG)
             return
         self._emit({"checking": test})
+        if test in self._server.in_order:
+            if self._one(test) == "failed" and self._failure() == self._server.failures.get(test):
+                self._learn(test, signature=self._signature(), alone=True)
+            else:
+                self._learn(test, signature=_HUNG)
+            self._server.state.restore()
+            return
         if self._one(test) == "failed":
             signature = self._signature()
             if test in self._known.long or self._fails_like(test, signature):
@@ -281,12 +293,29 @@ class Screening:
             text = ""
         return (type(error).__name__, text, line)
 
+    def _failure(self) -> Failure:
+        """Return how the last test failed, in the words of `failure_of`."""
+        error, root = self._error, self._server.root + os.sep
+        place, trace = None, error.__traceback__ if error is not None else None
+        while trace is not None:
+            path = trace.tb_frame.f_code.co_filename
+            if path.startswith(root):
+                place = path[len(root) :], trace.tb_lineno
+            trace = trace.tb_next
+        return type(error).__name__, place
+
     def _progress(self, test: int) -> int:
         """Return 2 if a test that fails still came further than without the candidate, 1 if it fails otherwise."""
         old, new = self._known.signatures.get(test, _HUNG), self._signature()
         if old == _HUNG or new[2] > old[2]:
             return 2
         return int(new != old)
+
+
+def failure_of(message: dict[str, Any]) -> Failure:
+    """Return how a test failed from what is reported of it."""
+    file, line = message["frames"][-1] if message["frames"] else ("", 0)
+    return message["error"].partition(":")[0], (file, line) if file else None
 
 
 def _put_back(bodies: Sequence[tuple[FunctionType, Body]]) -> None:

@@ -21,7 +21,7 @@ from lathe.mend.worker.clock import LAST
 from lathe.mend.worker.coverage import Detail
 from lathe.mend.worker.evaluation import Evaluation, Worker
 from lathe.mend.worker.runs import Emit, Protocol, Runner, enter_child, private_temporary, sender, temporary_of
-from lathe.mend.worker.screening import Knowledge, Screening
+from lathe.mend.worker.screening import Failure, Knowledge, Screening, failure_of
 from lathe.mend.worker.shortcuts import Short, shortcuts
 from lathe.mend.worker.state import State
 from lathe.mend.worker.swap import Programs
@@ -91,6 +91,7 @@ class Server:
         self.plans: dict[int, tuple[list[int], list[int]]] = {}
         self.limits: dict[int, float] = {}  # CPU seconds by test
         self.hanging: set[int] = set()
+        self.failures: dict[int, Failure] = {}  # how tests fail in the suite's order
         self.programs: Programs
         self.state: State
         self._orders = orders
@@ -211,6 +212,8 @@ class Server:
             tell(message)
 
         def tell(message: dict[str, Any]) -> None:
+            if message["outcome"] == "failed":
+                self.failures[message["test"]] = failure_of(message)
             self.report({"event": "test", **message})
 
         self._run_all(list(enumerate(self.items)), _QUICK_S, heard, suspects)
