@@ -96,8 +96,13 @@ class Search:
             if not found:
                 return self._report(first, runs)
             fixed = self._keep(found, runs)
-            if fixed >= {run.name for run in runs if run.is_failure}:
+            left = [run for run in runs if run.is_failure and run.name not in fixed]
+            if not left:
                 return self._report(first, [_fixed(run) for run in runs])
+            if all(run.outcome == "hung" for run in left):  # they may only take long
+                self._workspace.restore()
+                if self._fresh_failures(runs) == 0:
+                    return self._report(first, [_fixed(run) for run in runs])
 
     def _note_unfit(self, unfit: set[int], runs: list[TestRun]) -> None:
         self._unfit |= {runs[index].name for index in unfit}
@@ -234,11 +239,14 @@ class Search:
         for path, source in self._originals.items():
             texts[self._inside(path)] = (source.text, SourceFile.read(self._workspace.root, path).text)
         odd = {self._inside(path) for path, source in self._originals.items() if not source.is_utf8}
+        self._workspace.restore()
+        failures = self._fresh_failures(last) if self._changes else None
+        self._workspace.restore()
+        confirmed = failures is not None and failures <= sum(run.is_failure for run in last)
+        if failures == 0:
+            last = [_fixed(run) for run in last]
         before, after = _counts(first), _counts(last)
         failing = tuple(run.name for run in last if run.is_failure)
-        self._workspace.restore()
-        confirmed = bool(self._changes) and self._confirm(last)
-        self._workspace.restore()
         status: Status = "not_repaired" if before.failed else "already_green"
         if confirmed:
             status = "improved" if after.failed else "repaired"
@@ -263,8 +271,8 @@ class Search:
             trial_seconds=round(self._trials, 3),
         )
 
-    def _confirm(self, last: list[TestRun]) -> bool:
-        """Run the suite in a fresh process, and return whether as many tests pass and fail as here."""
+    def _fresh_failures(self, last: list[TestRun]) -> int | None:
+        """Run the suite in a fresh process, and return how many tests fail; None where it does not come to an end."""
         import subprocess
         from xml.etree import ElementTree
 
@@ -285,9 +293,8 @@ class Search:
             )
             suites = ElementTree.parse(junit).getroot().iter("testsuite")
         except (subprocess.TimeoutExpired, OSError, ElementTree.ParseError):
-            return False
-        failed = sum(int(suite.get(name, "0")) for suite in suites for name in ("failures", "errors"))
-        return failed == sum(run.is_failure for run in last)
+            return None
+        return sum(int(suite.get(name, "0")) for suite in suites for name in ("failures", "errors"))
 
 
 def _has_doctests(folder: Path) -> bool:

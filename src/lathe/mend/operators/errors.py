@@ -48,6 +48,18 @@ def error_type(site: Site) -> Iterator[Edit]:
                     yield from site.replace(one, name, "wrong exception", min(0.8, 0.04 * rank), level=16)
 
 
+@operator(ast.Raise, kinds=("raised text",))
+def raised_text(site: Site) -> Iterator[Edit]:
+    """`raise "text"` as `raise ValueError("text")`: a text cannot be raised."""
+    node = site.node
+    assert isinstance(node, ast.Raise)
+    if isinstance(node.exc, (ast.JoinedStr, ast.BinOp)) or isinstance(getattr(node.exc, "value", None), str):
+        assert node.exc is not None
+        for rank, name in enumerate(_known(site)):
+            text = f"{name}({site.text(node.exc)})"
+            yield from site.replace(node.exc, text, "raised text", min(1.0, 0.05 * rank), level=16)
+
+
 @operator(ast.ExceptHandler, kinds=("exception form",))
 def caught(site: Site) -> Iterator[Edit]:
     """`except A` as `except (A, B)`, `except Exception`; a bare `except` with a type; one type of a tuple less."""

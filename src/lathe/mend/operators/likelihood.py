@@ -69,7 +69,7 @@ SHARES: dict[str, tuple[float, float]] = {
     # texts
     "missing f prefix": (_TEXT / 4, 1), "prefix": (_TEXT / 15, 2), "separator": (_TEXT / 4, 8),
     "wrong text": (_TEXT, 40), "format": (_TEXT / 4, 8), "placeholder": (_TEXT / 6, 4), "escape": (_TEXT / 12, 2),
-    "bytes or text": (_TEXT / 8, 4),
+    "bytes or text": (_TEXT / 8, 4), "misspelt text": (_TEXT / 3, 1), "raised text": (AROUND / 20, 2),
     # definitions
     "mutable default": (_STATEMENT, 1), "missing import": (_STATEMENT, 1), "missing global": (_STATEMENT / 3, 1),
     "wrong default": (NUMBER / 8, 8), "missing decorator": (_STATEMENT / 6, 3),

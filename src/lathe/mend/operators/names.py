@@ -34,7 +34,8 @@ CONFUSED = (
     ("rows", "cols", "columns"), ("x", "y"), ("src", "dst"), ("source", "target"), ("old", "new"), ("lo", "hi"),
     ("low", "high"), ("combinations", "permutations", "product", "combinations_with_replacement"), ("map", "filter"),
     ("parent", "child"), ("key", "value"), ("put", "get"), ("send", "recv"), ("max", "sum"), ("bin", "hex", "oct"),
-    ("list", "str"), ("most_common", "elements"), ("strftime", "strptime"), ("timestamp", "time"), ("i", "j"),
+    ("list", "str"), ("str", "repr"), ("most_common", "elements"), ("strftime", "strptime"), ("timestamp", "time"),
+    ("i", "j"),
 )  # fmt: skip
 
 

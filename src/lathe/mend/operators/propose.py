@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from lathe.mend.operators import (
     arithmetic,
+    borrowing,
     branches,
     calls,
     conditions,
@@ -32,8 +33,8 @@ from lathe.mend.operators.vocabulary import FileWords, Scope, Vocabulary
 from lathe.mend.source import SourceFile
 
 OPERATOR_MODULES = (
-    arithmetic, branches, calls, conditions, constants, definitions, errors, insertions, interfaces, names, offsets,
-    results, sequences, statements, texts, wrapping,
+    arithmetic, borrowing, branches, calls, conditions, constants, definitions, errors, insertions, interfaces, names,
+    offsets, results, sequences, statements, texts, wrapping,
 )  # fmt: skip
 _SKIPPED_FIELDS = frozenset(("annotation", "returns", "decorator_list", "type_comment", "ctx", "op", "ops"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import itertools
 import re
 from collections.abc import Iterator
@@ -52,6 +53,24 @@ def wording(site: Site) -> Iterator[Edit]:
     for rank, new in enumerate(dict.fromkeys(near)):
         if new != value:
             yield from site.replace(node, _quoted(new, quote), "wrong text", 0.1 + 0.03 * rank, level=16)
+
+
+@operator(ast.Constant, kinds=("misspelt text",))
+def misspelt(site: Site) -> Iterator[Edit]:
+    """`"widht"` as `"width"`: a text that looks like a name, occurs once, and is like a name that occurs elsewhere."""
+    node = site.node
+    assert isinstance(node, ast.Constant)
+    value = node.value
+    if not isinstance(value, str) or len(value) < 3 or not value.isidentifier() or not _is_open(site):
+        return
+    known = site.words.identifiers
+    if known[value] > 1 or value in site.vocabulary.members or value in site.vocabulary.signatures:
+        return
+    others = [*known, *site.vocabulary.members, *site.vocabulary.signatures]
+    quote = "'" if site.text(node).startswith("'") else '"'
+    for rank, name in enumerate(difflib.get_close_matches(value, dict.fromkeys(others), n=5, cutoff=0.75)):
+        if name != value:
+            yield from site.replace(node, _quoted(name, quote), "misspelt text", 0.1 * rank, level=16)
 
 
 @operator(ast.Constant, kinds=("missing f prefix",))

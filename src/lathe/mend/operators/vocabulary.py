@@ -10,6 +10,7 @@ import re
 import symtable
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from lathe.mend.operators.shapes import ANSWERS, shape_of, shape_of_annotation, shapes_of_names
 from lathe.mend.source import Function, SourceFile
@@ -18,6 +19,7 @@ MAX_DONOR = 60
 _MAX_STRING = 30
 _MAX_DONORS = 400
 _DONORS = (ast.Assign, ast.AugAssign, ast.Return, ast.Continue, ast.Break, ast.Expr, ast.Raise, ast.Delete, ast.Assert)
+_BORROWED = (ast.Attribute, ast.Subscript, ast.Call, ast.Compare, ast.UnaryOp)
 _WORDS = re.compile(r"[A-Za-z][a-z0-9]*")
 BUILTINS = frozenset(dir(builtins))
 
@@ -191,8 +193,18 @@ class Donor:
         self.path = path
 
 
+class Expression(NamedTuple):
+    """A short expression of a file: the names it reads, how often it stands there, and in which classes."""
+
+    text: str
+    tree: ast.expr
+    names: frozenset[str]
+    places: int
+    classes: frozenset[ast.ClassDef]
+
+
 class FileWords:
-    """Attributes, short strings, imports and top-level names of one file."""
+    """Attributes, short strings, imports, expressions and top-level names of one file."""
 
     def __init__(self, source: SourceFile) -> None:
         nodes = list(ast.walk(source.tree))
@@ -204,6 +216,54 @@ class FileWords:
         self.imports = dict(_imports(nodes))
         self.is_package_relative = any(isinstance(node, ast.ImportFrom) and node.level for node in nodes)
         self._source = source
+
+    def class_of(self, node: ast.AST) -> ast.ClassDef | None:
+        """Return the innermost class around `node`."""
+        current = self._source.parents.get(node)
+        while current is not None and not isinstance(current, ast.ClassDef):
+            current = self._source.parents.get(current)
+        return current
+
+    @functools.cached_property
+    def expressions(self) -> list[Expression]:
+        """The attributes, items, calls and comparisons in the functions of the file, each once."""
+        places: dict[str, list[ast.expr]] = {}
+        for function in ast.walk(self._source.tree):
+            if isinstance(function, Function) and not isinstance(self._source.parents.get(function), Function):
+                for node in ast.walk(function):
+                    if isinstance(node, _BORROWED) and _is_donor(self._source, node):
+                        places.setdefault(self._source.segment(node), []).append(node)
+        return [
+            Expression(text, nodes[0], frozenset(_free_names(nodes[0])), len(nodes), self._classes_of(nodes))
+            for text, nodes in places.items()
+        ]
+
+    def _classes_of(self, nodes: Iterable[ast.AST]) -> frozenset[ast.ClassDef]:
+        return frozenset(found for node in nodes if (found := self.class_of(node)) is not None)
+
+    @functools.cached_property
+    def keywords(self) -> dict[str, dict[str, None]]:
+        """The keyword arguments, as they are written, that calls of a function by that name are given in the file."""
+        found: dict[str, dict[str, None]] = {}
+        for node in ast.walk(self._source.tree):
+            if isinstance(node, ast.Call):
+                name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                for keyword in node.keywords:
+                    if keyword.arg and isinstance(keyword.value, ast.Constant) and _short(self._source, keyword.value):
+                        found.setdefault(name, {})[f"{keyword.arg}={self._source.segment(keyword.value)}"] = None
+        return found
+
+    @functools.cached_property
+    def identifiers(self) -> collections.Counter[str]:
+        """How often each name, attribute, parameter, keyword, and text that looks like one, stands in the file."""
+        found: collections.Counter[str] = collections.Counter()
+        for node in ast.walk(self._source.tree):
+            for field in ("id", "attr", "arg", "name"):
+                value = getattr(node, field, None)
+                found.update([value] if isinstance(value, str) else [])
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+                found[node.value] += 1
+        return found
 
     @functools.cached_property
     def unknown(self) -> frozenset[str]:
@@ -309,6 +369,11 @@ def _is_docstring(source: SourceFile, node: ast.expr) -> bool:
 def _is_error(base: ast.expr) -> bool:
     name = base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")
     return name.endswith(("Error", "Exception", "Warning"))
+
+
+def _free_names(node: ast.expr) -> set[str]:
+    """Return the names that an expression needs around it; what a comprehension in it binds is its own."""
+    return _names_in(node) - {name for inner in ast.walk(node) for name in _bound_inside(inner)}
 
 
 def _names_in(node: ast.AST) -> set[str]:

@@ -129,21 +129,23 @@ def call_statement(site: Site) -> Iterator[Edit]:
 
 @operator(ast.Name, ast.Call, ast.Attribute, ast.Subscript, kinds=("helper",))
 def helper_call(site: Site) -> Iterator[Edit]:
-    """`a` as `f(a)` or `self.f(a)` with a one-parameter function of the same file."""
+    """`a` as `f(a)` or `self.f(a)` with a one-parameter function of the file, those called here first."""
     node = site.node
     assert isinstance(node, ast.expr)
     if not site.is_short or site.text(node) in ("self", "cls"):
         return
     own = site.function.name if site.function is not None else ""
+    here = {text.partition("(")[0] for text, tree in site.scope.expressions.items() if isinstance(tree, ast.Call)}
     for name in site.vocabulary.one_argument:
         called = name
-        if name not in site.words.top:
+        if name not in site.words.top and name not in site.scope.functions:
             is_method = name in site.vocabulary.members and name in site.words.counts
             if not is_method or "self" not in site.scope.names:
                 continue
             called = f"self.{name}"
         text = f"{called}({site.text(node)})"
-        yield from site.replace(node, text, "helper", 0.2 if name != own else 0.4, level=16)
+        near = 0.0 if called in here or name in site.scope.functions else 0.2
+        yield from site.replace(node, text, "helper", near if name != own else 0.4, level=16)
 
 
 @operator(ast.Name, ast.Attribute, ast.Subscript, kinds=("copy",))
