@@ -217,6 +217,37 @@ SNIPPETS = {
     "part of a list": ("def f(a, b):\n    c = [b]\n    return [x for x in a]\n", "return c + [x for x in a]"),
     "extended": ("def f(a, b):\n    a.extend(b)\n    return a\n", "    a = b\n"),
     "bounds of an index": ("def f(a, i):\n    if a[i]:\n        g()\n", "if i < len(a) and a[i]:"),
+    "misspelt text": (
+        "def f(a):\n    return a.get('widht')\n\n\ndef g(width):\n    return width\n",
+        "a.get('width')",
+    ),
+    "raised text": ("def f(a):\n    raise f'no {a}'\n", "raise ValueError(f'no {a}')"),
+    "value for a place": (
+        "def f(a, b):\n    return '%s of %s' % (b,)\n\n\ndef g(a):\n    return a.name.upper()\n",
+        "% (a.name.upper(), b,)",
+    ),
+    "attribute of the file": (
+        "import m\ndef f(a):\n    return m.new(a)\n\n\ndef g(a):\n    return m.Kind.old(a)\n",
+        "m.Kind.new(a)",
+    ),
+    "method with its argument": (
+        "class A:\n    def f(self, b):\n        return not self\n\n    def g(self, b):\n        return self.same(b)\n",
+        "not self.same(b)",
+    ),
+    "argument of the class": (
+        "class A:\n    def f(self, b):\n        return b.meet()\n\n    def g(self):\n        return len(self.all)\n",
+        "b.meet(self.all)",
+    ),
+    "condition on what is in it": (
+        "class A:\n    def f(self, b):\n        if self.all is not None:\n            g()\n",
+        "if self.all is not None and b not in self.all:",
+    ),
+    "default of something": ("def f(a, b):\n    b[''] = 1\n", "b[a or '']"),
+    "nested helper": (
+        "def f(a):\n    def safe(b):\n        return b or '-'\n\n    return [a[0], safe(a[1])]\n",
+        "[safe(a[0]), safe(a[1])]",
+    ),
+    "self for another": ("class A:\n    def f(self, b):\n        return b.x\n", "return self.x"),
     "async for": ("async def f(a):\n    for x in a:\n        g(x)\n", "async for x in a:"),
     "await of asyncio": ("import asyncio\nasync def f():\n    asyncio.sleep(1)\n", "await asyncio.sleep(1)"),
 }

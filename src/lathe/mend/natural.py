@@ -26,6 +26,8 @@ from lathe.mend.lexemes import CLASSES, Lexemes, class_of, lex, words_of
 from lathe.mend.operators.registry import Edit
 from lathe.mend.source import SourceFile
 
+NATURAL_WEIGHT = 0.05  # what a bit is worth in the cost of edits
+MOST_BITS = 5.0  # by which an edit may read better
 ORDER = 4
 MAGIC = b"lathe natural 1\n"
 ID_BITS = 12
@@ -331,7 +333,7 @@ class _File:
             trust = followers.get(one, 0)
             if trust:
                 seen = grams.get(two, 0) - removed.get(two, 0)
-                chance = (seen + trust * chance) / (grams[one] - removed.get(one, 0) + trust)
+                chance = (seen + trust * chance) / (grams.get(one, 0) - removed.get(one, 0) + trust)
                 two, three = (y, z), (y, z, word)
                 trust = followers.get(two, 0)
                 if trust:

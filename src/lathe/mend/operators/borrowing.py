@@ -108,7 +108,7 @@ def argument(site: Site) -> Iterator[Edit]:
             yield from site.splice(end, end, f"{comma}{keyword}", "missing argument", 0.3)
 
 
-@operator(ast.List, ast.Set, ast.Tuple, kinds=("missing element",))
+@operator(ast.List, ast.Set, ast.Tuple, kinds=("missing element", "unfilled place"))
 def element(site: Site) -> Iterator[Edit]:
     """`(a, b)` as `(a, b, c.d)`, `(a, c.d, b)`; where a text formatted with it has more places than it has parts,
     first."""
@@ -117,6 +117,7 @@ def element(site: Site) -> Iterator[Edit]:
     if not site.is_value or not node.elts or isinstance(site.parent, ast.Subscript):
         return
     short_of = _places(site) == len(node.elts) + 1
+    kind = "unfilled place" if short_of else "missing element"
     spans = [site.source.span(part) for part in node.elts]
     rank = 0
     for one in borrowed(site):
@@ -124,11 +125,11 @@ def element(site: Site) -> Iterator[Edit]:
             continue
         if isinstance(one.tree, (ast.Name, ast.Constant)) and not short_of:
             continue  # those have an operator of their own
-        extra = one.far + 0.01 * rank - (0.8 if short_of else 0.0)
+        extra = one.far + 0.01 * rank
         rank += 1
-        yield from site.splice(spans[-1][1], spans[-1][1], f", {one.text}", "missing element", extra)
+        yield from site.splice(spans[-1][1], spans[-1][1], f", {one.text}", kind, extra)
         for low, _ in spans:
-            yield from site.splice(low, low, f"{one.text}, ", "missing element", extra + 0.1)
+            yield from site.splice(low, low, f"{one.text}, ", kind, extra + 0.1)
 
 
 def _places(site: Site) -> int:

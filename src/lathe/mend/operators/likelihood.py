@@ -63,6 +63,7 @@ SHARES: dict[str, tuple[float, float]] = {
     "swapped indices": (SWAPPED_ARGS, 2), "surplus index": (ACCESS / 3, 3), "missing index": (ACCESS, 30),
     "index for a slice": (NUMBER / 10, 4), "slice bounds": (NUMBER / 4, 10), "range": (NUMBER / 4, 10),
     "iteration": (AROUND / 10, 10), "missing element": (ELEMENTS, 20), "surplus element": (ELEMENTS / 3, 3),
+    "unfilled place": (ELEMENTS / 4, 3),
     "brackets": (ELEMENTS / 6, 4), "other container": (CONSTANT_TYPE, 3), "surplus filter": (LESS_SPECIFIC_IF / 3, 1),
     "missing filter": (MORE_SPECIFIC_IF / 5, 12), "lazy or whole": (CONSTANT_TYPE, 2), "element": (OPERAND / 12, 20),
     "delegation": (OPERATOR / 6, 1), "yield for return": (OPERATOR / 6, 2), "unpacking": (ELEMENTS / 8, 2),
