@@ -247,6 +247,14 @@ SNIPPETS = {
         "def f(a):\n    def safe(b):\n        return b or '-'\n\n    return [a[0], safe(a[1])]\n",
         "[safe(a[0]), safe(a[1])]",
     ),
+    "the same on both sides": (
+        "class A:\n    def f(self, b):\n        return b == b\n\n    def g(self):\n        return self.a + 1\n",
+        "return self.a == b",
+    ),
+    "base class of the file": (
+        "import m\nclass A(m.B):\n    def f(self):\n        m.f(self)\n",
+        "m.B.f(self)",
+    ),
     "self for another": ("class A:\n    def f(self, b):\n        return b.x\n", "return self.x"),
     "async for": ("async def f(a):\n    for x in a:\n        g(x)\n", "async for x in a:"),
     "await of asyncio": ("import asyncio\nasync def f():\n    asyncio.sleep(1)\n", "await asyncio.sleep(1)"),

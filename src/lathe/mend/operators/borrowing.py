@@ -108,6 +108,33 @@ def argument(site: Site) -> Iterator[Edit]:
             yield from site.splice(end, end, f"{comma}{keyword}", "missing argument", 0.3)
 
 
+@operator(ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Constant, kinds=("other expression", "same operands"))
+def other(site: Site) -> Iterator[Edit]:
+    """An expression as another of the class or the file, likeliest one of the same kind."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    if not site.is_short or site.text(node) in ("self", "cls") or isinstance(site.parent, (ast.Attribute, ast.keyword)):
+        return
+    twin = _is_compared_with_itself(site)
+    rank = 0
+    for one in borrowed(site):
+        if rank < _MOST and (one.far or twin) and not isinstance(one.tree, (ast.Compare, ast.UnaryOp)):
+            alike = type(one.tree) is type(node) or isinstance(node, ast.Name)
+            extra = one.far + 0.01 * rank + (0.0 if twin else 0.4 if alike else 0.8)
+            rank += 1
+            yield from site.replace(node, one.text, "same operands" if twin else "other expression", extra, level=16)
+
+
+def _is_compared_with_itself(site: Site) -> bool:
+    """Return whether the node stands on both sides of a comparison or a difference: hardly anybody means that."""
+    parent = site.parent
+    if isinstance(parent, ast.Compare) and len(parent.ops) == 1:
+        return site.text(parent.left) == site.text(parent.comparators[0])
+    if isinstance(parent, ast.BinOp) and isinstance(parent.op, (ast.Sub, ast.Div, ast.FloorDiv, ast.Mod)):
+        return site.text(parent.left) == site.text(parent.right)
+    return False
+
+
 @operator(ast.List, ast.Set, ast.Tuple, kinds=("missing element", "unfilled place"))
 def element(site: Site) -> Iterator[Edit]:
     """`(a, b)` as `(a, b, c.d)`, `(a, c.d, b)`; where a text formatted with it has more places than it has parts,

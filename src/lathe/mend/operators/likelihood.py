@@ -48,7 +48,7 @@ SHARES: dict[str, tuple[float, float]] = {
     "wrong variable": (IDENTIFIER, 22), "wrong name": (IDENTIFIER / 4, 12), "wrong function": (FUNCTION_NAME, 8),
     "wrong attribute": (ATTRIBUTE, 20), "other attribute": (ATTRIBUTE / 4, 60), "surplus attribute": (ACCESS / 2, 4),
     "missing attribute": (ACCESS, 30), "missing self": (ACCESS / 2, 1), "unknown name": (IDENTIFIER / 10, 1),
-    "other expression": (OPERAND / 2, 60), "wrong target": (IDENTIFIER / 8, 10),
+    "other expression": (OPERAND / 2, 60), "same operands": (OPERAND / 12, 4), "wrong target": (IDENTIFIER / 8, 10),
     "exchanged names": (IDENTIFIER / 30, 4),
     # calls
     "argument order": (SWAPPED_ARGS, 1), "surplus argument": (LESS_ARGS, 5), "missing argument": (MORE_ARGS, 8),

@@ -226,8 +226,12 @@ class FileWords:
 
     @functools.cached_property
     def expressions(self) -> list[Expression]:
-        """The attributes, items, calls and comparisons in the functions of the file, each once."""
+        """The attributes, items, calls and comparisons in functions of the file, and its base classes, each once."""
         places: dict[str, list[ast.expr]] = {}
+        for node in ast.walk(self._source.tree):
+            for base in node.bases if isinstance(node, ast.ClassDef) else ():
+                if isinstance(base, ast.Attribute):
+                    places.setdefault(self._source.segment(base), []).append(base)
         for function in ast.walk(self._source.tree):
             if isinstance(function, Function) and not isinstance(self._source.parents.get(function), Function):
                 for node in ast.walk(function):

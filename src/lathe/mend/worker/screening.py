@@ -26,6 +26,8 @@ Signature = tuple[str, str, int]
 _BUILD_S = 1.0
 _SOON_S = 0.02
 _PATIENCE_S, _PATIENCE = 0.2, 4  # for tests that may be fixed where the first is not: seconds, its limit
+_ALIKE = 3
+_PROTOCOL_S = 0.05  # what fixtures may take the first time in a child
 _MAX_JOBS = 4000  # what leaks may leak away
 _HUNG: Signature = ("TimeUp", "", 0)
 Failure = tuple[str, tuple[str, int] | None]  # the error's name, and the innermost line of the project
@@ -139,6 +141,8 @@ class Screening:
             patience -= self._limit(test)
             if not fixed and index and (index >= job["enough"] or patience < 0):
                 break
+            if not fixed and not signal and index >= _ALIKE:
+                break  # these fail as they did: the edit is somewhere else
             if not fixed and index and test in self._server.hanging:
                 continue  # it takes all its time to say what the others said already
             outcome = self._one(test)
@@ -255,8 +259,8 @@ class Screening:
 
         With `whole` it runs as pytest runs it; `patience` is the least time, in seconds of CPU, that it has.
         """
-        limit = max(self._limit(test), patience)
         short = None if whole or test in self._known.long else self._server.shortcuts[test]
+        limit = max(self._limit(test), patience) + (_PROTOCOL_S if short is None else 0.0)
         self._error = None
         outcome = "passed"
         try:
