@@ -17,7 +17,6 @@ from seeded import MakeProject, fingerprint
 
 from lathe.mend.agreement import Agreement, distinguish
 from lathe.mend.candidates import Candidate
-from lathe.mend.natural import Natural
 from lathe.mend.operators.registry import Edit
 from lathe.mend.project import Plan, Project
 from lathe.mend.project import TestRun as Run
@@ -67,10 +66,7 @@ class Compared:
         failing = [index for index, run in enumerate(self.runs) if run.is_failure]
         plan = Plan(failing, [index for index, run in enumerate(self.runs) if run.outcome == "passed"])
         edits = [Edit(start, start + len(old), text, "test", 2.0, line) for text in new]
-        found = [Candidate(((self.source, edit),), edit.cost, plan, fixed=failing) for edit in edits]
-        for one in found:
-            one.weigh(Natural.load())
-        return found
+        return [Candidate(((self.source, edit),), edit.cost, plan, fixed=failing) for edit in edits]
 
     def agree(self, old: str, *new: str) -> Agreement:
         return distinguish(self.project, self.candidates(old, *new), self.runs, seconds=2.0)

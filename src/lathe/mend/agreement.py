@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 
 from lathe.mend.candidates import Candidate
-from lathe.mend.natural import NATURAL_WEIGHT
+from lathe.mend.natural import Natural
 from lathe.mend.project import Project, TestRun
 from lathe.mend.questions import is_simpler, ready_test, shown_result
 
 INPUTS = 240
 MAX_COMPARED = 12
+NATURAL_WEIGHT = 0.05  # what a bit is worth in the cost of edits
 _KEPT_WEIGHT, _CRASH_WEIGHT, _SIZE_WEIGHT = 0.5, 1.0, 0.15
 _FEW = 8  # inputs, with which only half as much can be said
 _MAX_TESTS = 60
@@ -91,7 +92,10 @@ def distinguish(
 
     Only the first `MAX_COMPARED` are run; all are ordered.
     """
-    evidence = [Evidence(one.score - NATURAL_WEIGHT * one.bits, one.bits) for one in candidates]
+    natural = Natural.load()
+    evidence = [
+        Evidence(one.score, sum(natural.score(source, edit) for source, edit in one.changes)) for one in candidates
+    ]
     ranked = sorted(range(len(candidates)), key=lambda index: (evidence[index].total, candidates[index].length))
     compared = ranked[:MAX_COMPARED]
     answer: Mapping[str, Any] | None = None

@@ -11,7 +11,6 @@ import msgspec
 
 from lathe.mend.bindings import Bindings
 from lathe.mend.localise import Spectrum, uses_of_names
-from lathe.mend.natural import MOST_BITS, NATURAL_WEIGHT, Natural
 from lathe.mend.operators.propose import Proposer
 from lathe.mend.operators.registry import Edit
 from lathe.mend.operators.vocabulary import Vocabulary
@@ -27,15 +26,11 @@ _ENDLESS_S = 1e6
 
 
 class Candidate(msgspec.Struct, eq=False):
-    """One or two edits, and the tests that can tell whether they help; `fixed` and `signal` as in `Verdict`.
-
-    `score` says how unlikely it is, by the kinds of the edits, the places and how they read: `bits`, see `Natural`.
-    """
+    """One or two edits, and the tests that can tell whether they help; `fixed` and `signal` as in `Verdict`."""
 
     changes: tuple[tuple[SourceFile, Edit], ...]
     score: float
     plan: Plan
-    bits: float = 0.0
     fixed: list[int] = []
     signal: int = 0
 
@@ -53,11 +48,6 @@ class Candidate(msgspec.Struct, eq=False):
     def length(self) -> int:
         """How many characters are new."""
         return sum(len(edit.text) for _, edit in self.changes)
-
-    def weigh(self, natural: Natural) -> None:
-        """Add to the score how the edit reads."""
-        self.bits = max(-MOST_BITS, natural.score(*self.changes[0]))
-        self.score += NATURAL_WEIGHT * self.bits
 
     def fits(self, other: Candidate) -> bool:
         """Return whether both can be done at once."""
@@ -102,17 +92,6 @@ class Candidates:
         return any(left.intersection(plan.failing) and fixed.isdisjoint(plan.failing) for plan in plans)
 
     def __iter__(self) -> Iterator[Candidate]:
-        natural = Natural.load()
-        waiting: list[tuple[float, int, Candidate]] = []
-        for number, one in enumerate(self._by_cost()):
-            while waiting and waiting[0][0] <= one.score - NATURAL_WEIGHT * MOST_BITS:
-                yield heapq.heappop(waiting)[2]
-            one.weigh(natural)
-            heapq.heappush(waiting, (one.score, number, one))
-        while waiting:
-            yield heapq.heappop(waiting)[2]
-
-    def _by_cost(self) -> Iterator[Candidate]:
         streams: list[tuple[float, int, Candidate | None, Iterator[Candidate]]] = [
             (doubt + _LEAST_COST, number, None, self._of_statement(source, node, doubt))
             for doubt, number, source, node in self._doubted

@@ -13,7 +13,7 @@ from lathe.mend.project import MAX_WAITING, Job, Plan, Project, TestRun, Verdict
 _FIRST_WAITING, _LEAST_WAITING, _AHEAD_S = 32, 12, 0.15  # how many candidates wait in the worker: so many seconds' work
 _MARGIN = 0.5  # a repair that is this much less likely than the first is not waited for
 _WIDER_MARGIN = 1.0  # ... unless it may fix tests that the first does not
-_LEAST_MORE_S, _MORE, _MOST_MORE_S = 0.15, 0.3, 3.0
+_LEAST_MORE_S, _MORE, _MOST_MORE_S = 0.08, 0.3, 3.0
 _PROMISING_S, _PROMISING = 0.5, 3.0  # how long a repair of more tests is looked for: seconds, and times the time so far
 _LATE_S, _LATE = 5.0, 0.3  # what a test may take that only ran out of time; their share of the time
 _SECOND_CHANCE = 10.0  # times the first limit
@@ -33,6 +33,7 @@ class Hunt:
     ) -> None:
         self.tried = 0
         self.seconds = 0.0
+        self.first_at = 0.0  # when the first repair was there, of `time.monotonic`
         self._project = project
         self._limits = _limits(runs)
         self._hanging = [index for index, run in enumerate(runs) if run.outcome == "hung"]
@@ -179,6 +180,7 @@ class Hunt:
         if judged:
             self._patient_s += time.monotonic() - self._late_since
         if verdict.status == "complete":
+            self.first_at = self.first_at or time.monotonic()
             self._complete.append(one)
         elif verdict.status == "slow":
             self._slow.append(one)

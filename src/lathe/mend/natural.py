@@ -26,8 +26,6 @@ from lathe.mend.lexemes import CLASSES, Lexemes, class_of, lex, words_of
 from lathe.mend.operators.registry import Edit
 from lathe.mend.source import SourceFile
 
-NATURAL_WEIGHT = 0.05  # what a bit is worth in the cost of edits
-MOST_BITS = 5.0  # by which an edit may read better
 ORDER = 4
 MAGIC = b"lathe natural 1\n"
 ID_BITS = 12

@@ -52,9 +52,8 @@ def _worth(one: Candidate) -> float:
 
 def _both(one: Candidate, other: Candidate) -> Candidate:
     changes = tuple(sorted((*one.changes, *other.changes), key=lambda change: (change[0].path, change[1].start)))
-    score, bits = one.score + other.score, one.bits + other.bits
     if one.plan is other.plan:
-        return Candidate(changes, score, one.plan, bits)
+        return Candidate(changes, one.score + other.score, one.plan)
     failing = list(dict.fromkeys([*one.plan.failing, *other.plan.failing]))
     passing = list(dict.fromkeys([*one.plan.passing, *other.plan.passing]))
-    return Candidate(changes, score, Plan(failing, passing), bits)
+    return Candidate(changes, one.score + other.score, Plan(failing, passing))

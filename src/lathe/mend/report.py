@@ -69,7 +69,8 @@ class RepairReport(msgspec.Struct, frozen=True, omit_defaults=True):
     `status` is "repaired" (every test passes), "improved" (some more do, none less), "not_repaired" or
     "already_green". `patch` is in the `*** Begin Patch` format with paths relative to the project's folder, `diff`
     the same as a unified diff. `confirmed` says that a fresh `python -m pytest` agreed. `seconds` is all of it,
-    `search_seconds` without starting pytest and without the confirmation, `trial_seconds` the trials of candidates.
+    `search_seconds` without starting pytest and without the confirmation, `trial_seconds` the trials of candidates,
+    `first_seconds` what of the search was over when the first repair was there.
     """
 
     status: Status
@@ -88,6 +89,7 @@ class RepairReport(msgspec.Struct, frozen=True, omit_defaults=True):
     python: str = ""
     search_seconds: float = 0.0
     trial_seconds: float = 0.0
+    first_seconds: float = 0.0
 
 
 class Failure(msgspec.Struct, frozen=True):

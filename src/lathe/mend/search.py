@@ -72,6 +72,7 @@ class Search:
         self._tried = 0
         self._searched = 0.0
         self._trials = 0.0
+        self._first = 0.0
         self._import_s = 0.0
         self._version = ""
 
@@ -88,7 +89,7 @@ class Search:
                     self._note_first(runs)
                 failing = [run.name for run in runs if run.is_failure]
                 self._progress(f"{len(failing)} of {len(runs)} tests fail")
-                found = self._round(project, runs) if failing and self._left() > 0 else []
+                found = self._round(project, runs, began) if failing and self._left() > 0 else []
                 self._searched += time.monotonic() - began
                 self._note_unfit(project.unfit, runs)
             runs = [self._without_unfit(run) for run in runs]
@@ -165,8 +166,8 @@ class Search:
 
     # --- one round: a project as it stands, one edit more
 
-    def _round(self, project: Project, runs: list[TestRun]) -> list[Candidate]:
-        """Return the edits that help and break nothing, the best first."""
+    def _round(self, project: Project, runs: list[TestRun], began: float) -> list[Candidate]:
+        """Return the edits that help and break nothing, the best first; the round began at `began`."""
         sources = self._sources(project, runs)
         spectrum = Spectrum(runs, [source.path for source in sources])
         candidates = Candidates(sources, runs, spectrum, self._import_s)
@@ -176,6 +177,8 @@ class Search:
         finally:
             self._tried += hunt.tried
             self._trials += hunt.seconds
+            if hunt.first_at and not self._first:
+                self._first = self._searched + hunt.first_at - began
         self._ranking = rank(project, found, runs, started=self._started, deadline=self._deadline)
         return self._ranking.found
 
@@ -269,6 +272,7 @@ class Search:
             python=self._version,
             search_seconds=round(self._searched, 3),
             trial_seconds=round(self._trials, 3),
+            first_seconds=round(self._first, 3),
         )
 
     def _fresh_failures(self, last: list[TestRun]) -> int | None:

@@ -127,7 +127,7 @@ def constant_condition(site: Site) -> Iterator[Edit]:
             yield from site.replace(node, constant, "constant condition", level=16)
 
 
-@operator(*_EXPRESSIONS, kinds=("missing condition", "loosened condition", "other condition"))
+@operator(*_EXPRESSIONS, kinds=("missing condition", "loosened condition", "other condition"), extra=0.5)
 def new_condition(site: Site) -> Iterator[Edit]:
     """`if a` as `if a and x == 0`, `if a or x > y`, `if x < y`, for names, attributes and items of the function."""
     node = site.node

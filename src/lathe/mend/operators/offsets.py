@@ -126,7 +126,7 @@ def missing_part(site: Site) -> Iterator[Edit]:
             yield from site.replace(node, f"{name} + {text}", "missing operand", extra, level=SUM)
 
 
-@operator(*_VALUES, ast.Constant, kinds=("missing operand",))
+@operator(*_VALUES, ast.Constant, kinds=("missing operand",), extra=0.7)
 def longer_sum(site: Site) -> Iterator[Edit]:
     """`a` as `a + b[i]`, `a + f(b)`: with expressions that stand in the function."""
     node = site.node

@@ -163,9 +163,12 @@ Operator: TypeAlias = Callable[[Site], Iterator[Edit]]
 REGISTRY: dict[type[ast.AST], list[tuple[float, Operator]]] = {}
 
 
-def operator(*nodes: type[ast.AST], kinds: tuple[str, ...]) -> Callable[[Operator], Operator]:
-    """Register a function as an operator for such nodes; its edits are of these `kinds` and cost no less than they."""
-    least = min(COST[kind] for kind in kinds)
+def operator(*nodes: type[ast.AST], kinds: tuple[str, ...], extra: float = 0.0) -> Callable[[Operator], Operator]:
+    """Register a function as an operator for such nodes.
+
+    Its edits are of these `kinds` and cost no less than they do, and `extra`.
+    """
+    least = min(COST[kind] for kind in kinds) + extra
 
     def register(function: Operator) -> Operator:
         for node in nodes:

@@ -128,7 +128,6 @@ class Server:
         self.shortcuts = shortcuts(self.items, self.root)
         holders = self.state.holders()
         self.in_order = {number for number, item in enumerate(self.items) if str(item.path) in holders}
-        gc.collect()
         gc.freeze()
         orders = Messages(self._orders)
         while (order := orders.next()) is not None:
