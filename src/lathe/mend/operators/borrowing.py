@@ -145,6 +145,10 @@ def element(site: Site) -> Iterator[Edit]:
         return
     short_of = _places(site) == len(node.elts) + 1
     kind = "unfilled place" if short_of else "missing element"
+    if short_of and site.function is not None and site.function.name in ("__repr__", "__str__"):
+        for text in ("self.__class__.__name__", "type(self).__name__"):
+            start = site.source.span(node.elts[0])[0]
+            yield from site.splice(start, start, f"{text}, ", kind)
     spans = [site.source.span(part) for part in node.elts]
     rank = 0
     for one in borrowed(site):
