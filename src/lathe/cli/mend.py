@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from lathe.protocol.errors import ExitCode, LatheError
 
 if TYPE_CHECKING:
     from lathe.mend.report import RepairReport
     from lathe.mend.search import Options
+
+_BAR_WIDTH, _REDRAW_S = 24, 0.1
 
 
 def main(argv: list[str]) -> int:
@@ -50,15 +55,14 @@ def _repair(path: Path, search: Options, flags: object) -> int:
 
     as_json, apply = getattr(flags, "json", False), getattr(flags, "apply", False)
     try:
-        report = repair(path, search, _progress)
+        with _Bar(search.seconds) as bar:
+            report = repair(path, search, bar.say)
     except LatheError as error:
-        _progress("")
         if as_json:
             failure = {"status": "error", "code": error.code, "message": error.message, "hint": error.hint}
             sys.stdout.write(encode(failure).decode() + "\n")
             return int(error.exit_code)
         raise
-    _progress("")
     if apply and report.patch:
         from lathe.tools.patch_apply import apply_patch
 
@@ -78,8 +82,39 @@ def _shown(report: RepairReport, applied: bool) -> str:
     return f"{report.diff}\n{describe(report)}\n{last}\n"
 
 
-def _progress(text: str) -> None:
-    """Show one line that the next replaces, on a terminal only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
+class _Bar:
+    """One line on a terminal, and on nothing else: how much of the time is over, and what was said last.
+
+    Use as a context manager; the line is gone afterwards.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._text = "collecting the tests"
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._draw, daemon=True) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._over.set()
+            self._thread.join()
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def say(self, text: str) -> None:
+        """Show `text` beside the bar from now on."""
+        self._text = text
+
+    def _draw(self) -> None:
+        started = time.monotonic()
+        while not self._over.wait(_REDRAW_S):
+            passed = time.monotonic() - started
+            done = min(_BAR_WIDTH, int(_BAR_WIDTH * passed / self._seconds))
+            line = f"[{'#' * done:-<{_BAR_WIDTH}}] {passed:.0f} of {self._seconds:g} s, {self._text}"
+            sys.stderr.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
+            sys.stderr.flush()

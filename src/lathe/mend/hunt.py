@@ -113,6 +113,7 @@ class Hunt:
             until = self._until(until, before, progress)
         if self._waiting:
             self._project.cancel()
+            self._late += [one for one, judged in self._waiting.values() if judged]
             self._waiting.clear()
 
     def _until(self, until: float, before: tuple[bool, bool], progress: Callable[[str], None]) -> float:

@@ -107,6 +107,8 @@ class Project:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         self._rest = b""
         self.tests: list[str] = []
         self.files: list[str] = []
@@ -223,12 +225,26 @@ class Project:
         return message
 
     def _order(self, order: dict[str, Any]) -> None:
+        """Send an order; what the worker says meanwhile is taken in, else each might wait for the other to read."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        orders, reports = self._process.stdin.fileno(), self._process.stdout.fileno()
+        data = memoryview(json.dumps(order).encode() + b"\n")
         try:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+            while data:
+                readable, writable, _ = select.select([reports], [orders], [])
+                if readable:
+                    self._read(reports)
+                if writable:
+                    data = data[os.write(orders, data) :]
         except BrokenPipeError:
             raise self._gone() from None
+
+    def _read(self, descriptor: int) -> None:
+        data = os.read(descriptor, 1 << 18)
+        if not data:
+            raise self._gone()
+        self._rest += data
 
     def _next(self, deadline: float) -> dict[str, Any] | None:
         """Return the worker's next message; None when `deadline` comes first."""
@@ -238,10 +254,7 @@ class Project:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 return None
-            data = os.read(descriptor, 1 << 18)
-            if not data:
-                raise self._gone()
-            self._rest += data
+            self._read(descriptor)
         line, _, self._rest = self._rest.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
         return message

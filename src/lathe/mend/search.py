@@ -87,6 +87,7 @@ class Search:
                 if first is None:
                     first = runs
                     self._note_first(runs)
+                    self._keep_time_for_the_end(runs)
                 failing = [run.name for run in runs if run.is_failure]
                 self._progress(f"{len(failing)} of {len(runs)} tests fail")
                 found = self._round(project, runs, began) if failing and self._left() > 0 else []
@@ -104,6 +105,11 @@ class Search:
                 self._workspace.restore()
                 if self._fresh_failures(runs) == 0:
                     return self._report(first, [_fixed(run) for run in runs])
+
+    def _keep_time_for_the_end(self, runs: list[TestRun]) -> None:
+        """Let the search end soon enough for a fresh run of the suite within the budget."""
+        fresh = self._import_s + sum(run.cpu for run in runs)
+        self._deadline -= min(self._options.seconds / 4, fresh)
 
     def _note_unfit(self, unfit: set[int], runs: list[TestRun]) -> None:
         self._unfit |= {runs[index].name for index in unfit}

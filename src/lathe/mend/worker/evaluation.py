@@ -165,8 +165,9 @@ class Evaluation:
     def _poll(self) -> None:
         soonest = min(worker.child.deadline for worker in self._running.values())
         waiting = [*self._running, self._orders.descriptor]
-        ready, _, _ = select.select(waiting, [], [], max(0.0, soonest - time.monotonic()))
-        if self._orders.descriptor in ready and not self._hear_orders():
+        patience = 0.0 if self._orders.is_ready else max(0.0, soonest - time.monotonic())
+        ready, _, _ = select.select(waiting, [], [], patience)
+        if (self._orders.is_ready or self._orders.descriptor in ready) and not self._hear_orders():
             return
         now = time.monotonic()
         for descriptor, worker in list(self._running.items()):
