@@ -185,3 +185,80 @@ def test_tests_reach_no_network_and_write_only_the_copy(make_project: MakeProjec
         )
         assert _repaired(project).before.passed == 1
     assert (tmp_path / "outside.txt").read_text() == "mine"
+
+
+def test_a_test_that_only_takes_long_is_not_taken_for_one_that_never_ends(make_project: MakeProject) -> None:
+    project = make_project(
+        {
+            "calc.py": """
+                def double(n):
+                    return n * 3
+
+
+                def count(n):
+                    total = 0
+                    for _ in range(n):
+                        total += 1
+                    return total
+                """,
+            "test_calc.py": """
+                import calc
+
+                def test_double():
+                    assert calc.double(4) == 8
+
+                def test_count():
+                    assert calc.count(1_500_000) == 1_500_000
+                """,
+        }
+    )
+    report = _repaired(project)
+    assert [change.after for change in report.changes] == ["return n * 2"]
+    assert (report.before.failed, report.notes) == (1, ())
+
+
+def test_tests_that_stop_the_clock_do_not_stop_the_engines(make_project: MakeProject) -> None:
+    project = make_project(
+        {
+            "calc.py": "def double(n):\n    return n * 3\n",
+            "conftest.py": """
+                import time
+
+                import pytest
+
+                @pytest.fixture(autouse=True)
+                def stopped(monkeypatch):
+                    for name in ("monotonic", "time", "perf_counter", "process_time"):
+                        monkeypatch.setattr(time, name, lambda: 0.0)
+                """,
+            "test_calc.py": "import calc\n\ndef test_double():\n    assert calc.double(4) == 8\n",
+        }
+    )
+    assert [change.after for change in _repaired(project).changes] == ["return n * 2"]
+
+
+def test_objects_that_tests_share_do_not_cost_the_whole_suite_for_each_candidate(make_project: MakeProject) -> None:
+    project = make_project(
+        {
+            "calc.py": """
+                class Box:
+                    def __init__(self, size):
+                        self.size = size
+
+                    def double(self):
+                        return self.size * 3
+                """,
+            "test_calc.py": """
+                from calc import Box
+
+                BOX = Box(4)
+
+                def test_size():
+                    assert BOX.size == 4
+
+                def test_double():
+                    assert BOX.double() == 8
+                """,
+        }
+    )
+    assert [change.after for change in _repaired(project).changes] == ["return self.size * 2"]
