@@ -224,7 +224,7 @@ def figures(found: Sequence[Result], jobs: int) -> dict[str, float]:
     """Return what the bars are about. A candidate's seconds are those of the trials, on all cores that they use."""
     tried = max(1, sum(result.tried for result in found))
     sampled = [result for result in found if result.fresh_failing_s]
-    everything = sum(result.cpu for result in found if result.tried) / tried
+    everything = sum(result.wall for result in found if result.tried) * jobs / tried
     candidate = sum(result.trial_s for result in found) * jobs / tried
     failing, suite = (
         median([getattr(result, name) for result in sampled]) for name in ("fresh_failing_s", "fresh_suite_s")
@@ -341,8 +341,8 @@ def report(
             print("".join(f"  mend  {written(each)}\n" for each in result.repair), end="")
     print(
         f"\na candidate costs {numbers['candidate_ms']:.1f} ms (with all else that mend does shared out"
-        f" {numbers['everything_ms']:.1f} ms of CPU); pytest afresh {numbers['pytest_failing_ms']:.0f} ms for failing"
-        f" tests, {numbers['pytest_suite_ms']:.0f} ms for the suite, up to the first failure\n"
+        f" {numbers['everything_ms']:.1f} ms of all cores); pytest afresh {numbers['pytest_failing_ms']:.0f} ms"
+        f" for failing tests, {numbers['pytest_suite_ms']:.0f} ms for the suite, up to the first failure\n"
     )
     rows = [
         [name, f"{value:.2f}", f"{way} {bar:.2f}", "ok" if holds else "MISSED"]

@@ -16,7 +16,7 @@ _WIDER_MARGIN = 1.0  # ... unless it may fix tests that the first does not
 _LEAST_MORE_S, _MORE, _MOST_MORE_S = 0.08, 0.3, 3.0
 _PROMISING_S, _PROMISING = 0.5, 3.0  # how long a repair of more tests is looked for: seconds, and times the time so far
 _LATE_S, _LATE = 5.0, 0.3  # what a test may take that only ran out of time; their share of the time
-_SECOND_CHANCE = 10.0  # times the first limit
+_SECOND_CHANCE, _AGAIN = 10.0, 0.2  # times the first limit; the share of the time for those that come to it early
 _REMEMBERED = 3000
 _WORD_S = 0.1  # between two words on how it goes
 # what share of the time that is left each stage may take
@@ -42,18 +42,19 @@ class Hunt:
         self._enough = max(6, len(groups))
         self._deadline = deadline
         self._numbers = itertools.count()
-        self._waiting: dict[int, tuple[Candidate, bool]] = {}  # in the worker, by number; with whether it is judged
+        self._waiting: dict[int, tuple[Candidate, str]] = {}  # in the worker, by number; with what is special
         self._plans: list[Plan] = []
         self._plan_numbers: dict[int, int] = {}
-        self._times = 1.0
         self._complete: list[Candidate] = []
         self._partial: list[Candidate] = []
         self._active: list[Candidate] = []  # change what failing tests do
         self._slow: list[Candidate] = []
+        self._spent = {"late": 0.0, "slow": 0.0}  # seconds, on those that are given more time
+        self._sent_at = {"late": 0.0, "slow": 0.0}
         self._late: list[Candidate] = []
         self._likeliest: list[Candidate] = []
         self._promising: Candidate | None = None
-        self._started = self._patient_s = self._late_since = self._last_word = 0.0
+        self._started = self._last_word = 0.0
         self._leave_others: Callable[[set[int], set[int]], bool] = lambda fixed, failing: False
 
     def run(self, candidates: Candidates, progress: Callable[[str], None]) -> list[Candidate]:
@@ -68,9 +69,8 @@ class Hunt:
         self._project.begin(self._limits, self._hanging)
         self._try(self._remember(candidates), self._share(_SINGLES), progress)
         if not self._found() and self._slow:
-            self._times = _SECOND_CHANCE
             slow, self._slow = self._slow, []
-            self._try(slow, self._share(_SLOW), progress)
+            self._try(slow, self._share(_SLOW), progress, times=_SECOND_CHANCE)
         if not self._found():
             both = pairs(self._partial, self._active, self._likeliest, self._failing)
             self._try(both, self._share(_PAIRS if self._partial else 1.0), progress)
@@ -93,7 +93,9 @@ class Hunt:
         now = time.monotonic()
         return now + share * (self._deadline - now)
 
-    def _try(self, candidates: Iterable[Candidate], until: float, progress: Callable[[str], None]) -> None:
+    def _try(
+        self, candidates: Iterable[Candidate], until: float, progress: Callable[[str], None], *, times: float = 1.0
+    ) -> None:
         """Try candidates until there are no more, it is `until`, or more would not be better than what was found."""
         more = self._still_wanted(iter(candidates))
         began, answered = time.monotonic(), 0
@@ -101,8 +103,8 @@ class Hunt:
             speed = answered / max(0.001, time.monotonic() - began)
             most = max(_LEAST_WAITING, min(MAX_WAITING, int(speed * _AHEAD_S))) if answered else _FIRST_WAITING
             if 2 * len(self._waiting) <= most:
-                self._send(itertools.islice(more, most - len(self._waiting)))
-            self._send_late(until)
+                self._send(itertools.islice(more, most - len(self._waiting)), times=times)
+            self._send_patiently(until, self._slow if times == 1 else [])
             if not self._waiting:
                 return
             before = bool(self._complete), bool(self._promising)
@@ -113,7 +115,7 @@ class Hunt:
             until = self._until(until, before, progress)
         if self._waiting:
             self._project.cancel()
-            self._late += [one for one, judged in self._waiting.values() if judged]
+            self._late += [one for one, special in self._waiting.values() if special == "late"]
             self._waiting.clear()
 
     def _until(self, until: float, before: tuple[bool, bool], progress: Callable[[str], None]) -> float:
@@ -131,14 +133,20 @@ class Hunt:
             progress(f"{self.tried} candidates tried, {len(self._complete)} repair")
         return until
 
-    def _send_late(self, until: float) -> None:
-        """Give those that only ran out of time all the time there is, one by one, while that is a part of the whole."""
+    def _send_patiently(self, until: float, slow: list[Candidate]) -> None:
+        """Give some of those that ran out of time more of it, one by one, while that is a part of the whole.
+
+        Those that are only `late` get all the time there is, those that were slow from the start ten times the limit.
+        """
         now = time.monotonic()
-        if not self._late or self._complete or any(judged for _, judged in self._waiting.values()):
+        passed = now - self._started
+        busy = {special for _, special in self._waiting.values()}
+        if self._complete or now > until:
             return
-        if self._patient_s <= _LATE_S + _LATE * (now - self._started) and now < until:
-            self._late_since = now
-            self._send([self._late.pop(0)], judge=True, enough=1, least=_LATE_S)
+        if self._late and "late" not in busy and self._spent["late"] <= _LATE_S + _LATE * passed:
+            self._send([self._late.pop(0)], special="late", enough=1, least=_LATE_S)
+        if slow and "slow" not in busy and self._spent["slow"] <= _AGAIN * passed:
+            self._send([slow.pop(0)], special="slow", times=_SECOND_CHANCE)
 
     def _still_wanted(self, candidates: Iterator[Candidate]) -> Iterator[Candidate]:
         for one in candidates:
@@ -156,9 +164,15 @@ class Hunt:
         return min((self._deadline - now) / 4, _MOST_MORE_S, max(_LEAST_MORE_S, _MORE * (now - self._started)))
 
     def _send(
-        self, candidates: Iterable[Candidate], *, judge: bool = False, enough: int = 0, least: float = 0.0
+        self,
+        candidates: Iterable[Candidate],
+        *,
+        special: str = "",
+        enough: int = 0,
+        least: float = 0.0,
+        times: float = 1.0,
     ) -> None:
-        """Put candidates behind those that wait."""
+        """Put candidates behind those that wait; those that are "late" or "alone" are judged at once."""
         jobs = []
         plans: dict[int, Plan] = {}
         for one in candidates:
@@ -168,24 +182,26 @@ class Hunt:
                 plans[number] = one.plan
             plan = self._plan_numbers[id(one.plan)]
             number = next(self._numbers)
-            again = judge or self._times > 1
-            jobs.append(Job(number, one.parts, plan, enough or self._enough, again, judge, self._times, least))
-            self._waiting[number] = one, judge
+            judge = special in ("late", "alone")
+            jobs.append(Job(number, one.parts, plan, enough or self._enough, judge or times > 1, judge, times, least))
+            self._waiting[number] = one, special
+            self._sent_at[special] = time.monotonic()
         if jobs:
             self._project.send(jobs, plans)
 
     def _heard(self, verdict: Verdict) -> None:
-        one, judged = self._waiting.pop(verdict.id)
+        one, special = self._waiting.pop(verdict.id)
         one.fixed, one.signal = verdict.fixed, verdict.signal
         self.tried += verdict.status not in ("same", "syntax")
-        if judged:
-            self._patient_s += time.monotonic() - self._late_since
+        if special in self._spent:
+            self._spent[special] += time.monotonic() - self._sent_at[special]
         if verdict.status == "complete":
             self.first_at = self.first_at or time.monotonic()
             self._complete.append(one)
         elif verdict.status == "slow":
-            self._slow.append(one)
-        elif verdict.status == "late" and not judged:
+            if not special:
+                self._slow.append(one)
+        elif verdict.status == "late" and special in ("", "slow"):
             self._late.append(one)
         elif verdict.status in ("partial", "late"):
             self._partial.append(one)
@@ -206,7 +222,7 @@ class Hunt:
             if time.monotonic() > self._deadline:
                 break
             before = len(self._partial) + len(self._complete)
-            self._send([one], judge=True)
+            self._send([one], special="alone")
             while self._waiting and time.monotonic() < self._deadline:
                 for verdict in self._project.answers(self._deadline):
                     self._heard(verdict)
