@@ -255,6 +255,8 @@ SNIPPETS = {
         "import m\nclass A(m.B):\n    def f(self):\n        m.f(self)\n",
         "m.B.f(self)",
     ),
+    "default against its annotation": ("def f(a: str | None = True):\n    return a\n", "a: str | None = None"),
+    "text with one side": ("def f(a):\n    return '_of'.join(a)\n", "'_of_'.join(a)"),
     "self for another": ("class A:\n    def f(self, b):\n        return b.x\n", "return self.x"),
     "async for": ("async def f(a):\n    for x in a:\n        g(x)\n", "async for x in a:"),
     "await of asyncio": ("import asyncio\nasync def f():\n    asyncio.sleep(1)\n", "await asyncio.sleep(1)"),

@@ -16,6 +16,7 @@ from lathe.mend.operators.registry import AND, OR, Edit, Site, operator
 from lathe.mend.operators.vocabulary import BUILTINS, Expression
 
 _MOST = 60
+_NOT_VALUES = (ast.Attribute, ast.keyword, ast.arguments)
 _COMPOSED = (ast.Attribute, ast.Subscript, ast.Call, ast.BinOp, ast.JoinedStr)
 _CONTINUED = {".": "missing attribute", "[": "missing index", "(": "call of a known name"}
 _PERCENT = re.compile(r"%(?!%)[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
@@ -113,7 +114,7 @@ def other(site: Site) -> Iterator[Edit]:
     """An expression as another of the class or the file, likeliest one of the same kind."""
     node = site.node
     assert isinstance(node, ast.expr)
-    if not site.is_short or site.text(node) in ("self", "cls") or isinstance(site.parent, (ast.Attribute, ast.keyword)):
+    if not site.is_short or site.text(node) in ("self", "cls") or isinstance(site.parent, _NOT_VALUES):
         return
     twin = _is_compared_with_itself(site)
     rank = 0

@@ -154,6 +154,18 @@ def mutable_default(site: Site) -> Iterator[Edit]:
                 yield from site.insert(at, body, "mutable default", 1.2 + 0.2 * rank)
 
 
+@operator(ast.FunctionDef, ast.AsyncFunctionDef, kinds=("mistyped default",))
+def mistyped_default(site: Site) -> Iterator[Edit]:
+    """`def f(a: str | None = True)` as `def f(a: str | None = None)`: a default that its annotation does not allow."""
+    node = site.node
+    assert isinstance(node, Function)
+    for parameter, default in _defaults(node):
+        if isinstance(default, ast.Constant) and default.value is not None and parameter.annotation is not None:
+            allowed = ast.unparse(parameter.annotation)
+            if ("None" in allowed or "Optional" in allowed) and type(default.value).__name__ not in allowed:
+                yield from site.replace(default, "None", "mistyped default", level=16)
+
+
 @operator(ast.FunctionDef, ast.AsyncFunctionDef, kinds=("wrong default",))
 def wrong_default(site: Site) -> Iterator[Edit]:
     """`def f(a=0)` as `def f(a=None)`, `def f(a)` as `def f(a=None)`."""

@@ -73,7 +73,7 @@ SHARES: dict[str, tuple[float, float]] = {
     "bytes or text": (_TEXT / 8, 4), "misspelt text": (_TEXT / 3, 1), "raised text": (AROUND / 20, 2),
     # definitions
     "mutable default": (_STATEMENT, 1), "missing import": (_STATEMENT, 1), "missing global": (_STATEMENT / 3, 1),
-    "wrong default": (NUMBER / 8, 8), "missing decorator": (_STATEMENT / 6, 3),
+    "wrong default": (NUMBER / 8, 8), "mistyped default": (NUMBER / 8, 1), "missing decorator": (_STATEMENT / 6, 3),
     "missing parameter": (MORE_ARGS / 20, 1),
     # statements
     "surplus statement": (_STATEMENT, 14), "statement order": (_STATEMENT / 6, 4),

@@ -50,6 +50,9 @@ def wording(site: Site) -> Iterator[Edit]:
     near = [value.strip(), value.lower(), value.upper(), value.capitalize(), value + " ", " " + value, value + "\n"]
     near += [value + "s", value.removesuffix("s"), value[::-1], value[:-1], value[1:], value.replace("_", "-")]
     near += [value.replace("-", "_"), value.replace(" ", ""), value.replace(" ", "_"), value.title(), value + ".", ""]
+    if len(value) > 1:  # what stands on one side only: "_of" as "_of_"
+        near += [value + value[0]] if not value[0].isalnum() else []
+        near += [value[-1] + value] if not value[-1].isalnum() else []
     for rank, new in enumerate(dict.fromkeys(near)):
         if new != value:
             yield from site.replace(node, _quoted(new, quote), "wrong text", 0.1 + 0.03 * rank, level=16)
