@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,18 @@ def test_objects_that_tests_share_do_not_cost_the_whole_suite_for_each_candidate
         }
     )
     assert [change.after for change in _repaired(project).changes] == ["return self.size * 2"]
+
+
+def test_an_environment_behind_a_link_is_used(
+    make_project: MakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "linked"
+    link.symlink_to(sys.prefix)
+    monkeypatch.setenv("VIRTUAL_ENV", str(link))
+    project = make_project(
+        {
+            "calc.py": "def double(n):\n    return n * 3\n",
+            "test_calc.py": "import calc\n\ndef test_double():\n    assert calc.double(4) == 8\n",
+        }
+    )
+    assert [change.after for change in _repaired(project).changes] == ["return n * 2"]

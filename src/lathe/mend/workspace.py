@@ -147,7 +147,11 @@ def _with_pytest(python: str) -> str:
         done = subprocess.run([python, "-c", question], capture_output=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return os.fsdecode(done.stdout).strip() if done.returncode == 0 else ""
+    found = os.fsdecode(done.stdout).strip() if done.returncode == 0 else ""
+    if not found:
+        return ""
+    # a link on the way to an environment leads nowhere in a sandbox; python itself is a link that says which it is
+    return str(Path(found).parent.resolve() / Path(found).name)
 
 
 def _files(folder: Path) -> tuple[Path, list[str]]:
