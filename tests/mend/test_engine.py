@@ -13,6 +13,7 @@ from lathe.mend.confine import confined
 from lathe.mend.report import RepairReport
 from lathe.mend.search import Options, repair
 from lathe.mend.workspace import scratch_copy
+from lathe.protocol.errors import UsageError
 
 QUICK = Options(seconds=40, jobs=2)
 
@@ -278,3 +279,32 @@ def test_an_environment_behind_a_link_is_used(
         }
     )
     assert [change.after for change in _repaired(project).changes] == ["return n * 2"]
+
+
+SLOW = """
+    import time
+
+    import calc
+    import pytest
+
+    def test_double():
+        assert calc.double(4) == {wanted}
+
+    @pytest.mark.parametrize("number", range(40))
+    def test_slowly(number):
+        time.sleep(0.5)
+    """
+
+
+def test_of_a_suite_that_takes_long_what_there_was_time_for_is_used(make_project: MakeProject) -> None:
+    project = make_project({"calc.py": "def double(n):\n    return n * 3\n", "test_calc.py": SLOW.format(wanted=8)})
+    report = repair(project, Options(seconds=12, jobs=2))
+    assert (report.status, [change.after for change in report.changes]) == ("repaired", ["return n * 2"])
+    assert any("not run" in note and "test_slowly" in note for note in report.notes)
+    assert report.seconds < 30
+
+
+def test_a_suite_that_takes_long_and_has_not_failed_by_then_is_said_in_a_sentence(make_project: MakeProject) -> None:
+    project = make_project({"calc.py": "def double(n):\n    return n * 2\n", "test_calc.py": SLOW.format(wanted=8)})
+    with pytest.raises(UsageError, match="No test failed among the"):
+        repair(project, Options(seconds=12, jobs=2))

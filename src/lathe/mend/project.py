@@ -26,7 +26,7 @@ _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 
 
 class TestRun(msgspec.Struct):
-    """What one test did. `outcome` is passed, failed, skipped, hung or died; `lines` are by path from the top."""
+    """What one test did: `outcome` is passed, failed, skipped, hung, died or unknown, `lines` are by path."""
 
     name: str
     outcome: str
@@ -152,12 +152,13 @@ class Project:
         if not self.tests:
             raise no_tests()
 
-    def baseline(self, limit: float, deadline: float) -> list[TestRun]:
+    def baseline(self, limit: float, deadline: float, enough: float = 3600.0) -> list[TestRun]:
         """Run every test once, with coverage, each for at most `limit` seconds of CPU; in the tests' order.
 
-        Raises `UsageError` where the suite does not end before `deadline` (of `time.monotonic`).
+        After `enough` seconds it stops; what has not run by then is "unknown". Raises `UsageError` where nothing has
+        come to an end before `deadline` (of `time.monotonic`).
         """
-        self._order({"op": "baseline", "limit": limit})
+        self._order({"op": "baseline", "limit": limit, "seconds": enough})
         runs: dict[int, TestRun] = {}
         while True:
             message = self._next(deadline)
@@ -179,7 +180,7 @@ class Project:
                 message.get("error", ""),
                 frames,
             )
-        return [runs.get(number) or TestRun(name, "died", 0.0, {}) for number, name in enumerate(self.tests)]
+        return [runs.get(number) or TestRun(name, "unknown", 0.0, {}) for number, name in enumerate(self.tests)]
 
     def begin(self, limits: dict[int, float], hanging: list[int]) -> None:
         """Say how many seconds of CPU each test may use under a candidate, before any is sent.

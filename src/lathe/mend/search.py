@@ -24,6 +24,7 @@ from lathe.protocol.errors import LatheError, UsageError
 
 Progress = Callable[[str], None]
 COLLECT_S = 20.0  # a small budget still lets a large project be imported
+_LEAST_BASELINE_S = 5.0
 _MAX_ALTERNATIVES = 8
 _DOCTESTS = "--doctest-modules"
 
@@ -152,13 +153,29 @@ class Search:
     def _baseline(self, project: Project) -> list[TestRun]:
         limit = min(5.0, max(1.0, self._options.seconds / 12))
         try:
-            return project.baseline(limit, time.monotonic() + max(COLLECT_S, self._left()))
+            return project.baseline(
+                limit,
+                time.monotonic() + max(COLLECT_S, self._left()),
+                max(_LEAST_BASELINE_S, self._options.seconds / 2),
+            )
         finally:
             self._workspace.restore()
 
     def _note_first(self, runs: list[TestRun]) -> None:
         died = [run.name for run in runs if run.outcome == "died"]
         hung = [run.name for run in runs if run.outcome == "hung"]
+        unknown = [run.name for run in runs if run.outcome == "unknown"]
+        if unknown and not any(run.is_failure for run in runs):
+            raise UsageError(
+                f"No test failed among the {len(runs) - len(unknown)} of {len(runs)} that there was time for.",
+                hint="Give more with --time, or name the tests that fail with --tests.",
+                code="slow_suite",
+            )
+        if unknown:
+            self._notes.append(
+                f"not run, because the suite takes longer than half of the time: {_some(unknown)}; run them before you "
+                "keep the repair"
+            )
         if len(died) == len(runs):
             raise UsageError(
                 f"None of the {len(runs)} tests can be run here: each ends the process that it runs in.",
@@ -377,7 +394,7 @@ def _counts(runs: list[TestRun]) -> TestCounts:
     return TestCounts(
         passed=outcomes.count("passed"),
         failed=sum(run.is_failure for run in runs),
-        skipped=sum(outcomes.count(outcome) for outcome in ("skipped", "died", "unfit")),
+        skipped=sum(outcomes.count(outcome) for outcome in ("skipped", "died", "unfit", "unknown")),
     )
 
 

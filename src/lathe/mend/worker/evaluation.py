@@ -213,10 +213,16 @@ class Evaluation:
                 self._say_if_unfit(message["checked"])
         if "verdict" in message:
             job = worker.take(message["id"])
-            if worker.is_screening and message["verdict"] in ("complete", "import"):
+            if worker.is_screening and self._is_to_be_judged(job, message["verdict"]):
                 self._passed.append(job)
             else:
                 self._result(job, message)
+
+    def _is_to_be_judged(self, job: Job, verdict: str) -> bool:
+        """Return whether to run a candidate in a process of its own: it passes, or may do so in the suite's order."""
+        failing = self._server.plans[job["plan"]][0]
+        ordered = verdict in ("partial", "late") and not self._server.in_order.isdisjoint(failing)
+        return ordered or verdict in ("complete", "import")
 
     def _say_if_unfit(self, test: int) -> None:
         if test in self._server.knowledge.unfit:

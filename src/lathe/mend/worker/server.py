@@ -6,9 +6,11 @@ Messages are JSON, one a line: orders on standard input, reports on what was sta
 from __future__ import annotations
 
 import gc
+import math
 import mmap
 import os
 import sys
+import time
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from typing import Any
@@ -195,10 +197,11 @@ class Server:
     def _baseline(self, order: dict[str, Any]) -> None:
         """Run every test once, and those that took long a second time, with more patience and less looking on.
 
-        Tests that were stopped in the same function are taken for stopped by the same loop: if one of them does not
-        end in the full time, none does.
+        After `order["seconds"]` of wall it stops with what has run. Tests that were stopped in the same function are
+        taken for stopped by the same loop: if one of them does not end in the full time, none does.
         """
         full: float = order["limit"]
+        until = time.monotonic() + order["seconds"]
         suspects: dict[tuple[str, int], list[dict[str, Any]]] = {}
         longest = 0.0
 
@@ -215,7 +218,9 @@ class Server:
                 self.failures[message["test"]] = failure_of(message)
             self.report({"event": "test", **message})
 
-        self._run_all(list(enumerate(self.items)), _QUICK_S, heard, suspects)
+        self._run_all(list(enumerate(self.items)), _QUICK_S, heard, suspects, until=until)
+        if time.monotonic() > until:
+            return  # which of those that were stopped would have ended is not known
         limit = min(full, max(_LEAST_FULL_S, 5 * longest))
         for group in list(suspects.values()):
             seen = {message["test"]: message for message in group}
@@ -247,6 +252,7 @@ class Server:
         suspects: Collection[object] = (),
         *,
         detail: Detail = "lines",
+        until: float = math.inf,
     ) -> None:
         """Run tests in order; after one that ends or outlasts its child, go on behind it in a new one."""
         while todo:
@@ -262,6 +268,9 @@ class Server:
                     if "outcome" in message:
                         reached = message["test"]
                         heard(message)
+                if time.monotonic() > until:
+                    child.close()
+                    return
             if not child.finished:
                 before, reached = (
                     reached,
