@@ -113,28 +113,29 @@ class Candidates:
             return
         more = doubt + (self._import_cost if at_import else 0.0)
         late: list[tuple[float, int, Candidate]] = []
+        bindings = self._bindings_around(source, node)
         for number, edit in enumerate(self._proposers[source.path].edits(node)):
             if not source.is_utf8 and not _is_ascii(source, edit):
                 continue  # no patch could say it
             while late and late[0][0] <= edit.cost + more:
                 yield heapq.heappop(late)[2]
-            score = edit.cost + more + self._oddity(source, node, edit)
-            candidate = Candidate(((source, edit),), score, plan)
-            if score > edit.cost + more:
-                heapq.heappush(late, (score, number, candidate))
+            odd = bindings.cost(edit) if bindings is not None else 0.0
+            candidate = Candidate(((source, edit),), edit.cost + more + odd, plan)
+            if odd:
+                heapq.heappush(late, (candidate.score, number, candidate))
             else:
                 yield candidate
         yield from (heapq.heappop(late)[2] for _ in range(len(late)))
 
-    def _oddity(self, source: SourceFile, node: ast.stmt, edit: Edit) -> float:
-        """Return how much less likely an edit is for what it does to the names of its function."""
+    def _bindings_around(self, source: SourceFile, node: ast.stmt) -> Bindings | None:
+        """Return the names of the function that a statement stands in; None for a definition itself."""
         function = source.function(node)
         if function is None or node is function:
-            return 0.0
+            return None
         key = (source.path, function)
         if key not in self._bindings:
             self._bindings[key] = Bindings(source, function)
-        return self._bindings[key].cost(edit)
+        return self._bindings[key]
 
     def _plan(self, source: SourceFile, node: ast.stmt) -> tuple[Plan, bool]:
         """Return the tests that reach the function around `node`, and whether it runs at import instead."""

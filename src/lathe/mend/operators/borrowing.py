@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lathe.mend.operators.calls import end_of_arguments
+from lathe.mend.operators.calls import end_of_arguments, takes_more
 from lathe.mend.operators.registry import AND, OR, Edit, Site, operator
 from lathe.mend.operators.vocabulary import BUILTINS, Expression
 
@@ -87,7 +87,7 @@ def argument(site: Site) -> Iterator[Edit]:
     """`f(a)` as `f(a, b.c)`, `f(b[0], a)` with what stands elsewhere; a call that has none first."""
     node = site.node
     assert isinstance(node, ast.Call)
-    if any(isinstance(given, (ast.Starred, ast.GeneratorExp)) for given in node.args) or len(node.args) > 4:
+    if not takes_more(node):
         return
     end, comma = end_of_arguments(site, node)
     rank = 0

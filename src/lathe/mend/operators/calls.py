@@ -87,7 +87,7 @@ def missing_argument(site: Site) -> Iterator[Edit]:
     """`f(a)` as `f(a, b)` with names of the function, by keyword where the function called is known."""
     node = site.node
     assert isinstance(node, ast.Call)
-    if any(isinstance(argument, (ast.Starred, ast.GeneratorExp)) for argument in node.args) or len(node.args) > 4:
+    if not takes_more(node):
         return
     end, comma = end_of_arguments(site, node)
     given = {keyword.arg for keyword in node.keywords}
@@ -121,6 +121,11 @@ def _any_argument(site: Site, node: ast.Call, end: int, comma: str) -> Iterator[
         if node.args:
             start = site.source.span(node.args[0])[0]
             yield from site.splice(start, start, f"{text}, ", "other argument", extra + 0.2)
+
+
+def takes_more(node: ast.Call) -> bool:
+    """Return whether one may well put a further argument into a call."""
+    return len(node.args) <= 4 and not any(isinstance(one, (ast.Starred, ast.GeneratorExp)) for one in node.args)
 
 
 def end_of_arguments(site: Site, node: ast.Call) -> tuple[int, str]:

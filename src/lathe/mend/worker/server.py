@@ -192,7 +192,7 @@ class Server:
 
         child = self.fork(_LONG_S, work)
         os.close(read)
-        return Worker(child, [], write, doing, known=set(self.plans))
+        return Worker(child, [], write, doing, known=self.plans)
 
     def _baseline(self, order: dict[str, Any]) -> None:
         """Run every test once, and those that took long a second time, with more patience and less looking on.
