@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 
+from lathe.mend.operators.clues import Clues
 from lathe.mend.operators.interfaces import interface_of, interfaces_of_method
 from lathe.mend.operators.likelihood import COST
 from lathe.mend.operators.propose import Proposer, propose
@@ -259,13 +260,181 @@ SNIPPETS = {
     "text with one side": ("def f(a):\n    return '_of'.join(a)\n", "'_of_'.join(a)"),
     "self for another": ("class A:\n    def f(self, b):\n        return b.x\n", "return self.x"),
     "async for": ("async def f(a):\n    for x in a:\n        g(x)\n", "async for x in a:"),
+    "unread parameter as an argument": (
+        "def f(a, sep):\n    return g(a)\ndef g(a, sep=None):\n    return a\n",
+        "return g(a, sep=sep)",
+    ),
+    "unread parameter in a condition": ("def f(a, strict):\n    if a:\n        g(a)\n", "if a and strict:"),
+    "unread parameter stored": ("class A:\n    def __init__(self, size):\n        self.a = []\n", "self.size = size"),
+    "unread parameter returned early": (
+        "def f(a, raw):\n    b = g(a)\n    return b\n",
+        "    if raw:\n        return a\n    return b\n",
+    ),
+    "unread parameter in a choice": (
+        "class A:\n    def f(self, key):\n        return self.key\n",
+        "return self.key if key is None else key",
+    ),
+    "keyword of its own name": ("def f(a, size):\n    return g(size=a, b=size)\n", "g(size=size, b=size)"),
+    "attribute of its own name": (
+        "class A:\n    def __init__(self, a, size):\n        self.a = size\n",
+        "self.a = a",
+    ),
+    "iterator of the class": ("class A:\n    def __iter__(self):\n        return self.x.y\n", "return iter(self.x.y)"),
+    "type beside a type": ("def f(a):\n    return a is str and a.x\n", "return type(a) is str and a.x"),
+    "step of the class": (
+        "class A:\n    def reset(self):\n        self.n = 0\n    def f(self, a):\n        return a\n",
+        "        self.reset()\n        return a\n",
+    ),
+    "number of a placeholder": ("def f(a, b):\n    return '{!r} {1!s}'.format(a, b)\n", "'{0!r} {1!s}'"),
+    "unfinished placeholder": ("def f(a, b):\n    return 'over %s > %' % (a, b)\n", "'over %s > %s'"),
+    "attribute that may be missing": (
+        "class A:\n    def f(self, a):\n        if a not in self.known:\n            return a\n",
+        "if self.known is not None and a not in self.known:",
+    ),
+    "member that is called elsewhere": (
+        "import itertools\ndef f(a):\n    return itertools.chain.from_iterable(a)\n"
+        "def g(b):\n    return itertools.chain\n",
+        "return itertools.chain.from_iterable(b)",
+    ),
+    "unread import called": ("from html import escape\ndef f(a):\n    return '<b>' + a\n", "'<b>' + escape(a)"),
+    "unread helper of the class": (
+        "class A:\n    def _clean(self, a):\n        return a\n    def f(self, a):\n        return a.b\n",
+        "return self._clean(a.b)",
+    ),
+    "call by the names of parameters": (
+        "class A:\n    def g(self, key, value):\n        return key\n"
+        "    def f(self, key, value):\n        return self\n",
+        "return self.g(key, value)",
+    ),
+    "call with the value for the parameter that is left": (
+        "def wrap(text, width):\n    return text\ndef f(a, width):\n    return a.b\n",
+        "return wrap(a.b, width)",
+    ),
+    "module for its member": ("import io\ndef f(a):\n    return isinstance(a, io)\n", "isinstance(a, io.IOBase)"),
+    "constant of the module": (
+        "LIMIT = 3\ndef f(a, b):\n    return a.size > b\n",
+        "return a.size > LIMIT",
+    ),
+    "call that stands elsewhere in the file": (
+        "import re\ndef f(a):\n    return re.escape(a)\ndef g(b):\n    return b.x or b.y\n",
+        "return re.escape(b.x or b.y)",
+    ),
+    "truth where presence is meant": ("def f(a):\n    if not a.step:\n        return 1\n", "if a.step is None:"),
+    "truth where absence is meant": ("def f(a, b):\n    if a and b.x:\n        return 1\n", "b.x is not None"),
+    "kind of a value": (
+        "def f(a):\n    return isinstance(a, dict)\ndef g(b):\n    if b:\n        h(b)\n",
+        "if not isinstance(b, dict) and b:",
+    ),
+    "block without a deed": (
+        "def f(a, out):\n    for x in a:\n        if x:\n            pass\n        else:\n            out.append(a)\n",
+        "        if x:\n            out.append(x)\n",
+    ),
+    "value that is not passed on": (
+        "def f(path):\n    if path.x:\n        pass\n    return path\n",
+        "        path = path[2:]\n",
+    ),
+    "state of the class": (
+        "class A:\n    def __init__(self):\n        self.done = False\n    def f(self, a):\n        return a\n",
+        "        self.done = True\n        return a\n",
+    ),
+    "attribute that nobody sets": (
+        "class A:\n    def __init__(self):\n        self.a = 1\n    def f(self):\n        return self.b\n",
+        "        self.a = 1\n        self.b = None\n",
+    ),
+    "answer by two parameters": ("def power(a, b):\n    return\n", "return a ** b"),
+    "answer of the class": (
+        "class A:\n    def f(self):\n        return list(self.x)\n    def g(self):\n        return\n",
+        "def g(self):\n        return list(self.x)",
+    ),
+    "what is there already": (
+        "def f(a, b):\n    c = g(a)\n    return c\n",
+        "    if b is not None:\n        return b\n    return c\n",
+    ),
     "await of asyncio": ("import asyncio\nasync def f():\n    asyncio.sleep(1)\n", "await asyncio.sleep(1)"),
+}
+
+
+# mistake: (the code, messages of failing tests, texts in them, what the repaired code contains)
+TOLD = {
+    "argument by its name": (
+        "def g(a, b):\n    return a\ndef f(a, b):\n    return g(a)\n",
+        ["TypeError: g() missing 1 required positional argument: 'b'"],
+        [],
+        "return g(a, b)",
+    ),
+    "argument before keywords": (
+        "def f(obj, **more):\n    return dumps(**more)\n",
+        ["TypeError: dumps() missing 1 required positional argument: 'o'"],
+        [],
+        "return dumps(obj, **more)",
+    ),
+    "argument of a constructor": (
+        "class A:\n    def __init__(self, a, b):\n        self.b = b\ndef f(x, b):\n    return A(x)\n",
+        ["TypeError: A.__init__() missing 1 required positional argument: 'b'"],
+        [],
+        "return A(x, b)",
+    ),
+    "argument of the language": (
+        "def g(b):\n    return b.tokens\ndef f(b):\n    return len() > 1\n",
+        ["TypeError: len() takes exactly one argument (0 given)"],
+        [],
+        "return len(b.tokens) > 1",
+    ),
+    "kind that is asked": (
+        "def f(a):\n    return isinstance(a)\n",
+        ["TypeError: isinstance expected 2 arguments, got 1"],
+        [],
+        "isinstance(a, dict)",
+    ),
+    "error that nobody raises": (
+        "def f(a, b):\n    c = g(a)\n    return c\n",
+        ["Failed: DID NOT RAISE <class 'TypeError'>"],
+        [],
+        "    if a is None:\n        raise TypeError\n    c = g(a)\n",
+    ),
+    "error of the project that nobody raises": (
+        "class Bad(ValueError): ...\ndef h(x):\n    raise Bad('no')\ndef f(a):\n    pass\n",
+        ["AssertionError: Bad not raised"],
+        [],
+        "def f(a):\n    raise Bad('no')\n",
+    ),
+    "error that is not caught": (
+        "def f(a):\n    try:\n        g(a)\n    except KeyError:\n        return 1\n",
+        ["IndexError: list index out of range"],
+        [],
+        "except (KeyError, IndexError):",
+    ),
+    "error that should be another": (
+        "def f(a):\n    raise OSError(a)\n",
+        ["OSError: 1"],
+        [],
+        "raise ValueError(a)",
+    ),
+    "attribute by the message": (
+        "class A:\n    def __init__(self, limit):\n        self.a = 1\n    def f(self):\n        return self.limit\n",
+        ["AttributeError: 'A' object has no attribute 'limit'"],
+        [],
+        "self.limit = limit",
+    ),
+    "key by the message": ("def f():\n    return {'a': 0}\n", ["KeyError: 'b'"], [], "{'a': 0, 'b': 0}"),
+    "text of a test": (
+        "def f():\n    raise ValueError('mpty query')\n",
+        [],
+        ["Empty query was asked"],
+        "'Empty query'",
+    ),
+    "text of a test in other case": ("def f():\n    return 'sORRY, nO'\n", [], ["Sorry, No"], "'Sorry, No'"),
 }
 
 
 def _edits(text: str) -> list[Edit]:
     source = SourceFile("m.py", text)
     return list(propose(source, Vocabulary([source]), lambda node: True))
+
+
+def _told(text: str, errors: list[str], texts: list[str]) -> list[Edit]:
+    source = SourceFile("m.py", text)
+    return list(propose(source, Vocabulary([source], Clues.of(errors, texts)), lambda node: True))
 
 
 def _repairs(text: str) -> list[str]:
@@ -281,6 +450,17 @@ def test_a_mistake_has_its_repair_among_the_edits(name: str) -> None:
     ast.parse(found[0])
 
 
+@pytest.mark.parametrize("name", TOLD)
+def test_what_a_failing_test_asks_for_is_among_the_first_edits(name: str) -> None:
+    text, errors, texts, wanted = TOLD[name]
+    assert wanted not in text
+    edits = sorted(_told(text, errors, texts), key=lambda edit: edit.cost)
+    repaired = [text[: edit.start] + edit.text + text[edit.end :] for edit in edits]
+    found = [place for place, one in enumerate(repaired) if wanted in one]
+    assert found, f"{wanted!r} is not proposed"
+    assert found[0] < 200
+
+
 def test_edits_of_a_statement_come_in_the_order_of_their_cost_and_each_once() -> None:
     text = "def f(a, b):\n    for x in a:\n        if x > b and x.y:\n            g(x, b)\n    return b\n"
     source = SourceFile("m.py", text)
@@ -293,12 +473,14 @@ def test_edits_of_a_statement_come_in_the_order_of_their_cost_and_each_once() ->
 
 def test_no_edit_is_cheaper_than_its_kind() -> None:
     edits = [edit for text, _ in SNIPPETS.values() for edit in _edits(text)]
+    edits += [edit for text, errors, texts, _ in TOLD.values() for edit in _told(text, errors, texts)]
     assert all(edit.cost >= COST[edit.kind] for edit in edits)
     assert {edit.kind for edit in edits} <= COST.keys()
 
 
 def test_every_kind_of_mistake_in_the_table_is_proposed_somewhere() -> None:
     seen = {edit.kind for text, _ in SNIPPETS.values() for edit in _edits(text)}
+    seen |= {edit.kind for text, errors, texts, _ in TOLD.values() for edit in _told(text, errors, texts)}
     assert COST.keys() - seen <= {"donated statement", "wrong exception", "delegation", "grouping"}
 
 

@@ -23,7 +23,7 @@ from lathe.mend.questions import is_simpler, ready_test, shown_result
 INPUTS = 240
 MAX_COMPARED = 12
 NATURAL_WEIGHT = 0.05  # what a bit is worth in the cost of edits
-_KEPT_WEIGHT, _CRASH_WEIGHT, _SIZE_WEIGHT = 0.5, 1.0, 0.15
+_KEPT_WEIGHT, _CRASH_WEIGHT, _SIZE_WEIGHT, _BLUNT_WEIGHT = 0.5, 1.0, 0.15, 0.7
 _FEW = 8  # inputs, with which only half as much can be said
 _MAX_TESTS = 60
 _TESTS_SHARE = 0.3  # of the time may be spent on running tests
@@ -36,7 +36,7 @@ class Evidence(msgspec.Struct, frozen=True):
 
     `cost` is that of its edits, `bits` how unnatural they read. Of `inputs` on which the program was right before, as
     far as is known, `kept` still give the same and `crashes` end badly; `alike` repairs, with it, never differ,
-    which change `places` lines: one place changed in two ways says no more than once.
+    which change `places` lines: one place changed in two ways says no more than once. A `blunt` one only takes away.
     """
 
     cost: float
@@ -46,11 +46,13 @@ class Evidence(msgspec.Struct, frozen=True):
     crashes: int = 0
     alike: int = 1
     places: int = 1
+    blunt: bool = False
 
     @property
     def total(self) -> float:
         """The whole, in units of cost; the least is the best."""
         total = self.cost + NATURAL_WEIGHT * self.bits - _SIZE_WEIGHT * math.log2(self.places)
+        total += _BLUNT_WEIGHT * self.blunt
         if self.inputs:
             sure = self.inputs / (self.inputs + _FEW)
             total += sure * _KEPT_WEIGHT * (1 - self.kept / self.inputs)
@@ -94,7 +96,8 @@ def distinguish(
     """
     natural = Natural.load()
     evidence = [
-        Evidence(one.score, sum(natural.score(source, edit) for source, edit in one.changes)) for one in candidates
+        Evidence(one.score, sum(natural.score(source, edit) for source, edit in one.changes), blunt=one.is_blunt)
+        for one in candidates
     ]
     ranked = sorted(range(len(candidates)), key=lambda index: (evidence[index].total, candidates[index].length))
     compared = ranked[:MAX_COMPARED]
@@ -199,6 +202,7 @@ def _why(first: Evidence, second: Evidence) -> str:
         crashes = second.crashes / second.inputs - first.crashes / first.inputs
         reasons.append((_CRASH_WEIGHT * crashes, f"the next one fails on {second.crashes} of them"))
     reasons.append((second.cost - first.cost, "it is the likelier mistake"))
+    reasons.append((_BLUNT_WEIGHT * (second.blunt - first.blunt), "the next one only takes something away"))
     bits = second.bits - first.bits
     reasons.append((NATURAL_WEIGHT * bits, f"it reads more like other code, by {bits:.1f} bits"))
     more = math.log2(first.places) - math.log2(second.places)

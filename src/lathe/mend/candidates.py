@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import heapq
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from lathe.mend.bindings import Bindings
 from lathe.mend.localise import Spectrum, uses_of_names
+from lathe.mend.operators.clues import NONE, Clues
 from lathe.mend.operators.propose import Proposer
 from lathe.mend.operators.registry import Edit
 from lathe.mend.operators.vocabulary import Vocabulary
@@ -18,10 +20,15 @@ from lathe.mend.project import Part, Plan, TestRun
 from lathe.mend.source import Function, SourceFile
 
 _SUSPICION_WEIGHT = 1.5
+_ELSEWHERE = 0.7  # what it takes from the likelihood that tests came to an error in another line
 _USUAL_S = 0.002  # what a candidate takes of which a function is exchanged
 _TIME_WEIGHT = 0.5  # as in the costs of kinds: one that takes e times as long has to be e times as likely
 _LEAST_SUSPICION = 0.02
 _LEAST_COST = 1.0
+_PLAIN = r"(?:None|True|False|-?[\d.]+|''|\"\"|\[\]|\{\}|\(\))"
+_NOTHING = re.compile(rf"(?:pass|continue|break|return|(?:return )?{_PLAIN})\Z")
+_LEAVES_EARLY = re.compile(rf"(?:if [^\n]*:\s+)?(?:pass|continue|break|return(?: {_PLAIN})?)\Z")
+_SWALLOWS = re.compile(r"except[^\n]*:\s+(?:pass|continue|break|return(?: None)?)\Z")
 _ENDLESS_S = 1e6
 
 
@@ -45,6 +52,15 @@ class Candidate(msgspec.Struct, eq=False):
         return list(parts.values())
 
     @property
+    def is_blunt(self) -> bool:
+        """Whether an edit only takes a statement away, puts nothing for something, leaves early or swallows an error.
+
+        Such an edit passes weak tests more often than it is what was meant (after Tan et al., "Anti-patterns in
+        search-based program repair", 2016).
+        """
+        return any(_is_blunt(source.text[edit.start : edit.end], edit) for source, edit in self.changes)
+
+    @property
     def length(self) -> int:
         """How many characters are new."""
         return sum(len(edit.text) for _, edit in self.changes)
@@ -65,12 +81,17 @@ class Candidates:
     """
 
     def __init__(
-        self, sources: Sequence[SourceFile], runs: Sequence[TestRun], spectrum: Spectrum, import_s: float
+        self,
+        sources: Sequence[SourceFile],
+        runs: Sequence[TestRun],
+        spectrum: Spectrum,
+        import_s: float,
+        clues: Clues = NONE,
     ) -> None:
         self._import_cost = _TIME_WEIGHT * math.log(max(1.0, import_s / _USUAL_S))
         self._runs = runs
         self._spectrum = spectrum
-        self._vocabulary = Vocabulary(sources)
+        self._vocabulary = Vocabulary(sources, clues)
         self._plans: dict[tuple[str, object], tuple[Plan, bool]] = {}
         self._bindings: dict[tuple[str, object], Bindings] = {}
         self._doubted: list[tuple[float, int, SourceFile, ast.stmt]] = []
@@ -83,6 +104,8 @@ class Candidates:
                     suspicion = spectrum.of_statement(source, node, uses) / strongest
                     if suspicion > _LEAST_SUSPICION:
                         doubt = -math.log(suspicion) * _SUSPICION_WEIGHT
+                        if spectrum.crashes and not spectrum.is_crash(source, node):
+                            doubt += _ELSEWHERE
                         self._doubted.append((doubt, len(self._doubted), source, node))
 
     def leave_others(self, fixed: set[int], failing: set[int]) -> bool:
@@ -150,6 +173,17 @@ class Candidates:
             plan = Plan(_by_group(failed, self._spectrum.groups, cost), sorted(passed, key=cost.__getitem__))
             self._plans[key] = plan, known is None
         return self._plans[key]
+
+
+def _is_blunt(before: str, edit: Edit) -> bool:
+    old, new = before.strip(), edit.text.strip()
+    if not old:
+        return _LEAVES_EARLY.match(new) is not None
+    if not new:
+        return edit.kind == "surplus statement"
+    if _NOTHING.match(new):
+        return _NOTHING.match(old) is None and not old.startswith(("not ", "-"))
+    return new.startswith("try:") and _SWALLOWS.search(new) is not None
 
 
 def _by_group(tests: Sequence[int], groups: Sequence[Sequence[int]], cost: Sequence[float]) -> list[int]:

@@ -13,7 +13,8 @@ from lathe.mend.project import MAX_WAITING, Job, Plan, Project, TestRun, Verdict
 _FIRST_WAITING, _LEAST_WAITING, _AHEAD_S = 32, 12, 0.15  # how many candidates wait in the worker: so many seconds' work
 _MARGIN = 0.5  # a repair that is this much less likely than the first is not waited for
 _WIDER_MARGIN = 1.0  # ... unless it may fix tests that the first does not
-_LEAST_MORE_S, _MORE, _MOST_MORE_S = 0.08, 0.3, 3.0
+_BLUNT_MARGIN = 1.2  # ... or the first only takes something away
+_LEAST_MORE_S, _MORE, _MOST_MORE_S, _BLUNT_TIMES = 0.08, 0.3, 3.0, 4.0
 _PROMISING_S, _PROMISING = 0.5, 3.0  # how long a repair of more tests is looked for: seconds, and times the time so far
 _LATE_S, _LATE = 5.0, 0.3  # what a test may take that only ran out of time; their share of the time
 _SECOND_CHANCE, _AGAIN = 10.0, 0.2  # times the first limit; the share of the time for those that come to it early
@@ -153,15 +154,18 @@ class Hunt:
             if self._complete:
                 first = min(self._complete, key=lambda done: (-len(done.fixed), done.score))
                 whole = len(first.fixed) >= len(self._failing - self._project.unfit)
-                if one.score > first.score + (_MARGIN if whole else _WIDER_MARGIN):
+                margin = _BLUNT_MARGIN if all(done.is_blunt for done in self._complete) else _MARGIN
+                if one.score > first.score + (margin if whole else max(margin, _WIDER_MARGIN)):
                     return
-                if not whole and one.score > first.score + _MARGIN and len(one.plan.failing) <= len(first.fixed):
+                if not whole and one.score > first.score + margin and len(one.plan.failing) <= len(first.fixed):
                     continue
             yield one
 
     def _extension(self) -> float:
         now = time.monotonic()
-        return min((self._deadline - now) / 4, _MOST_MORE_S, max(_LEAST_MORE_S, _MORE * (now - self._started)))
+        times = _BLUNT_TIMES if all(one.is_blunt for one in self._complete) else 1.0
+        most = max(_LEAST_MORE_S, _MORE * (now - self._started))
+        return min((self._deadline - now) / 4, times * _MOST_MORE_S, times * most)
 
     def _send(
         self,

@@ -39,6 +39,7 @@ class Spectrum:
                     table[path, line].append(index)
         self.suspicion = self._suspicions()
         self.mentioned = _mentioned(runs, self.failing)
+        self.crashes = self._crashes(runs)
         for index in self.failing:
             for path, number in runs[index].frames:
                 if (path, number) in self.suspicion:
@@ -62,6 +63,17 @@ class Spectrum:
     def _score(self, line: Line, group: Sequence[int]) -> float:
         hit = len(set(self.failed_at[line]).intersection(group))
         return hit / math.sqrt(len(group) * (hit + len(self.passed_at.get(line, ())))) if hit else 0.0
+
+    def _crashes(self, runs: Sequence[TestRun]) -> frozenset[Line]:
+        """Return the lines of the project at which failing tests came to an error that no test raised."""
+        ends = (runs[index].frames[-1] for index in self.failing if runs[index].frames)
+        return frozenset((path, number) for path, number in ends if (path, number) in self.suspicion)
+
+    def is_crash(self, source: SourceFile, node: ast.stmt) -> bool:
+        """Return whether tests came to an error in `node` itself, which it does not raise by its own words."""
+        if isinstance(node, ast.Raise):
+            return False
+        return any((source.path, line) in self.crashes for line in source.header_lines(node))
 
     def of_statement(self, source: SourceFile, node: ast.stmt, uses: dict[str, list[Line]]) -> float:
         """Return the suspicion of `node` itself, without the statements inside it.

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from lathe.mend.candidates import Candidate, Candidates
+from lathe.mend.expectations import clues_of
 from lathe.mend.hunt import Hunt
 from lathe.mend.localise import Spectrum
 from lathe.mend.operators.registry import Edit
@@ -193,7 +194,7 @@ class Search:
         """Return the edits that help and break nothing, the best first; the round began at `began`."""
         sources = self._sources(project, runs)
         spectrum = Spectrum(runs, [source.path for source in sources])
-        candidates = Candidates(sources, runs, spectrum, self._import_s)
+        candidates = Candidates(sources, runs, spectrum, self._import_s, clues_of(self._workspace.cwd, runs))
         hunt = Hunt(project, runs, spectrum.groups, deadline=self._deadline)
         try:
             found = hunt.run(candidates, self._progress)

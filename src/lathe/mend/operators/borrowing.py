@@ -70,6 +70,10 @@ def continued(site: Site) -> Iterator[Edit]:
             kind = _CONTINUED[more]
             yield from site.replace(node, one.text, kind, one.far + 0.02 * rank + 0.01 * len(one.text), level=16)
             rank += 1
+    for called in site.words.called_with_one if "." in text or text in site.words.imports else ():
+        if called == text or called.startswith(f"{text}."):
+            for rank, name in enumerate(site.names[:10]):
+                yield from site.replace(node, f"{called}({name})", "call of a known name", 0.3 + 0.05 * rank, level=16)
 
 
 def _begins_with(tree: ast.expr, text: str) -> bool:
@@ -103,6 +107,14 @@ def argument(site: Site) -> Iterator[Edit]:
         for given in node.args[:2]:
             start = site.source.span(given)[0]
             yield from site.splice(start, start, f"{one.text}, ", "other argument", extra + 0.2)
+    if not node.args and not node.keywords:
+        for more, name in enumerate(site.names):
+            yield from site.splice(end, end, name, "missing argument", 0.1 + 0.02 * more)
+            for rank, called in enumerate(site.words.called_with_one[:20]):
+                known = called.partition(".")[0]
+                if known in site.scope.names or known in site.words.top or known in BUILTINS:
+                    text = f"{called}({name})"
+                    yield from site.splice(end, end, text, "missing argument", 0.6 + 0.03 * rank + 0.03 * more)
     for keyword in site.words.keywords.get(site.called(), ()):
         name = keyword.partition("=")[0]
         if name not in {entry.arg for entry in node.keywords}:

@@ -108,8 +108,7 @@ def missing_argument(site: Site) -> Iterator[Edit]:
                 texts += [f"self.{name}"] if "self" in site.scope.names and name in site.vocabulary.members else []
                 for text in texts:
                     yield from site.splice(end, end, f"{comma}{text}", "missing argument")
-    if not node.keywords:
-        yield from _any_argument(site, node, end, comma)
+    yield from _any_argument(site, node, end, comma)
 
 
 def _any_argument(site: Site, node: ast.Call, end: int, comma: str) -> Iterator[Edit]:
@@ -117,9 +116,10 @@ def _any_argument(site: Site, node: ast.Call, end: int, comma: str) -> Iterator[
     texts = [*site.names, "0", "1", "-1", "True", "False", "None", '""', "2", "10", *short[:8]]
     for rank, text in enumerate(texts):
         extra = 0.4 + min(0.4, 0.02 * rank)
-        yield from site.splice(end, end, f"{comma}{text}", "other argument", extra)
-        if node.args:
-            start = site.source.span(node.args[0])[0]
+        if not node.keywords:
+            yield from site.splice(end, end, f"{comma}{text}", "other argument", extra)
+        if node.args or node.keywords:
+            start = site.source.span(node.args[0] if node.args else node.keywords[0])[0]
             yield from site.splice(start, start, f"{text}, ", "other argument", extra + 0.2)
 
 

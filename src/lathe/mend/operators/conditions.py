@@ -59,16 +59,63 @@ def check(site: Site) -> Iterator[Edit]:
         for rank, more in enumerate((f"not {name}", f"{name} is None")):
             yield from site.replace(node, f"{more} or {weak}", "missing check", extra + 0.2 * rank, level=OR)
             yield from site.replace(node, f"{weak} or {more}", "missing check", extra + 0.2, level=OR)
-        for more in (name, f"{name} is not None", f"not {name}"):
+        for more in (name, f"{name} is not None", f"not {name}", f"{name} is None"):
             if more != name or not whole:
                 yield from site.replace(node, f"{more} and {strong}", "missing check", extra + 0.1, level=AND)
                 yield from site.replace(node, f"{strong} and {more}", "missing check", extra + 0.3, level=AND)
+        for text in _of_kind(site, name) if name in used else ():
+            yield from site.replace(node, f"{text} and {strong}", "missing check", extra + 0.4, level=AND)
+            yield from site.replace(node, f"{strong} and {text}", "missing check", extra + 0.5, level=AND)
+            yield from site.replace(node, f"{text} or {weak}", "missing check", extra + 0.5, level=OR)
+    for far, holder in enumerate(_held(site, node)):
+        for rank, text in enumerate((f"{holder} is not None", holder)):
+            yield from site.replace(node, f"{text} and {strong}", "missing check", 0.05 * far + 0.1 * rank, level=AND)
+        for rank, text in enumerate((f"{holder} is None", f"not {holder}"), start=1):
+            yield from site.replace(node, f"{text} or {weak}", "missing check", 0.05 * far + 0.1 * rank, level=OR)
+    for name in site.words.top:
+        if name.lstrip("_").isupper() and name not in site.scope.names:
+            yield from site.replace(node, f"{strong} and {name}", "missing check", 0.6, level=AND)
+            yield from site.replace(node, f"{name} and {strong}", "missing check", 0.7, level=AND)
     for text in _bounds(site, node):
         yield from site.replace(node, f"{text} and {strong}", "missing check", 0.1, level=AND)
         yield from site.replace(node, f"{strong} and {text}", "missing check", 0.2, level=AND)
     if isinstance(node, ast.Name):
         for text in (f"{node.id} is not None", f"{node.id} is None", f"len({node.id}) > 0", f"len({node.id}) > 1"):
             yield from site.replace(node, text, "missing check", level=COMPARED)
+
+
+def _held(site: Site, node: ast.expr) -> list[str]:
+    """Return the attributes in a condition that may not be there yet."""
+    found = dict.fromkeys(
+        site.text(inner)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Attribute)
+        and not (isinstance(site.source.parents.get(inner), ast.Call) and site.source.fields.get(inner) == "func")
+    )
+    return [text for text in found if "(" not in text and text != site.text(node)]
+
+
+def _of_kind(site: Site, name: str) -> list[str]:
+    """Return what may be said of the type and the length of a name."""
+    kinds = [f"{word}isinstance({name}, {kind})" for kind in site.words.kinds[:3] for word in ("", "not ")]
+    if site.scope.names[name] in ("", "list", "text", "tuple", "dict"):
+        kinds += [f"len({name}) == 1", f"len({name}) > 1", f"len({name}) > 0", f"len({name}) == 2"]
+    return kinds
+
+
+@operator(*_PLAIN, ast.UnaryOp, kinds=("truth for presence",))
+def presence(site: Site) -> Iterator[Edit]:
+    """`if a` as `if a is not None`, `if not a` as `if a is None`, also in a part of a condition."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    if not _is_truth(site) or (isinstance(site.parent, ast.UnaryOp)):
+        return
+    if isinstance(node, ast.UnaryOp):
+        if isinstance(node.op, ast.Not) and isinstance(node.operand, _PLAIN):
+            yield from site.replace(node, f"{site.text(node.operand)} is None", "truth for presence", level=COMPARED)
+        return
+    extra = 0.3 if isinstance(node, ast.Call) else 0.0
+    yield from site.replace(node, f"{site.text(node)} is not None", "truth for presence", extra, level=COMPARED)
 
 
 def _bounds(site: Site, node: ast.expr) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from lathe.mend.operators.place import indented
 from lathe.mend.operators.registry import Edit, Site, operator
+from lathe.mend.operators.vocabulary import BUILTINS
 
 _ERRORS = (
     "ValueError", "KeyError", "TypeError", "IndexError", "AttributeError", "LookupError", "OSError", "RuntimeError",
@@ -28,12 +29,15 @@ _CAUGHT = (
 
 def _known(site: Site) -> list[str]:
     """Return the exceptions that can be named here, those of the file and of the project first."""
+    known = {*site.words.top, *BUILTINS}
+    clues = site.vocabulary.clues
+    told = [name for name in (*clues.expected, *clues.raised) if name in known]
     own = [name for name in site.words.top if name in site.vocabulary.errors or name.endswith(("Error", "Exception"))]
     used = [name for name in _ERRORS if name in site.scope.expressions]
-    return list(dict.fromkeys([*own, *used, *_ERRORS]))
+    return list(dict.fromkeys([*told, *own, *used, *_ERRORS]))
 
 
-@operator(ast.ExceptHandler, ast.Raise, kinds=("wrong exception",))
+@operator(ast.ExceptHandler, ast.Raise, kinds=("wrong exception", "unexpected exception"))
 def error_type(site: Site) -> Iterator[Edit]:
     """`except KeyError` as `except ValueError`, also within a tuple; `raise A` as `raise B`."""
     node = site.node
@@ -43,9 +47,11 @@ def error_type(site: Site) -> Iterator[Edit]:
         named = named.func
     for one in named.elts if isinstance(named, ast.Tuple) else [named]:
         if isinstance(one, (ast.Name, ast.Attribute)):
+            told = isinstance(node, ast.Raise) and site.text(one) in site.vocabulary.clues.raised
+            kind = "unexpected exception" if told else "wrong exception"
             for rank, name in enumerate(_known(site)):
                 if name != site.text(one):
-                    yield from site.replace(one, name, "wrong exception", min(0.8, 0.04 * rank), level=16)
+                    yield from site.replace(one, name, kind, min(0.8, 0.04 * rank), level=16)
 
 
 @operator(ast.Raise, kinds=("raised text",))
@@ -53,8 +59,9 @@ def raised_text(site: Site) -> Iterator[Edit]:
     """`raise "text"` as `raise ValueError("text")`: a text cannot be raised."""
     node = site.node
     assert isinstance(node, ast.Raise)
-    if isinstance(node.exc, (ast.JoinedStr, ast.BinOp)) or isinstance(getattr(node.exc, "value", None), str):
-        assert node.exc is not None
+    is_text = isinstance(node.exc, (ast.JoinedStr, ast.BinOp, ast.BoolOp, ast.IfExp))
+    is_text = is_text or isinstance(getattr(node.exc, "value", None), str)
+    if node.exc is not None and (is_text or site.text(node.exc) in site.scope.parameters):
         for rank, name in enumerate(_known(site)):
             text = f"{name}({site.text(node.exc)})"
             yield from site.replace(node.exc, text, "raised text", min(1.0, 0.05 * rank), level=16)

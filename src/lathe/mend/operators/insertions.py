@@ -16,7 +16,8 @@ from lathe.mend.operators.vocabulary import BUILTINS, Donor
 from lathe.mend.source import Function
 
 _MAX_DONORS = 60
-_MAX_CONDITIONS = 80
+_MAX_CONDITIONS = 90
+_FORMS = ("{}[1:]", "{}[:-1]", "{}[2:]", "{}.strip()", "{}.lower()", "{}[0]", "list({})", "str({})")
 _GUARD_WORDS = ("continue", "break")
 
 
@@ -45,6 +46,43 @@ def missing(site: Site) -> Iterator[Edit]:
             extra += min(0.5, abs(donor.lineno - place.node.lineno) / 20)
             if donor is not place.node:
                 yield from site.insert(spot, f"{place.indent}{text}\n", "missing statement", extra)
+
+
+@operator(ast.Pass, kinds=("empty block",))
+def empty(site: Site) -> Iterator[Edit]:
+    """`pass` in an `if` or a loop as a statement: what stands elsewhere, what gathers, what changes a variable."""
+    place = site.place
+    if place is None or isinstance(site.parent, (*Function, ast.ExceptHandler)) or len(place.body) > 1:
+        return
+    span = site.source.span(place.node)
+    for rank, (text, donor) in enumerate(site.scope.statements.items()):
+        if not isinstance(donor, ast.Pass):
+            yield from site.splice(*span, text, "empty block", 0.1 + 0.01 * rank)
+    for rank, (text, extra) in enumerate(itertools.chain(_steps(site), _alike(site), _changed(site))):
+        yield from site.splice(*span, text, "empty block", 0.2 + 0.5 * extra + min(0.8, 0.004 * rank))
+    for rank, (text, extra) in enumerate(_donations(site)):
+        yield from site.splice(*span, text, "empty block", 0.4 + 0.5 * extra + 0.01 * rank)
+
+
+def _changed(site: Site) -> Iterator[tuple[str, float]]:
+    """Yield assignments that make something new of a variable or of what is kept in `self`."""
+    for name in site.names:
+        if site.scope.names[name] not in ("number", "truth"):
+            yield from ((f"{name} = {form.format(name)}", 0.4) for form in _FORMS)
+        yield from ((f"{name} = {called}({name})", 0.5) for called in site.words.called_with_one[:12])
+        yield from ((f"{name} = {value}", 0.5) for value in ("None", "True", "False", '""', "[]", "0"))
+        yield from ((f"{name} = {other}", 0.4) for other in site.names if other != name)
+
+
+@operator(*SIMPLE, *COMPOUND, ast.Pass, kinds=("missing state",))
+def state(site: Site) -> Iterator[Edit]:
+    """Insert `self.a = True` where the class gives `a` plain values elsewhere, those values and their opposites."""
+    place = site.place
+    if place is None or "self" not in site.scope.names:
+        return
+    for spot in _spots(site):
+        for rank, text in enumerate(site.words.states(site.scope.owner)):
+            yield from site.insert(spot, f"{place.indent}{text}\n", "missing state", 0.04 * rank)
 
 
 @operator(*SIMPLE, *COMPOUND, kinds=("missing statement",))
@@ -234,10 +272,19 @@ def leave(site: Site) -> Iterator[Edit]:
     in_loop = isinstance(site.parent, (ast.For, ast.While))
     words = list(_GUARD_WORDS) if in_loop else []
     words += [f"return {answer}" for answer in site.scope.answers(site.function)[:5]]
-    for test, extra in _conditions(site):
-        for rank, word in enumerate(words):
+    for test, extra in guards(site):
+        own = _itself(test, site.names)
+        for rank, word in enumerate(dict.fromkeys([*own, *words])):
             text = f"{place.indent}if {test}:\n{place.indent}{place.step}{word}\n"
             yield from site.insert(place.start, text, "missing guard", extra + 0.08 * rank)
+
+
+def _itself(test: str, names: list[str]) -> list[str]:
+    """Return what one may return under a condition on a name: its value, or what it makes of another name."""
+    name = test.removesuffix(" is not None")
+    if name not in names:
+        return []
+    return [f"return {name}", *(f"return {name}({other})" for other in names[:4] if other != name)]
 
 
 @operator(*SIMPLE, *COMPOUND, kinds=("missing guard",))
@@ -249,7 +296,7 @@ def conditional(site: Site) -> Iterator[Edit]:
     inner, newline = place.moved(deeper=True), site.source.newline
     extra = 0.0 if isinstance(site.node, SIMPLE) else 0.4
     follows = isinstance(place.before, ast.If) and not place.before.orelse
-    for test, more in _conditions(site):
+    for test, more in guards(site):
         text = f"{place.indent}if {test}:{newline}{inner}"
         yield from site.splice(place.start, place.end, text, "missing guard", extra + more)
         if follows:
@@ -274,8 +321,8 @@ def raising(site: Site) -> Iterator[Edit]:
                 yield from site.insert(place.start, text, "missing guard", 0.3 + 0.06 * rank + 0.06 * more)
 
 
-def _conditions(site: Site) -> list[tuple[str, float]]:
-    """Return conditions that may be missing here, with how far-fetched each is."""
+def guards(site: Site) -> list[tuple[str, float]]:
+    """Return conditions that may be missing before a statement, with how far-fetched each is."""
     place = site.place
     assert isinstance(place, Place)
     line = place.node.lineno
@@ -299,6 +346,10 @@ def _conditions(site: Site) -> list[tuple[str, float]]:
         )
         for test in tests:
             found.setdefault(test, extra)
+        if site.scope.names[name] in ("", "text", "list") and name in used | site.scope.parameters:
+            for rank, kind in enumerate(site.words.kinds[:4]):
+                found.setdefault(f"not isinstance({name}, {kind})", extra + 0.1 + 0.1 * rank)
+                found.setdefault(f"isinstance({name}, {kind})", extra + 0.2 + 0.1 * rank)
         for other in site.names:
             if other != name and {name, other} & used:
                 symbols = ("<", ">", "==", "!=") if number else ("in", "not in", "==", "!=")

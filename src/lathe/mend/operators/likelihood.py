@@ -43,13 +43,15 @@ SHARES: dict[str, tuple[float, float]] = {
     "loosened condition": (LESS_SPECIFIC_IF, 30), "other condition": (MORE_SPECIFIC_IF / 6, 20),
     "constant condition": (MORE_SPECIFIC_IF / 30, 4), "swapped branches": (OPERATOR / 6, 1),
     "surplus choice": (LESS_SPECIFIC_IF / 3, 2), "missing choice": (MORE_SPECIFIC_IF / 4, 30),
-    "precedence": (OPERATOR / 4, 2), "type check": (OPERATOR / 4, 3), "inexact comparison": (OPERATOR / 6, 4),
+    "truth for presence": (MORE_SPECIFIC_IF / 6, 2), "precedence": (OPERATOR / 4, 2),
+    "type check": (OPERATOR / 4, 3), "inexact comparison": (OPERATOR / 6, 4),
     # names and attributes
     "wrong variable": (IDENTIFIER, 22), "wrong name": (IDENTIFIER / 4, 12), "wrong function": (FUNCTION_NAME, 8),
     "wrong attribute": (ATTRIBUTE, 20), "other attribute": (ATTRIBUTE / 4, 60), "surplus attribute": (ACCESS / 2, 4),
     "missing attribute": (ACCESS, 30), "missing self": (ACCESS / 2, 1), "unknown name": (IDENTIFIER / 10, 1),
     "other expression": (OPERAND / 2, 60), "same operands": (OPERAND / 12, 4), "wrong target": (IDENTIFIER / 8, 10),
-    "exchanged names": (IDENTIFIER / 30, 4),
+    "exchanged names": (IDENTIFIER / 30, 4), "unread name": (IDENTIFIER / 4, 24), "known constant": (OPERAND / 4, 20),
+    "own name": (IDENTIFIER / 10, 1),
     # calls
     "argument order": (SWAPPED_ARGS, 1), "surplus argument": (LESS_ARGS, 5), "missing argument": (MORE_ARGS, 8),
     "other argument": (MORE_ARGS / 2, 40), "wrong keyword": (KEYWORD, 3), "unknown keyword": (KEYWORD, 1),
@@ -58,6 +60,8 @@ SHARES: dict[str, tuple[float, float]] = {
     "missing limit": (AROUND / 12, 12),
     "helper": (AROUND / 3, 12), "missing await": (SINGLE_STATEMENT / 100, 1), "order": (MORE_ARGS / 20, 4),
     "sort key": (MORE_ARGS / 20, 12), "lookup": (FUNCTION_NAME / 10, 3), "copy": (METHOD_CALL / 6, 6),
+    "asked argument": (MORE_ARGS / 4, 3), "built call": (METHOD_CALL / 2, 30), "bare module": (ACCESS / 4, 2),
+    "known call": (AROUND / 3, 40),
     "start of counting": (MORE_ARGS / 30, 2), "recursion": (OPERAND / 8, 6),
     # sequences, loops and results
     "swapped indices": (SWAPPED_ARGS, 2), "surplus index": (ACCESS / 3, 3), "missing index": (ACCESS, 30),
@@ -82,7 +86,10 @@ SHARES: dict[str, tuple[float, float]] = {
     "missing step": (_STATEMENT, 60), "missing base case": (_STATEMENT, 90), "missing guard": (_STATEMENT * 2, 150),
     "missing return": (_STATEMENT / 2, 3), "lost result": (_STATEMENT / 4, 1), "wrong result": (IDENTIFIER / 4, 30),
     "missing else": (_STATEMENT / 4, 5), "branching": (_STATEMENT / 6, 3), "wrong jump": (OPERATOR / 4, 3),
+    "unexpected exception": (IDENTIFIER / 8, 5),
     "wrong exception": (IDENTIFIER / 8, 12), "missing handler": (_STATEMENT, 120), "exception form": (OPERATOR / 4, 3),
+    "unset attribute": (_STATEMENT, 6), "asked key": (ELEMENTS / 4, 6), "asked text": (_TEXT / 3, 2),
+    "asked error": (_STATEMENT * 2, 12), "empty block": (_STATEMENT, 12), "missing state": (_STATEMENT, 60),
     "missing super call": (_STATEMENT / 8, 2),
 }  # fmt: skip
 _SCALE = 0.5

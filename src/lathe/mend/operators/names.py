@@ -39,13 +39,16 @@ CONFUSED = (
 )  # fmt: skip
 
 
+_MAX_CONSTANTS = 24
+
+
 @functools.cache
 def confused_with(name: str) -> tuple[str, ...]:
     """Return what `name` is taken for, the likeliest first."""
     return tuple(dict.fromkeys(other for group in CONFUSED if name in group for other in group if other != name))
 
 
-@operator(ast.Name, kinds=("wrong variable", "unknown name"))
+@operator(ast.Name, kinds=("wrong variable", "unknown name", "own name"))
 def variable(site: Site) -> Iterator[Edit]:
     """A variable as another of the same function, of the same kind and of a like name first."""
     node = site.node
@@ -65,10 +68,26 @@ def variable(site: Site) -> Iterator[Edit]:
             yield from site.replace(
                 node, name, kind, 0.5 * _distance(name, node.id) + unlike + foreign + late, level=16
             )
+    own = _own_name(site)
+    if own != node.id and own in site.scope.names:
+        yield from site.replace(node, own, "own name", level=16)
     for owner in ("self", "cls"):
         if owner in site.scope.names and owner != node.id and not called:
             is_owner = isinstance(site.parent, ast.Attribute)
             yield from site.replace(node, owner, kind, foreign + (0.2 if is_owner else 0.8), level=16)
+
+
+def _own_name(site: Site) -> str:
+    """Return the name of what a value is given to: `x` in `f(x=a)`, `self.x = a`, `{"x": a}`; "" where it has none."""
+    parent = site.parent
+    if isinstance(parent, ast.keyword):
+        return parent.arg or ""
+    if isinstance(parent, ast.Assign) and isinstance(parent.targets[0], ast.Attribute):
+        return parent.targets[0].attr
+    if isinstance(parent, ast.Dict) and site.field == "values" and site.node in parent.values:
+        key = parent.keys[parent.values.index(site.node)]
+        return key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else ""
+    return ""
 
 
 @operator(ast.Name, kinds=("wrong name", "unknown name"))
@@ -204,6 +223,10 @@ def missing_attribute(site: Site) -> Iterator[Edit]:
             yield from site.replace(
                 node, f"{text}.{name}", "missing attribute", 0.0 if name in names else 0.3 + 0.02 * rank
             )
+    foreign = (name for name in site.words.attributes if name not in site.vocabulary.members)
+    for rank, name in enumerate(sorted(foreign, key=lambda name: -site.words.counts[name])[:60]):
+        if name not in names and not name.startswith("_"):
+            yield from site.replace(node, f"{text}.{name}", "missing attribute", 0.5 + 0.02 * rank)
 
 
 @operator(
@@ -227,6 +250,20 @@ def donor(site: Site) -> Iterator[Edit]:
         kin = 0.2 if own in text or text in own else 0.0
         extra = 0.2 + unlike + far + 0.01 * len(text) - kin - operand
         yield from site.replace(node, text, "other expression", max(0.0, extra))
+
+
+@operator(ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant, kinds=("known constant",))
+def known_constant(site: Site) -> Iterator[Edit]:
+    """An operand or an argument as a constant of the module."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    parent = site.parent
+    if not site.is_short or not isinstance(parent, (ast.Compare, ast.BinOp, ast.Call, ast.Assign, ast.Return)):
+        return
+    extra = 0.0 if isinstance(parent, ast.Compare) else 0.3
+    for rank, name in enumerate(name for name in site.words.top if name.lstrip("_").isupper() and len(name) > 1):
+        if rank < _MAX_CONSTANTS and name not in site.scope.names:
+            yield from site.replace(node, name, "known constant", extra + 0.03 * rank, level=16)
 
 
 @operator(ast.Assign, ast.AugAssign, kinds=("wrong target",))

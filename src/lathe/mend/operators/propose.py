@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 
 from lathe.mend.operators import (
     arithmetic,
+    asked,
     borrowing,
     branches,
+    built,
     calls,
     conditions,
     constants,
@@ -25,6 +27,7 @@ from lathe.mend.operators import (
     sequences,
     statements,
     texts,
+    unread,
     wrapping,
 )
 from lathe.mend.operators.registry import REGISTRY, Edit, Operator, Site
@@ -33,8 +36,8 @@ from lathe.mend.operators.vocabulary import FileWords, Scope, Vocabulary
 from lathe.mend.source import SourceFile
 
 OPERATOR_MODULES = (
-    arithmetic, borrowing, branches, calls, conditions, constants, definitions, errors, insertions, interfaces, names,
-    offsets, results, sequences, statements, texts, wrapping,
+    arithmetic, asked, borrowing, branches, built, calls, conditions, constants, definitions, errors, insertions,
+    interfaces, names, offsets, results, sequences, statements, texts, unread, wrapping,
 )  # fmt: skip
 _SKIPPED_FIELDS = frozenset(("annotation", "returns", "decorator_list", "type_comment", "ctx", "op", "ops"))
 

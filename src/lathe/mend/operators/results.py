@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterator
 
+from lathe.mend.operators.borrowing import borrowed
 from lathe.mend.operators.place import Place
 from lathe.mend.operators.registry import Edit, Site, operator
 from lathe.mend.source import Function
 
+_MAX_BORROWED = 60
 _LEAVES = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 _COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.Try)
 
@@ -29,6 +32,23 @@ def answer(site: Site) -> Iterator[Edit]:
         if site.scope.names[name] not in ("number", "truth", "function"):
             for rank, form in enumerate(("len({})", "{}[-1]", "{}[0]", "sum({})", "max({})", "min({})", "list({})")):
                 yield from site.splice(start, end, f"return {form.format(name)}", "wrong result", 0.7 + 0.05 * rank)
+
+
+@operator(ast.Return, kinds=("wrong result",))
+def composed_answer(site: Site) -> Iterator[Edit]:
+    """`return`, `return a` as `return` of a call, an attribute or an item of the file, or of two names together."""
+    node = site.node
+    assert isinstance(node, ast.Return)
+    if node.value is not None and not isinstance(node.value, (ast.Name, ast.Constant)):
+        return
+    start, end = site.source.span(node)
+    for rank, one in enumerate(borrowed(site)[:_MAX_BORROWED]):
+        if isinstance(one.tree, (ast.Call, ast.Attribute, ast.Subscript)):
+            yield from site.splice(start, end, f"return {one.text}", "wrong result", 0.3 + one.far + 0.01 * rank)
+    parameters = [name for name in site.names if name in site.scope.parameters]
+    for left, right in itertools.permutations(parameters[:4], 2):
+        for rank, sign in enumerate(("+", "-", "*", "==", "/", "in", "**", "and", "or", "<", "%")):
+            yield from site.splice(start, end, f"return {left} {sign} {right}", "wrong result", 0.6 + 0.05 * rank)
 
 
 @operator(ast.Return, kinds=("wrong result",))

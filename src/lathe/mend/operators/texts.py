@@ -13,6 +13,8 @@ from lathe.mend.operators.registry import Edit, Site, operator
 _SEPARATORS = (" ", ",", ", ", "", "\n", ";", "\t", "|", ":", ": ", "/", ".", "-", "_", "=")
 _FIELD = re.compile(r"\{([A-Za-z_][\w.]*(?:\[[^\]{}]*\]|\(\))*)(![rsa])?(:[^{}]*)?\}")
 _PERCENT = re.compile(r"%[-#0 +]*\d*(?:\.\d+)?[sdrfixg]")
+_NUMBERLESS = re.compile(r"\{(?:![rsa])?(?::[^{}]*)?\}")
+_UNFINISHED = re.compile(r"(?<!%)(?:%%)*%(?![-#0 +.\d%a-zA-Z(])")
 _SPECS = (".2f", ".1f", ".3f", "d", "02d", ",", ".0f", "03d", "x", "s", ".2%", ">10", "<10", "b")
 _MAX = 80
 _PIECE = re.compile(r"(?i)(rb|br|[rbuf]{0,2})('''|\"\"\"|'|\")(.*)\2\Z", re.DOTALL)
@@ -42,11 +44,11 @@ def wording(site: Site) -> Iterator[Edit]:
     quote = "'" if site.text(node).startswith("'") else '"'
     if value in _SEPARATORS:
         for rank, new in enumerate(text for text in _SEPARATORS if text != value):
-            yield from site.replace(node, _quoted(new, quote), "separator", 0.1 * rank, level=16)
+            yield from site.replace(node, quoted(new, quote), "separator", 0.1 * rank, level=16)
     for new in site.words.strings:
         if new != value:
             alike = new.lower() == value.lower() or bool(new and (new in value or value in new))
-            yield from site.replace(node, _quoted(new, quote), "wrong text", -0.0 if alike else 0.3, level=16)
+            yield from site.replace(node, quoted(new, quote), "wrong text", -0.0 if alike else 0.3, level=16)
     near = [value.strip(), value.lower(), value.upper(), value.capitalize(), value + " ", " " + value, value + "\n"]
     near += [value + "s", value.removesuffix("s"), value[::-1], value[:-1], value[1:], value.replace("_", "-")]
     near += [value.replace("-", "_"), value.replace(" ", ""), value.replace(" ", "_"), value.title(), value + ".", ""]
@@ -55,7 +57,7 @@ def wording(site: Site) -> Iterator[Edit]:
         near += [value[-1] + value] if not value[-1].isalnum() else []
     for rank, new in enumerate(dict.fromkeys(near)):
         if new != value:
-            yield from site.replace(node, _quoted(new, quote), "wrong text", 0.1 + 0.03 * rank, level=16)
+            yield from site.replace(node, quoted(new, quote), "wrong text", 0.1 + 0.03 * rank, level=16)
 
 
 @operator(ast.Constant, kinds=("misspelt text",))
@@ -73,7 +75,7 @@ def misspelt(site: Site) -> Iterator[Edit]:
     quote = "'" if site.text(node).startswith("'") else '"'
     for rank, name in enumerate(difflib.get_close_matches(value, dict.fromkeys(others), n=5, cutoff=0.75)):
         if name != value:
-            yield from site.replace(node, _quoted(name, quote), "misspelt text", 0.1 * rank, level=16)
+            yield from site.replace(node, quoted(name, quote), "misspelt text", 0.1 * rank, level=16)
 
 
 @operator(ast.Constant, kinds=("missing f prefix",))
@@ -155,6 +157,13 @@ def placeholder(site: Site) -> Iterator[Edit]:
     for at in empty:
         for rank, new in enumerate(("{!r}", "{:.2f}", "{:d}", "{:02d}", "{:,}", "{0}", "{1}", "{:.1f}")):
             yield from site.splice(start + at, start + at + 2, new, "placeholder", 0.3 + 0.1 * rank)
+    for match in _NUMBERLESS.finditer(text):
+        for rank, digit in enumerate("0123"):
+            at = start + match.start() + 1
+            yield from site.splice(at, at, digit, "placeholder", 0.2 + 0.1 * rank)
+    for match in _UNFINISHED.finditer(text) if formatted else ():
+        for rank, new in enumerate("sdr"):
+            yield from site.splice(start + match.end(), start + match.end(), new, "placeholder", 0.1 * rank)
     if len(empty) == 2:
         middle = text[empty[0] + 2 : empty[1]]
         yield from site.splice(start + empty[0], start + empty[1] + 2, f"{{1}}{middle}{{0}}", "placeholder", 0.2)
@@ -243,7 +252,7 @@ def bytes_or_text(site: Site) -> Iterator[Edit]:
     if node.value in modes and isinstance(site.parent, (ast.Call, ast.keyword)):
         for rank, mode in enumerate(modes):
             if mode != node.value:
-                yield from site.replace(node, _quoted(mode, text[-1]), "bytes or text", 0.1 * rank, level=16)
+                yield from site.replace(node, quoted(mode, text[-1]), "bytes or text", 0.1 * rank, level=16)
 
 
 @operator(ast.Call, kinds=("bytes or text",))
@@ -265,7 +274,8 @@ def coding(site: Site) -> Iterator[Edit]:
             yield from site.replace(argument.elt, f"str({site.text(argument.elt)})", "bytes or text", 0.1, level=16)
 
 
-def _quoted(text: str, quote: str) -> str:
+def quoted(text: str, quote: str) -> str:
+    """Return `text` as a literal, in the quotes asked for where those need no escape."""
     written = repr(text)
     if written[0] != quote and quote not in text and written[0] not in written[1:-1]:
         return quote + written[1:-1] + quote

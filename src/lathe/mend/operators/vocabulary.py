@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from lathe.mend.operators.clues import NONE, Clues
 from lathe.mend.operators.shapes import ANSWERS, shape_of, shape_of_annotation, shapes_of_names
 from lathe.mend.source import Function, SourceFile
 
@@ -81,6 +82,13 @@ class Scope:
                 found.setdefault(text[: -len(tree.attr) - 1], set()).add(tree.attr)
         return found
 
+    @functools.cached_property
+    def unread(self) -> list[str]:
+        """The parameters, variables and nested functions that the function never reads: something may be missing."""
+        read = {node.id for node in _own(self.owner) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        names = [*self.names, *self.functions] if isinstance(self.owner, Function) else []
+        return [name for name in names if name not in read and not name.startswith("_") and name not in ("self", "cls")]
+
     def answers(self, function: ast.FunctionDef | ast.AsyncFunctionDef | None) -> list[str]:
         """Return what a function may return early, the likeliest first: what fits its annotation and its returns."""
         texts = list(self.returned)
@@ -110,9 +118,13 @@ class Scope:
 
 
 class Vocabulary:
-    """What the whole project offers: members of classes, signatures, errors, what can be imported, and donors."""
+    """What the whole project offers: members of classes, signatures, errors, what can be imported, and donors.
 
-    def __init__(self, sources: Iterable[SourceFile]) -> None:
+    `clues` are what the failing tests say.
+    """
+
+    def __init__(self, sources: Iterable[SourceFile], clues: Clues = NONE) -> None:
+        self.clues = clues
         self.members: dict[str, dict[str, None]] = {}
         self.signatures: dict[str, list[ast.arguments]] = {}
         self.coroutines: set[str] = set()
@@ -120,12 +132,16 @@ class Vocabulary:
         self.errors: dict[str, None] = {}
         self.exports: dict[str, list[str]] = {}
         self._sources = list(sources)
+        self.members_set: set[str] = set()
         by_class: list[dict[str, None]] = []
         for source in self._sources:
             for name in _defined_names(source.tree):
                 self.exports.setdefault(name, []).append(source.path)
             for node in ast.walk(source.tree):
+                if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+                    self.members_set.add(node.attr)
                 if isinstance(node, ast.ClassDef):
+                    self.members_set.update(_defined(node))
                     by_class.append(dict.fromkeys(_members(node)))
                     if any(_is_error(base) for base in node.bases):
                         self.errors[node.name] = None
@@ -242,8 +258,83 @@ class FileWords:
             for text, nodes in places.items()
         ]
 
+    @functools.cached_property
+    def raised(self) -> dict[str, list[Expression]]:
+        """What the file raises, by the name of the error."""
+        found: dict[str, list[Expression]] = {}
+        for node in ast.walk(self._source.tree):
+            made = node.exc if isinstance(node, ast.Raise) else None
+            if isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.lineno == made.end_lineno:
+                names = frozenset(_free_names(made))
+                one = Expression(self._source.segment(made), made, names, 1, self._classes_of([made]))
+                found.setdefault(made.func.id, []).append(one)
+        return found
+
     def _classes_of(self, nodes: Iterable[ast.AST]) -> frozenset[ast.ClassDef]:
         return frozenset(found for node in nodes if (found := self.class_of(node)) is not None)
+
+    def unset(self, owner: ast.AST, known: set[str]) -> list[str]:
+        """Return the attributes of `self` that the class around `owner` reads and that are not `known` to be set."""
+        around = self.class_of(owner)
+        found: dict[str, None] = {}
+        for node in ast.walk(around) if around is not None else ():
+            if not isinstance(node, ast.Attribute) or getattr(node.value, "id", "") != "self":
+                continue
+            if node.attr not in known and not node.attr.startswith("__"):
+                found[node.attr] = None
+        return list(found)
+
+    def states(self, owner: ast.AST) -> list[str]:
+        """Return assignments of plain values to attributes, as the class around `owner` has them, and opposite ones."""
+        around = self.class_of(owner)
+        found: dict[str, None] = {}
+        for node in ast.walk(around) if around is not None else ():
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and len(node.targets) == 1:
+                target, value = self._source.segment(node.targets[0]), self._source.segment(node.value)
+                if target.startswith("self.") and target[5:].isidentifier() and len(value) < _MAX_STRING:
+                    found[f"{target} = {value}"] = None
+                    if isinstance(node.value.value, bool):
+                        found[f"{target} = {not node.value.value}"] = None
+                    if node.value.value is None:
+                        found[f"{target} = True"] = None
+        return list(found)
+
+    @functools.cached_property
+    def unread(self) -> list[str]:
+        """The imports and private names of the file, and private methods as `self._f`, that nothing in it reads."""
+        if self._source.path.endswith("__init__.py") and self.is_package_relative:
+            return []  # what it imports is for others
+        read = {node.id for node in ast.walk(self._source.tree) if isinstance(node, ast.Name) and _is_read(node)}
+        exported = set(self.strings)
+        names = (name for name in self.top if name in self.imports or name.startswith("_"))
+        found = [name for name in names if name not in read | exported and not name.startswith("__")]
+        for node in ast.walk(self._source.tree):
+            for method in node.body if isinstance(node, ast.ClassDef) else ():
+                if not isinstance(method, Function) or method.decorator_list or self.counts[method.name]:
+                    continue
+                if method.name.startswith("_") and method.name[1:2] != "_":
+                    found.append(f"self.{method.name}")
+        return found
+
+    @functools.cached_property
+    def called_with_one(self) -> list[str]:
+        """What is called with exactly one argument in the file, as it is written, the most frequent first."""
+        found: collections.Counter[str] = collections.Counter()
+        for node in ast.walk(self._source.tree):
+            if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
+                inside = isinstance(node.func, ast.Attribute) and not isinstance(node.func.value, ast.Name)
+                if isinstance(node.func, (ast.Name, ast.Attribute)) and not inside:
+                    found[self._source.segment(node.func)] += 1
+        return [name for name, _ in found.most_common()]
+
+    @functools.cached_property
+    def kinds(self) -> list[str]:
+        """The second arguments of `isinstance` in the file, the most frequent first."""
+        found: collections.Counter[str] = collections.Counter()
+        for node in ast.walk(self._source.tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+                found.update(self._source.segment(kind) for kind in node.args[1:2] if _short(self._source, kind))
+        return [kind for kind, _ in found.most_common()]
 
     @functools.cached_property
     def keywords(self) -> dict[str, dict[str, None]]:
@@ -302,6 +393,10 @@ def module_of(path: str) -> str:
     if parts and parts[0] in ("src", "lib"):
         parts = parts[1:]
     return ".".join(parts[:-1] if parts and parts[-1] == "__init__" else parts)
+
+
+def _is_read(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Load)
 
 
 def _is_property(decorator: ast.expr) -> bool:
@@ -384,7 +479,8 @@ def _names_in(node: ast.AST) -> set[str]:
     return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
 
-def _members(node: ast.ClassDef) -> Iterator[str]:
+def _defined(node: ast.ClassDef) -> Iterator[str]:
+    """Yield the names that the body of a class binds, also the slots it lists."""
     for statement in node.body:
         if isinstance(statement, Function):
             yield statement.name
@@ -392,6 +488,10 @@ def _members(node: ast.ClassDef) -> Iterator[str]:
             yield statement.target.id
         elif isinstance(statement, ast.Assign):
             yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
+
+
+def _members(node: ast.ClassDef) -> Iterator[str]:
+    yield from _defined(node)
     for inner in ast.walk(node):
         if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name) and inner.value.id == "self":
             yield inner.attr

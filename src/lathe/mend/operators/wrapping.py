@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from lathe.mend.operators.registry import Edit, Site, operator
 from lathe.mend.operators.shapes import shape_of
+from lathe.mend.operators.vocabulary import BUILTINS
 
 # What is put around a value, with the shapes of values that it fits ("" for a value of which nothing is known).
 _WRAPPERS = {
@@ -16,7 +17,8 @@ _WRAPPERS = {
     "reversed": ("", "list", "text"), "bool": ("", "list", "dict", "number", "text"), "max": ("", "list"),
     "min": ("", "list"), "round": ("", "number"), "dict": ("", "dict", "list"), "iter": ("list",),
     "enumerate": ("list",), "repr": ("", "text"), "ord": ("text",), "chr": ("number",), "any": ("list",),
-    "all": ("list",), "frozenset": ("set",), "type": (),
+    "all": ("list",), "frozenset": ("set",), "type": (), "callable": ("function",), "next": (), "hash": (), "id": (),
+    "bytes": ("bytes",),
 }  # fmt: skip
 _METHODS = {
     "lower()": ("", "text"), "strip()": ("", "text"), "upper()": ("", "text"), "items()": ("", "dict"),
@@ -26,6 +28,8 @@ _METHODS = {
     "read()": ("",), "group()": ("",), "is_integer()": ("number",),
 }  # fmt: skip
 _CLAMPS = ("max(0, {})", "max({}, 0)", "max({}, 1)", "max(1, {})", "min(1, {})", "min({}, 1)")
+_TYPES = frozenset(("str", "int", "float", "bool", "bytes", "list", "dict", "set", "tuple", "frozenset", "complex"))
+_MOST, _LONGEST = 40, 90
 _VALUES = (ast.Name, ast.Call, ast.Attribute, ast.Subscript, ast.BinOp, ast.ListComp, ast.GeneratorExp)
 
 
@@ -54,15 +58,30 @@ def missing_call(site: Site) -> Iterator[Edit]:
     """`a` as `len(a)`, `int(a)`, `sorted(a)`, ..., what fits the kind of value first."""
     node = site.node
     assert isinstance(node, ast.expr)
-    if not site.is_short or site.text(node) in ("self", "cls"):
-        return
     text, shape = site.text(node), _shape(site, node)
+    if not site.is_short or (text in ("self", "cls") and isinstance(site.parent, ast.Attribute)):
+        return
     if isinstance(node, ast.GeneratorExp) and isinstance(site.parent, ast.Call):
         return
+    expected = _expected(site)
     for rank, (wrapper, fits) in enumerate(_WRAPPERS.items()):
         extra = 0.0 if shape in fits and shape else 0.25 if shape in fits else 1.0
+        if wrapper == expected:
+            extra = -0.03 * rank
         written = f"{wrapper}{text}" if isinstance(node, ast.GeneratorExp) else f"{wrapper}({text})"
         yield from site.replace(node, written, "missing call", extra + 0.03 * rank, level=16)
+
+
+def _expected(site: Site) -> str:
+    """Return the call that the place asks for: `iter` of what `__iter__` returns, `type` beside a type."""
+    parent = site.parent
+    if isinstance(parent, ast.Return) and site.function is not None:
+        name = site.function.name.strip("_")
+        return name if site.function.name == f"__{name}__" and name in _WRAPPERS else ""
+    if isinstance(parent, ast.Compare) and len(parent.ops) == 1:
+        other = parent.comparators[0] if parent.left is site.node else parent.left
+        return "type" if isinstance(other, ast.Name) and other.id in _TYPES else ""
+    return ""
 
 
 @operator(*_VALUES, kinds=("missing limit",))
@@ -125,6 +144,37 @@ def call_statement(site: Site) -> Iterator[Edit]:
     assert isinstance(node, ast.Expr)
     if isinstance(node.value, (ast.Attribute, ast.Name)):
         yield from site.replace(node.value, f"{site.text(node.value)}()", "call of a known name", level=16)
+
+
+@operator(
+    *_VALUES,
+    ast.BoolOp,
+    ast.Compare,
+    ast.IfExp,
+    ast.Constant,
+    ast.JoinedStr,
+    ast.List,
+    ast.Tuple,
+    ast.Dict,
+    kinds=("known call",),
+)
+def known_call(site: Site) -> Iterator[Edit]:
+    """`a` as `f(a)` with what is called with one argument elsewhere in the file, also longer values."""
+    node = site.node
+    assert isinstance(node, ast.expr)
+    text = site.text(node)
+    if not site.is_value or len(text) > _LONGEST or (text == "self" and isinstance(site.parent, ast.Attribute)):
+        return
+    known = {*site.scope.names, *site.scope.functions, *site.words.top, *BUILTINS}
+    called = [name for name in site.words.called_with_one if name.partition(".")[0] in known]
+    unlike = 0.0 if isinstance(node, _VALUES) else 0.3
+    inside = f"{text}" if isinstance(node, ast.GeneratorExp) or _is_bracketed(text, node) else f"({text})"
+    for rank, name in enumerate(called[:_MOST]):
+        yield from site.replace(node, f"{name}{inside}", "known call", unlike + 0.02 * rank, level=16)
+
+
+def _is_bracketed(text: str, node: ast.expr) -> bool:
+    return False if isinstance(node, ast.Tuple) else text.startswith("(") and text.endswith(")") and "(" not in text[1:]
 
 
 @operator(ast.Name, ast.Call, ast.Attribute, ast.Subscript, kinds=("helper",))
