@@ -126,6 +126,62 @@ def test_sources_that_a_test_overwrites_are_put_back(make_project: MakeProject) 
     assert "n * 2" in report.diff
 
 
+def test_a_candidate_that_empties_what_tests_read_does_not_spoil_those_after_it(make_project: MakeProject) -> None:
+    project = make_project(
+        {
+            "first.txt": "5\n3\n9\n4\n",
+            "second.txt": "7\n8\n2\n6\n",
+            "reader.py": """
+                def numbers(path):
+                    fresh = False
+                    with open(path, "w+" if fresh else "r") as file:
+                        return [int(line) for line in file]
+
+                def smallest(path):
+                    found = numbers(path)
+                    return found[0]
+                """,
+            "test_reader.py": """
+                from reader import numbers, smallest
+
+                def test_numbers():
+                    assert numbers("first.txt") == [5, 3, 9, 4]
+
+                def test_first():
+                    assert smallest("first.txt") == 3
+
+                def test_second():
+                    assert smallest("second.txt") == 2
+                """,
+        }
+    )
+    report = repair(project, Options(seconds=60, jobs=1))
+    assert report.status == "repaired", report
+    assert report.changes[0].after.strip() in ("found = sorted(numbers(path))", "return min(found)")
+    assert (project / "first.txt").read_text() == "5\n3\n9\n4\n"
+
+
+def test_damage_is_what_the_unchanged_tests_do_not_do(make_project: MakeProject) -> None:
+    with scratch_copy(make_project({"a.txt": "a", "logs/b.txt": "b", "out/c.txt": "c"})) as workspace:
+        root = workspace.root
+        (root / "logs/b.txt").write_text("told by a test")
+        (root / "out/new.txt").write_text("made by a test")
+        workspace.restore_after_tests()
+        assert (root / "logs/b.txt").read_text() == "b"
+        assert not (root / "out/new.txt").exists()
+        assert not workspace.undo_damage()
+        (root / "logs/b.txt").write_text("again")
+        (root / "out/other.txt").write_text("a name of the day")
+        assert not workspace.undo_damage()
+        (root / "a.txt").write_text("")
+        (root / "out/c.txt").unlink()
+        (root / "stray.txt").write_text("x")
+        assert workspace.undo_damage()
+        assert ((root / "a.txt").read_text(), (root / "out/c.txt").read_text()) == ("a", "c")
+        assert not (root / "stray.txt").exists()
+        assert (root / "logs/b.txt").read_text() == "again"
+
+
 def test_a_repair_that_makes_a_test_end_late_is_given_the_time(make_project: MakeProject) -> None:
     project = make_project(
         {

@@ -15,10 +15,12 @@ _MARGIN = 0.5  # a repair that is this much less likely than the first is not wa
 _WIDER_MARGIN = 1.0  # ... unless it may fix tests that the first does not
 _BLUNT_MARGIN = 1.2  # ... or the first only takes something away
 _LEAST_MORE_S, _MORE, _MOST_MORE_S, _BLUNT_TIMES = 0.08, 0.3, 3.0, 4.0
-_PROMISING_S, _PROMISING = 0.5, 3.0  # how long a repair of more tests is looked for: seconds, and times the time so far
+# how long a repair of more tests is looked for: seconds, times the time so far, and at least this share of all
+_PROMISING_S, _PROMISING, _PROMISING_SHARE = 0.5, 3.0, 0.2
 _LATE_S, _LATE = 5.0, 0.3  # what a test may take that only ran out of time; their share of the time
 _SECOND_CHANCE, _AGAIN = 10.0, 0.2  # times the first limit; the share of the time for those that come to it early
 _REMEMBERED = 3000
+_LOOK_S, _LOOK, _LOOK_SOON = 0.5, 30.0, 5.0  # between two looks for damage: seconds, and times what a look takes
 _WORD_S = 0.1  # between two words on how it goes
 # what share of the time that is left each stage may take
 _SINGLES, _SLOW, _PAIRS = 0.6, 0.4, 0.6
@@ -54,6 +56,9 @@ class Hunt:
         self._sent_at = {"late": 0.0, "slow": 0.0}
         self._late: list[Candidate] = []
         self._likeliest: list[Candidate] = []
+        self._since_look: list[Candidate] = []  # failed since the copy was looked at and found as it should be
+        self._tried_again: dict[int, Candidate] = {}  # by identity
+        self._looked_at = self._look_s = 0.0
         self._promising: Candidate | None = None
         self._started = self._last_word = 0.0
         self._leave_others: Callable[[set[int], set[int]], bool] = lambda fixed, failing: False
@@ -113,11 +118,28 @@ class Hunt:
             answered += len(verdicts)
             for verdict in verdicts:
                 self._heard(verdict)
+            self._look_for_damage(soon=any(verdict.status == "partial" for verdict in verdicts))
             until = self._until(until, before, progress)
         if self._waiting:
             self._project.cancel()
             self._late += [one for one, special in self._waiting.values() if special == "late"]
             self._waiting.clear()
+
+    def _look_for_damage(self, *, soon: bool) -> None:
+        """Put back files that candidates damaged, and try those again, once, that may have failed for it."""
+        began = time.monotonic()
+        if began < self._looked_at + self._look_s * (_LOOK_SOON if soon else _LOOK) + (0.0 if soon else _LOOK_S):
+            return
+        if self._project.undo_damage():
+            again = [one for one in self._since_look if id(one) not in self._tried_again]
+            again = again[len(self._waiting) - MAX_WAITING :]
+            self._tried_again.update((id(one), one) for one in again)
+            self._partial = [one for one in self._partial if one not in again]
+            self._promising = None if self._promising in again else self._promising
+            self._send(again, again=True)
+        self._since_look.clear()
+        self._looked_at = time.monotonic()
+        self._look_s = self._looked_at - began
 
     def _until(self, until: float, before: tuple[bool, bool], progress: Callable[[str], None]) -> float:
         """Return until when to look for more, now that there may be a repair that there was not `before`."""
@@ -127,7 +149,8 @@ class Hunt:
             first = min(self._complete, key=lambda one: one.score)
             progress(f"a repair of {len(first.fixed)} tests at {_place(first)}")
         elif self._promising and not before[1]:
-            until = min(until, now + _PROMISING_S + _PROMISING * (now - self._started))
+            least = _PROMISING_SHARE * (self._deadline - self._started)
+            until = min(until, now + max(least, _PROMISING_S + _PROMISING * (now - self._started)))
             progress(f"a repair of {len(self._promising.fixed)} tests at {_place(self._promising)}")
         elif now > self._last_word + _WORD_S:
             self._last_word = now
@@ -175,6 +198,7 @@ class Hunt:
         enough: int = 0,
         least: float = 0.0,
         times: float = 1.0,
+        again: bool = False,
     ) -> None:
         """Put candidates behind those that wait; those that are "late" or "alone" are judged at once."""
         jobs = []
@@ -187,7 +211,9 @@ class Hunt:
             plan = self._plan_numbers[id(one.plan)]
             number = next(self._numbers)
             judge = special in ("late", "alone")
-            jobs.append(Job(number, one.parts, plan, enough or self._enough, judge or times > 1, judge, times, least))
+            jobs.append(
+                Job(number, one.parts, plan, enough or self._enough, again or judge or times > 1, judge, times, least)
+            )
             self._waiting[number] = one, special
             self._sent_at[special] = time.monotonic()
         if jobs:
@@ -199,6 +225,8 @@ class Hunt:
         self.tried += verdict.status not in ("same", "syntax")
         if special in self._spent:
             self._spent[special] += time.monotonic() - self._sent_at[special]
+        if verdict.status in ("rejected", "partial", "broken"):
+            self._since_look.append(one)
         if verdict.status == "complete":
             self.first_at = self.first_at or time.monotonic()
             self._complete.append(one)

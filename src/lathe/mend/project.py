@@ -115,6 +115,10 @@ class Project:
         self.python = ""
         self.unfit: set[int] = set()
 
+    def undo_damage(self) -> bool:
+        """Undo what candidates did to the project's files; return whether they did anything."""
+        return self._workspace.undo_damage()
+
     def __enter__(self) -> Project:
         return self
 
@@ -187,7 +191,8 @@ class Project:
 
         Of the tests in `hanging` is known that they do not end on the project as it is.
         """
-        self._order({"op": "limits", "limits": limits, "hanging": hanging})
+        touched = sorted(self._workspace.touched)
+        self._order({"op": "limits", "limits": limits, "hanging": hanging, "touched": touched})
 
     def send(self, jobs: list[Job], plans: dict[int, Plan]) -> None:
         """Put `jobs` behind those that wait already; `plans` are the plans that no job before had, by number.

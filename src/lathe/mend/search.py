@@ -160,7 +160,7 @@ class Search:
                 max(_LEAST_BASELINE_S, self._options.seconds / 2),
             )
         finally:
-            self._workspace.restore()
+            self._workspace.restore_after_tests()
 
     def _note_first(self, runs: list[TestRun]) -> None:
         died = [run.name for run in runs if run.outcome == "died"]

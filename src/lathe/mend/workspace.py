@@ -31,6 +31,7 @@ class Workspace:
         self.cwd = root / inside
         self.cwd.mkdir(parents=True, exist_ok=True)
         self._kept: dict[str, bytes] = {}
+        self.touched: set[str] = set()  # what the unchanged tests write to, and the folders they put files into
         self._state = self._look()
 
     def keep(self, path: str, data: bytes) -> None:
@@ -41,22 +42,39 @@ class Workspace:
 
     def restore(self) -> bool:
         """Undo what tests did to the copy, and return whether they did anything."""
+        return bool(self._undo(set()))
+
+    def restore_after_tests(self) -> None:
+        """Undo what the unchanged tests did to the copy, and remember that they do it."""
+        changed = self._undo(set())
+        self.touched |= changed | {str(Path(path).parent) for path in changed - self._state.keys()}
+
+    def undo_damage(self) -> bool:
+        """Undo what candidates did to the copy beyond what the unchanged tests do; return whether it was anything.
+
+        A candidate that empties a file which tests read would make all that come after it fail.
+        """
+        return bool(self._undo(self.touched))
+
+    def _undo(self, spared: set[str]) -> set[str]:
+        """Put files back, without those that are `spared` or new in folders that are, and return their paths."""
         now = self._look()
         if now == self._state:
-            return False
-        for path in now.keys() - self._state.keys():
-            (self.root / path).unlink(missing_ok=True)
-        for path, identity in self._state.items():
-            if now.get(path) != identity:
-                target = self.root / path
-                target.unlink(missing_ok=True)
+            return set()
+        changed = {path for path in now.keys() - self._state.keys() if str(Path(path).parent) not in spared}
+        changed |= {path for path, identity in self._state.items() if now.get(path) != identity}
+        changed -= spared
+        for path in changed:
+            target = self.root / path
+            target.unlink(missing_ok=True)
+            if path in self._state:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if path in self._kept:
                     target.write_bytes(self._kept[path])
                 else:
                     shutil.copy2(self.original / path, target, follow_symlinks=False)
                 self._state[path] = _identity(target)
-        return True
+        return changed
 
     def _look(self) -> dict[str, object]:
         """Return what can be seen of every file without reading it."""

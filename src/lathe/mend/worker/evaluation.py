@@ -21,6 +21,7 @@ import pytest
 
 from lathe.mend.worker.children import Child, Messages
 from lathe.mend.worker.clock import LAST
+from lathe.mend.worker.guard import guard
 from lathe.mend.worker.runs import Emit, Protocol, Runner, forget_project, sender
 from lathe.mend.worker.swap import Part
 
@@ -143,6 +144,7 @@ class Evaluation:
             parts = [Part(part["file"], part["unit"] and tuple(part["unit"]), part["edits"]) for part in job["parts"]]
             candidate = server.programs.candidate(parts)
             candidate.install()
+            guard(server.root, server.touched)
 
             def run(items: dict[int, pytest.Item], protocol: Protocol) -> None:
                 answer = Runner(server.root, emit, protocol).candidate(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lathe.mend.worker.clock import Clock, TimeUp
 from lathe.mend.worker.evaluation import allowed
+from lathe.mend.worker.guard import guard
 from lathe.mend.worker.runs import Emit
 from lathe.mend.worker.shortcuts import is_skip
 from lathe.mend.worker.swap import Body, Part
@@ -78,6 +79,7 @@ class Screening:
     def run(self, orders: Messages) -> None:
         """Answer jobs until no more can come or this process is of no further use."""
         count = 0
+        guard(self._server.root, self._server.touched)
         while count < _MAX_JOBS and (order := orders.next()) is not None:
             self._server.learn_plans(order)
             for job in order["jobs"]:

@@ -93,6 +93,7 @@ class Server:
         self.plans: dict[int, tuple[list[int], list[int]]] = {}
         self.limits: dict[int, float] = {}  # CPU seconds by test
         self.hanging: set[int] = set()
+        self.touched: list[str] = []  # in the copy, by tests as the project is
         self.failures: dict[int, Failure] = {}  # how tests fail in the suite's order
         self.programs: Programs
         self.state: State
@@ -148,6 +149,7 @@ class Server:
             case "limits":
                 self.limits = {int(number): limit for number, limit in order["limits"].items()}
                 self.hanging = set(order["hanging"])
+                self.touched = order["touched"]
                 while self.idle:
                     self.idle.pop().close()
             case "try":
