@@ -8,11 +8,12 @@ import itertools
 import pytest
 
 from lathe.mend.operators.clues import Clues
+from lathe.mend.operators.filewords import FileWords
 from lathe.mend.operators.interfaces import interface_of, interfaces_of_method
 from lathe.mend.operators.likelihood import COST
 from lathe.mend.operators.propose import Proposer, propose
 from lathe.mend.operators.registry import Edit, Site
-from lathe.mend.operators.vocabulary import FileWords, Scope, Vocabulary, module_of
+from lathe.mend.operators.vocabulary import Scope, Vocabulary, module_of
 from lathe.mend.source import SourceFile
 
 # mistake: (the code, what the repaired code contains)

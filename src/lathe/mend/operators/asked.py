@@ -11,9 +11,9 @@ from lathe.mend.operators.borrowing import borrowed
 from lathe.mend.operators.calls import end_of_arguments
 from lathe.mend.operators.insertions import guards
 from lathe.mend.operators.registry import Edit, Site, operator
+from lathe.mend.operators.reusable import BUILTINS
 from lathe.mend.operators.statements import COMPOUND, SIMPLE
 from lathe.mend.operators.texts import quoted
-from lathe.mend.operators.vocabulary import BUILTINS
 
 _MOST = 60
 _LIKE = 0.8

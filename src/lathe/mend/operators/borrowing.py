@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lathe.mend.operators.calls import end_of_arguments, takes_more
+from lathe.mend.operators.filewords import Expression
 from lathe.mend.operators.registry import AND, OR, Edit, Site, operator
-from lathe.mend.operators.vocabulary import BUILTINS, Expression
+from lathe.mend.operators.reusable import BUILTINS
 
 _MOST = 60
 _NOT_VALUES = (ast.Attribute, ast.keyword, ast.arguments)

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 
 from lathe.mend.operators.place import Place
 from lathe.mend.operators.registry import Edit, Site, operator
-from lathe.mend.operators.vocabulary import BUILTINS, module_of
+from lathe.mend.operators.reusable import BUILTINS
+from lathe.mend.operators.vocabulary import module_of
 from lathe.mend.source import Definition, Function
 
 # Well-known names of the standard library that are imported from their module.

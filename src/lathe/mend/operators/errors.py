@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lathe.mend.operators.place import indented
 from lathe.mend.operators.registry import Edit, Site, operator
-from lathe.mend.operators.vocabulary import BUILTINS
+from lathe.mend.operators.reusable import BUILTINS
 
 _ERRORS = (
     "ValueError", "KeyError", "TypeError", "IndexError", "AttributeError", "LookupError", "OSError", "RuntimeError",

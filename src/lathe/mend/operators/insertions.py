@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from lathe.mend.operators.place import Place
 from lathe.mend.operators.registry import Edit, Site, operator
+from lathe.mend.operators.reusable import BUILTINS
 from lathe.mend.operators.statements import COMPOUND, LEAVES, SIMPLE
-from lathe.mend.operators.vocabulary import BUILTINS, Donor
+from lathe.mend.operators.vocabulary import Donor
 from lathe.mend.source import Function
 
 _MAX_DONORS = 60

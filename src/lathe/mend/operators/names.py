@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Iterator
 
 from lathe.mend.operators.registry import Edit, Site, operator
+from lathe.mend.operators.reusable import BUILTINS
 from lathe.mend.operators.shapes import shape_of
-from lathe.mend.operators.vocabulary import BUILTINS
 
 # Callables and attributes that are taken for one another; within a group each for each.
 CONFUSED = (

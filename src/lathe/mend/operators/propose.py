@@ -30,9 +30,10 @@ from lathe.mend.operators import (
     unread,
     wrapping,
 )
+from lathe.mend.operators.filewords import FileWords
 from lathe.mend.operators.registry import REGISTRY, Edit, Operator, Site
 from lathe.mend.operators.repeated import Occurrences
-from lathe.mend.operators.vocabulary import FileWords, Scope, Vocabulary
+from lathe.mend.operators.vocabulary import Scope, Vocabulary
 from lathe.mend.source import SourceFile
 
 OPERATOR_MODULES = (

@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
+from lathe.mend.operators.filewords import FileWords
 from lathe.mend.operators.likelihood import COST
 from lathe.mend.operators.place import Place
-from lathe.mend.operators.vocabulary import FileWords, Scope, Vocabulary
+from lathe.mend.operators.vocabulary import Scope, Vocabulary
 from lathe.mend.source import SourceFile
 
 MAX_TEXT = 50

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 
 from lathe.mend.operators.registry import Edit, Site, operator
+from lathe.mend.operators.reusable import BUILTINS
 from lathe.mend.operators.shapes import shape_of
-from lathe.mend.operators.vocabulary import BUILTINS
 
 # What is put around a value, with the shapes of values that it fits ("" for a value of which nothing is known).
 _WRAPPERS = {
