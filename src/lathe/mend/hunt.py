@@ -21,6 +21,7 @@ _LATE_S, _LATE = 5.0, 0.3  # what a test may take that only ran out of time; the
 _SECOND_CHANCE, _AGAIN = 10.0, 0.2  # times the first limit; the share of the time for those that come to it early
 _REMEMBERED = 3000
 _LOOK_S, _LOOK, _LOOK_SOON = 0.5, 30.0, 5.0  # between two looks for damage: seconds, and times what a look takes
+_OVERTIME_S, _TURN_S = 2.0, 0.05  # for candidates on their way that are likelier than what was found
 _WORD_S = 0.1  # between two words on how it goes
 # what share of the time that is left each stage may take
 _SINGLES, _SLOW, _PAIRS = 0.6, 0.4, 0.6
@@ -105,16 +106,16 @@ class Hunt:
         """Try candidates until there are no more, it is `until`, or more would not be better than what was found."""
         more = self._still_wanted(iter(candidates))
         began, answered = time.monotonic(), 0
-        while time.monotonic() < until and self._failing - self._project.unfit:
+        while (time.monotonic() < until or self._likelier_waits(until)) and self._failing - self._project.unfit:
             speed = answered / max(0.001, time.monotonic() - began)
             most = max(_LEAST_WAITING, min(MAX_WAITING, int(speed * _AHEAD_S))) if answered else _FIRST_WAITING
-            if 2 * len(self._waiting) <= most:
+            if 2 * len(self._waiting) <= most and time.monotonic() < until:
                 self._send(itertools.islice(more, most - len(self._waiting)), times=times)
             self._send_patiently(until, self._slow if times == 1 else [])
             if not self._waiting:
                 return
             before = bool(self._complete), bool(self._promising)
-            verdicts = self._project.answers(min(until, self._deadline))
+            verdicts = self._project.answers(min(max(until, time.monotonic() + _TURN_S), self._deadline))
             answered += len(verdicts)
             for verdict in verdicts:
                 self._heard(verdict)
@@ -140,6 +141,13 @@ class Hunt:
         self._since_look.clear()
         self._looked_at = time.monotonic()
         self._look_s = self._looked_at - began
+
+    def _likelier_waits(self, until: float) -> bool:
+        """Return whether a candidate is on its way that is likelier than the repairs there are; not for long."""
+        if not self._complete or time.monotonic() > min(until + _OVERTIME_S, self._deadline):
+            return False
+        best = min(one.score for one in self._complete)
+        return any(one.score < best for one, special in self._waiting.values() if not special)
 
     def _until(self, until: float, before: tuple[bool, bool], progress: Callable[[str], None]) -> float:
         """Return until when to look for more, now that there may be a repair that there was not `before`."""

@@ -49,7 +49,7 @@ SHARES: dict[str, tuple[float, float]] = {
     "wrong variable": (IDENTIFIER, 22), "wrong name": (IDENTIFIER / 4, 12), "wrong function": (FUNCTION_NAME, 8),
     "wrong attribute": (ATTRIBUTE, 20), "other attribute": (ATTRIBUTE / 4, 60), "surplus attribute": (ACCESS / 2, 4),
     "missing attribute": (ACCESS, 30), "missing self": (ACCESS / 2, 1), "unknown name": (IDENTIFIER / 10, 1),
-    "other expression": (OPERAND / 2, 60), "same operands": (OPERAND / 12, 4), "wrong target": (IDENTIFIER / 8, 10),
+    "other expression": (OPERAND / 2, 60), "same operands": (OPERAND / 12, 0.5), "wrong target": (IDENTIFIER / 8, 10),
     "exchanged names": (IDENTIFIER / 30, 4), "unread name": (IDENTIFIER / 4, 24), "known constant": (OPERAND / 4, 20),
     "own name": (IDENTIFIER / 10, 1),
     # calls
@@ -74,7 +74,7 @@ SHARES: dict[str, tuple[float, float]] = {
     # texts
     "missing f prefix": (_TEXT / 4, 1), "prefix": (_TEXT / 15, 2), "separator": (_TEXT / 4, 8),
     "wrong text": (_TEXT, 40), "format": (_TEXT / 4, 8), "placeholder": (_TEXT / 6, 4), "escape": (_TEXT / 12, 2),
-    "bytes or text": (_TEXT / 8, 4), "misspelt text": (_TEXT / 3, 1), "raised text": (AROUND / 20, 2),
+    "bytes or text": (_TEXT / 8, 4), "misspelt text": (_TEXT / 3, 1), "raised text": (AROUND / 20, 0.3),
     # definitions
     "mutable default": (_STATEMENT, 1), "missing import": (_STATEMENT, 1), "missing global": (_STATEMENT / 3, 1),
     "wrong default": (NUMBER / 8, 8), "mistyped default": (NUMBER / 8, 1), "missing decorator": (_STATEMENT / 6, 3),
