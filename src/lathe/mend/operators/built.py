@@ -21,7 +21,6 @@ class Callee(NamedTuple):
 
     text: str
     required: tuple[str, ...]
-    accepted: int
 
 
 def callees(site: Site) -> list[Callee]:
@@ -50,9 +49,7 @@ def _callee(text: str, arguments: ast.arguments) -> Callee:
     names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
     if names[:1] in (["self"], ["cls"]):
         names = names[1:]
-        optional = len(arguments.defaults)
-        return Callee(text, tuple(names[: len(names) - optional]), len(names))
-    return Callee(text, tuple(names[: len(names) - len(arguments.defaults)]), len(names))
+    return Callee(text, tuple(names[: len(names) - len(arguments.defaults)]))
 
 
 @operator(ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.BinOp, ast.Constant, kinds=("built call",))

@@ -168,7 +168,7 @@ def known_call(site: Site) -> Iterator[Edit]:
     known = {*site.scope.names, *site.scope.functions, *site.words.top, *BUILTINS}
     called = [name for name in site.words.called_with_one if name.partition(".")[0] in known]
     unlike = 0.0 if isinstance(node, _VALUES) else 0.3
-    inside = f"{text}" if isinstance(node, ast.GeneratorExp) or _is_bracketed(text, node) else f"({text})"
+    inside = text if isinstance(node, ast.GeneratorExp) or _is_bracketed(text, node) else f"({text})"
     for rank, name in enumerate(called[:_MOST]):
         yield from site.replace(node, f"{name}{inside}", "known call", unlike + 0.02 * rank, level=16)
 
