@@ -364,3 +364,32 @@ def test_a_suite_that_takes_long_and_has_not_failed_by_then_is_said_in_a_sentenc
     project = make_project({"calc.py": "def double(n):\n    return n * 2\n", "test_calc.py": SLOW.format(wanted=8)})
     with pytest.raises(UsageError, match="No test failed among the"):
         repair(project, Options(seconds=12, jobs=2))
+
+
+def test_a_loop_without_lines_of_its_own_still_has_a_place(make_project: MakeProject) -> None:
+    project = make_project(
+        {
+            "calc.py": """
+                def wait(ready):
+                    while not ready():
+                        pass
+                    return True
+
+                def double(n):
+                    return n * 3
+                """,
+            "test_calc.py": """
+                import calc
+
+                def test_double():
+                    assert calc.double(4) == 8
+
+                def test_wait():
+                    calc.wait.__code__ = calc.wait.__code__.replace(co_linetable=b"")
+                    calc.wait(lambda: False)
+                """,
+        }
+    )
+    report = repair(project, Options(seconds=5, jobs=2))
+    assert (report.status, report.before.failed) == ("not_repaired", 2)
+    assert any("did not end in time" in note for note in report.notes)

@@ -64,7 +64,9 @@ class Clock:
             places = []
             while frame is not None:
                 if frame.f_code.co_filename.startswith(self._root):
-                    places.append((frame.f_code.co_filename[len(self._root) :], frame.f_lineno))
+                    # what a compiler has added has no line: then its function stands for it
+                    line = frame.f_lineno or frame.f_code.co_firstlineno
+                    places.append((frame.f_code.co_filename[len(self._root) :], line))
                 frame = frame.f_back
             self.place = places[::-1]
         raise TimeUp

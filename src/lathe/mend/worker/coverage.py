@@ -99,8 +99,9 @@ class _Tracer:
         self._left = {line for _, _, line in code.co_lines() if line is not None and line != code.co_firstlineno}
 
         def note(frame: FrameType, event: str, argument: object) -> Any:
-            lines.add(frame.f_lineno)
-            left.discard(frame.f_lineno)
+            line = frame.f_lineno or frame.f_code.co_firstlineno
+            lines.add(line)
+            left.discard(line)
             return note
 
         left = self._left
