@@ -12,7 +12,7 @@ from lathe.mend.operators.calls import end_of_arguments
 from lathe.mend.operators.insertions import guards
 from lathe.mend.operators.registry import Edit, Site, operator
 from lathe.mend.operators.reusable import BUILTINS
-from lathe.mend.operators.statements import COMPOUND, SIMPLE
+from lathe.mend.operators.statements import COMPOUND, SIMPLE, spots
 from lathe.mend.operators.texts import quoted
 
 _MOST = 60
@@ -88,9 +88,8 @@ def attribute(site: Site) -> Iterator[Edit]:
         for rank, value in enumerate([*values, *_PLAIN, "{}", "()", "set()"]):
             extra = (0.0 if told else 0.4) + 0.1 * more + (0.0 if value == name else 0.3 + 0.05 * rank)
             text = f"{place.indent}self.{name} = {value}\n"
-            yield from site.insert(place.start, text, "unset attribute", extra + 0.1)
-            if place.is_last and not place.is_cut_off:
-                yield from site.insert(place.end, text, "unset attribute", extra)
+            for spot in spots(site):
+                yield from site.insert(spot, text, "unset attribute", extra + 0.1 * (spot == place.start))
 
 
 @operator(ast.Dict, kinds=("asked key",))

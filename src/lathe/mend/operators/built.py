@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lathe.mend.operators.registry import Edit, Site, operator
-from lathe.mend.operators.statements import COMPOUND, LEAVES, SIMPLE
+from lathe.mend.operators.statements import COMPOUND, SIMPLE, spots
 from lathe.mend.source import Function
 
 _MOST = 40
@@ -104,9 +104,8 @@ def own_call(site: Site) -> Iterator[Edit]:
         if one.text.startswith("self.") and all(known) and rank < _MOST:
             text = f"{place.indent}{one.text}({', '.join(known)})\n"
             used = 0.0 if site.words.counts[one.text[5:]] else 0.3
-            yield from site.insert(place.start, text, "missing state", used + 0.04 * rank)
-            if place.is_last and not place.is_cut_off and not isinstance(site.node, LEAVES):
-                yield from site.insert(place.end, text, "missing state", used + 0.04 * rank)
+            for spot in spots(site):
+                yield from site.insert(spot, text, "missing state", used + 0.04 * rank)
             rank += 1
 
 

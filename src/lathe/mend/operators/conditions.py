@@ -21,7 +21,8 @@ def _is_condition(site: Site) -> bool:
     return isinstance(parent, ast.comprehension) and site.field == "ifs"
 
 
-def _is_truth(site: Site) -> bool:
+def is_truth(site: Site) -> bool:
+    """Return whether only the truth of the expression matters."""
     return _is_condition(site) or isinstance(site.parent, ast.BoolOp)
 
 
@@ -39,8 +40,8 @@ def negation(site: Site) -> Iterator[Edit]:
     assert isinstance(node, ast.expr)
     negated = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
     returned = isinstance(site.parent, ast.Return) and isinstance(node, (ast.Compare, ast.BoolOp, ast.Call, ast.Name))
-    if (_is_truth(site) or returned) and not negated:
-        extra = 0.0 if _is_truth(site) else 0.5
+    if (is_truth(site) or returned) and not negated:
+        extra = 0.0 if is_truth(site) else 0.5
         yield from site.replace(node, f"not {site.operand(node, NOT)}", "negation", extra, level=NOT)
 
 
@@ -108,7 +109,7 @@ def presence(site: Site) -> Iterator[Edit]:
     """`if a` as `if a is not None`, `if not a` as `if a is None`, also in a part of a condition."""
     node = site.node
     assert isinstance(node, ast.expr)
-    if not _is_truth(site) or (isinstance(site.parent, ast.UnaryOp)):
+    if not is_truth(site) or (isinstance(site.parent, ast.UnaryOp)):
         return
     if isinstance(node, ast.UnaryOp):
         if isinstance(node.op, ast.Not) and isinstance(node.operand, _PLAIN):
@@ -134,7 +135,7 @@ def plain_truth(site: Site) -> Iterator[Edit]:
     """`if a is not None` as `if a`, `if a is None` as `if not a`, `len(a) > 0` as `a`."""
     node = site.node
     assert isinstance(node, ast.Compare)
-    if len(node.ops) == 1 and _is_truth(site):
+    if len(node.ops) == 1 and is_truth(site):
         against = node.comparators[0]
         if isinstance(against, ast.Constant) and (against.value is None or against.value in (0, True, False, "")):
             yields_none = isinstance(node.ops[0], (ast.Is, ast.Eq))

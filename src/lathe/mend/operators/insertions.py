@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from lathe.mend.operators.place import Place
 from lathe.mend.operators.registry import Edit, Site, operator
 from lathe.mend.operators.reusable import BUILTINS
-from lathe.mend.operators.statements import COMPOUND, LEAVES, SIMPLE
+from lathe.mend.operators.statements import COMPOUND, LEAVES, SIMPLE, spots
 from lathe.mend.operators.vocabulary import Donor
 from lathe.mend.source import Function
 
@@ -22,26 +22,13 @@ _FORMS = ("{}[1:]", "{}[:-1]", "{}[2:]", "{}.strip()", "{}.lower()", "{}[0]", "l
 _GUARD_WORDS = ("continue", "break")
 
 
-def _spots(site: Site) -> list[int]:
-    """Return where a statement can be put in: before this one and, if it is the last of its block, behind it."""
-    place = site.place
-    if place is None or (
-        isinstance(site.node, ast.If) and site.source.text.startswith("elif", site.source.span(site.node)[0])
-    ):
-        return []
-    spots = [place.start]
-    if place.is_last and not isinstance(place.node, LEAVES) and not place.is_cut_off:
-        spots.append(place.end)
-    return spots
-
-
 @operator(*SIMPLE, *COMPOUND, kinds=("missing statement",))
 def missing(site: Site) -> Iterator[Edit]:
     """Insert a statement that stands elsewhere in the function, also with another of its names."""
     place = site.place
     if place is None:
         return
-    for spot in _spots(site):
+    for spot in spots(site):
         for text, donor in site.scope.statements.items():
             extra = 0.5 if isinstance(donor, LEAVES) and spot == place.start and not place.is_last else 0.0
             extra += min(0.5, abs(donor.lineno - place.node.lineno) / 20)
@@ -81,7 +68,7 @@ def state(site: Site) -> Iterator[Edit]:
     place = site.place
     if place is None or "self" not in site.scope.names:
         return
-    for spot in _spots(site):
+    for spot in spots(site):
         for rank, text in enumerate(site.words.states(site.scope.owner)):
             yield from site.insert(spot, f"{place.indent}{text}\n", "missing state", 0.04 * rank)
 
@@ -93,7 +80,7 @@ def missing_alike(site: Site) -> Iterator[Edit]:
     if place is None:
         return
     alike = _alike(site)
-    for spot in _spots(site):
+    for spot in spots(site):
         for text, extra in alike:
             yield from site.insert(spot, f"{place.indent}{text}\n", "missing statement", extra)
 
@@ -121,9 +108,9 @@ def donated(site: Site) -> Iterator[Edit]:
     place = site.place
     if place is None:
         return
-    spots = _spots(site)
+    places = spots(site)
     for rank, (text, extra) in enumerate(_donations(site)):
-        for spot in spots:
+        for spot in places:
             yield from site.insert(spot, f"{place.indent}{text}\n", "donated statement", extra + 0.01 * rank)
     if isinstance(site.node, SIMPLE):
         for rank, (text, extra) in enumerate(_donations(site)):
@@ -188,7 +175,7 @@ def counting(site: Site) -> Iterator[Edit]:
         return
     outside = 0.0 if isinstance(site.parent, (ast.For, ast.While)) else 0.4
     steps = _steps(site)
-    for spot in _spots(site):
+    for spot in spots(site):
         for text, extra in steps:
             counts = outside if text.endswith(("= 1", "= 0")) else 0.0  # what a loop gathers is also flushed behind it
             yield from site.insert(spot, f"{place.indent}{text}\n", "missing step", extra + counts)
@@ -228,7 +215,7 @@ def _steps(site: Site) -> list[tuple[str, float]]:
 def early_return(site: Site) -> Iterator[Edit]:
     """Insert `if not a: return ...` with what fits: for parameters at the start of a function, for names used here."""
     place = site.place
-    if place is None or site.function is None or place.start not in _spots(site):
+    if place is None or site.function is None or place.start not in spots(site):
         return
     start = isinstance(site.parent, Function) and place.index <= 1
     own = site.function.args
@@ -268,7 +255,7 @@ def _base_tests(name: str, shape: str) -> list[str]:
 def leave(site: Site) -> Iterator[Edit]:
     """Insert `if c: continue`, `break`, `return a`, with a condition of the function or a comparison of its names."""
     place = site.place
-    if place is None or place.start not in _spots(site):
+    if place is None or place.start not in spots(site):
         return
     in_loop = isinstance(site.parent, (ast.For, ast.While))
     words = list(_GUARD_WORDS) if in_loop else []
@@ -292,7 +279,7 @@ def _itself(test: str, names: list[str]) -> list[str]:
 def conditional(site: Site) -> Iterator[Edit]:
     """Put a statement under a condition: one of the function, or a test of its names; as `elif` of the `if` before."""
     place = site.place
-    if place is None or place.start not in _spots(site):
+    if place is None or place.start not in spots(site):
         return
     inner, newline = place.moved(deeper=True), site.source.newline
     extra = 0.0 if isinstance(site.node, SIMPLE) else 0.4

@@ -17,6 +17,17 @@ LEAVES = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 _FAR = 4
 
 
+def spots(site: Site) -> list[int]:
+    """Return where a statement can be put in: before this one and, if it is the last of its block, behind it."""
+    place = site.place
+    if place is None or _is_elif(site):
+        return []
+    found = [place.start]
+    if place.is_last and not isinstance(place.node, LEAVES) and not place.is_cut_off:
+        found.append(place.end)
+    return found
+
+
 @operator(*SIMPLE, *COMPOUND, kinds=("surplus statement",))
 def surplus(site: Site) -> Iterator[Edit]:
     """Leave a statement out."""

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lathe.mend.operators.calls import end_of_arguments, takes_more
+from lathe.mend.operators.conditions import is_truth
 from lathe.mend.operators.registry import AND, CHOICE, COMPARED, OR, PRODUCT, SUM, Edit, Site, operator
-from lathe.mend.operators.statements import COMPOUND, SIMPLE
+from lathe.mend.operators.statements import COMPOUND, SIMPLE, spots
 
 _MOST = 4
 _KIND = "unread name"
@@ -62,7 +63,7 @@ def value(site: Site) -> Iterator[Edit]:
     names = unread(site)
     if not names or not site.is_value or len(site.text(node)) > _LONGEST:
         return
-    text, is_condition = site.text(node), _is_condition(site)
+    text, is_condition = site.text(node), is_truth(site)
     if text in ("self", "cls") and isinstance(site.parent, ast.Attribute):
         return
     for one in names:
@@ -81,13 +82,6 @@ def value(site: Site) -> Iterator[Edit]:
             yield from _combined(site, node, name)
     if isinstance(node, ast.Call) and takes_more(node):
         yield from _arguments(site, node, names)
-
-
-def _is_condition(site: Site) -> bool:
-    parent = site.parent
-    return (isinstance(parent, (ast.If, ast.While, ast.IfExp)) and site.field == "test") or (
-        isinstance(parent, ast.BoolOp) or (isinstance(parent, ast.comprehension) and site.field == "ifs")
-    )
 
 
 def _conditions(site: Site, node: ast.expr, name: str) -> Iterator[Edit]:
@@ -148,9 +142,7 @@ def _arguments(site: Site, node: ast.Call, names: list[Unread]) -> Iterator[Edit
 @operator(*SIMPLE, *COMPOUND, ast.Pass, kinds=(_KIND,))
 def statement(site: Site) -> Iterator[Edit]:
     """Put a statement under a condition of the name; insert one that stores, returns or calls it."""
-    node, place = site.node, site.place
-    assert isinstance(node, ast.stmt)
-    names = unread(site)
+    place, names = site.place, unread(site)
     if place is None or not names:
         return
     step, newline = place.indent + place.step, site.source.newline
@@ -181,6 +173,5 @@ def statement(site: Site) -> Iterator[Edit]:
             deeds += [(f"{other} += {name}", 0.5) for other in others[:8]]
             deeds += [(f"{other}.append({name})", 0.5) for other in others if site.scope.names[other] in ("", "list")]
         for text, extra in deeds:
-            yield from site.insert(place.start, f"{place.indent}{text}\n", _KIND, extra)
-            if place.is_last and not place.is_cut_off and not isinstance(node, (ast.Return, ast.Raise)):
-                yield from site.insert(place.end, f"{place.indent}{text}\n", _KIND, extra + 0.1)
+            for spot in spots(site):
+                yield from site.insert(spot, f"{place.indent}{text}\n", _KIND, extra + 0.1 * (spot == place.end))
