@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from seeded import MakeProject
 
 from lathe.mend.confine import confined
 from lathe.mend.report import RepairReport
-from lathe.mend.search import Options, repair
+from lathe.mend.search import Options, Search, repair
 from lathe.mend.workspace import scratch_copy
 from lathe.protocol.errors import UsageError
 
@@ -393,3 +394,33 @@ def test_a_loop_without_lines_of_its_own_still_has_a_place(make_project: MakePro
     report = repair(project, Options(seconds=5, jobs=2))
     assert (report.status, report.before.failed) == ("not_repaired", 2)
     assert any("did not end in time" in note for note in report.notes)
+
+
+def test_a_test_that_only_fresh_runs_show_to_be_flaky_is_named_and_left_out(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(
+        {
+            "calc.py": "def double(n):\n    return n * 3\n",
+            "test_calc.py": """
+                import calc
+
+                def test_double():
+                    assert calc.double(4) == 8
+
+                class TestOther:
+                    def test_weather(self):
+                        assert True
+                """,
+        }
+    )
+    real, runs = Search._fresh_failures, []
+
+    def fresh(self: Search, last: list[Any]) -> set[str] | None:
+        runs.append(real(self, last))
+        return {"test_calc.py::TestOther::test_weather"} if len(runs) == 1 else runs[-1]
+
+    monkeypatch.setattr(Search, "_fresh_failures", fresh)
+    report = _repaired(project)
+    assert (runs, report.confirmed) == ([set()] * 4, True)
+    assert any("pass at another: test_calc.py::TestOther::test_weather" in note for note in report.notes)
