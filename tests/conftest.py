@@ -1,11 +1,17 @@
-"""Nothing of the person who runs the tests reaches a test: home, keys and settings are the test's own."""
+"""Nothing of the person who runs the tests reaches a test: home, keys, settings and signals are the test's own."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# `nohup make test &` leaves these ignored, and so would every Lathe that a test starts and then interrupts.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -35,12 +35,11 @@ while True:
 """
 MEMBERS = 5
 PARENT = """
-import asyncio, json, os, signal, sys
+import asyncio, json, os, sys
 from pathlib import Path
 from lathe.sandbox import tiers
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.runner import Runner
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite may have been started by nohup
 
 async def main(tier, workspace, *argv):
     tier, _, variant = tier.partition(" ")
