@@ -94,11 +94,11 @@ def run(command: str, ws: Path, *, escalate: bool = False, cwd: str = "", **more
         ("ls", {"mode": "danger-full-access"}, "allow"),
         ("rm -rf build", {"mode": "danger-full-access"}, "allow"),
         ("rm -rf /", {"mode": "danger-full-access"}, "ask"),
-        ("git reset --hard", {"mode": "danger-full-access"}, "ask"),
+        ("git reset --hard", {"mode": "danger-full-access"}, "allow"),
         ("xargs rm -rf", {"mode": "danger-full-access"}, "ask"),
         ("ls (", {"mode": "danger-full-access"}, "ask"),
         ("rm -rf /", {"mode": "danger-full-access", "approve": "never"}, "allow"),
-        ("git clean -fdx", {"escalate": True, "rules": Rules(allow=(RuleSpec(prefix=("git",)),))}, "ask"),
+        ("git push -f", {"escalate": True, "rules": Rules(allow=(RuleSpec(prefix=("git",)),))}, "ask"),
         # untrusted
         ("git status && rg x | head", {"approve": "untrusted"}, "allow"),
         ('for f in *.py; do wc -l "$f"; done', {"approve": "untrusted"}, "allow"),
@@ -200,7 +200,7 @@ async def review(one: Approvals, access: Any, ws: Path, mode: Any = "workspace-w
 
 
 async def test_without_a_person_what_must_be_asked_is_refused_with_a_sentence(ws: Path) -> None:
-    allowed, escalated, message = await review(approvals(ws, None), RunCommand("git push", str(ws), True), ws)
+    allowed, escalated, message, _ = await review(approvals(ws, None), RunCommand("git push", str(ws), True), ws)
     assert (allowed, escalated) == (False, False)
     assert "nobody is here" in message
 
@@ -209,8 +209,8 @@ async def test_once_is_once(ws: Path) -> None:
     person = Person(ApprovalAnswer("once"), ApprovalAnswer("no", "not now"))
     one = approvals(ws, person)
     wish = RunCommand("git push", str(ws), True, "to share it")
-    assert await review(one, wish, ws) == (True, True, "")
-    allowed, _, message = await review(one, wish, ws)
+    assert await review(one, wish, ws) == (True, True, "", False)
+    allowed, _, message, _ = await review(one, wish, ws)
     assert not allowed
     assert 'They said: "not now"' in message
     assert person.questions[0].reason == "to share it"
@@ -249,7 +249,7 @@ async def test_a_home_that_cannot_be_written_leaves_the_grant_for_the_session(ws
     (ws.parent / "home").write_text("a file in the way")
     person = Person(ApprovalAnswer("project"))
     one = Approvals("on-request", NO_RULES, ws, ws.parent / "home" / "x", person)
-    allowed, _, message = await review(one, RunCommand("git push", str(ws), True), ws)
+    allowed, _, message, _ = await review(one, RunCommand("git push", str(ws), True), ws)
     assert allowed
     assert "this session only" in message
     assert (await review(one, RunCommand("git push", str(ws), True), ws))[0]
@@ -286,8 +286,8 @@ async def test_an_ordinary_confined_command_is_approved_without_reading_it(ws: P
         "from lathe.agent.rules import Rules; from lathe.sandbox.policy import SandboxPolicy;"
         "from lathe.tools.base import RunCommand; here = Path('/');"
         "one = Approvals('on-request', Rules(), here, here);"
-        "run = one.review((RunCommand('a $(b)', '/'),), policy=SandboxPolicy(), cwd=here);"
-        "assert asyncio.run(run).allowed; assert 'lathe.agent.shell' not in sys.modules"
+        "run = one.review((RunCommand('make -j4 all', '/'),), policy=SandboxPolicy(), cwd=here);"
+        "assert asyncio.run(run).allowed; assert 'lathe.guard.shell' not in sys.modules"
     )
     import sys
 

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from lathe.agent.rules import Rules, matches_tool, remember
 from lathe.agent.verdict import NO_WORKAROUND, Allow, Family, Forbid, Grant, MustAsk, Place, Stance, Verdict, is_guarded
 from lathe.config.settings import ApprovalMode, RuleSpec
+from lathe.guard.suspects import may_destroy_files
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.base import Access, CallExternal, RunCommand, WriteFiles
 
@@ -39,11 +40,12 @@ Ask: TypeAlias = Callable[[ApprovalQuestion], Awaitable[ApprovalAnswer]]
 
 
 class Reviewed(NamedTuple):
-    """The outcome for the call: `message` tells the model why not."""
+    """The outcome for the call: `message` tells the model why not; `destructive` that it destroys files, if it runs."""
 
     allowed: bool
     escalated: bool = False
     message: str = ""
+    destructive: bool = False
 
 
 def decide(
@@ -96,7 +98,9 @@ def _decide_one(access: Access, stance: Stance) -> Verdict:
 
 def _command(access: RunCommand, stance: Stance) -> Verdict:
     confined = stance.policy.mode != "danger-full-access" and not access.escalate
-    if confined and stance.approve != "untrusted" and not (stance.rules.ask or stance.rules.forbid):
+    judged = stance.approve == "untrusted" or stance.rules.ask or stance.rules.forbid
+    # Without a network, files of the workspace are all that a confined command can reach.
+    if confined and not judged and not stance.policy.network and not may_destroy_files(access.command):
         return Allow()
     from lathe.agent.vetting import vet
 
@@ -172,10 +176,20 @@ class Approvals:
                 # The answer to the question before this one may have settled it.
                 verdict = self._decide(access, policy, cwd)
                 if isinstance(verdict, MustAsk):
-                    return await self._put(access, verdict)
+                    asked = await self._put(access, verdict)
+                    return asked._replace(destructive=asked.allowed and self._destroys(access, policy, cwd))
         if isinstance(verdict, Allow):
-            return Reviewed(True, verdict.escalated)
+            return Reviewed(True, verdict.escalated, destructive=self._destroys(access, policy, cwd))
         return Reviewed(False, message=verdict.reason)
+
+    def _destroys(self, access: tuple[Access, ...], policy: SandboxPolicy, cwd: Path) -> bool:
+        commands = [one for one in access if isinstance(one, RunCommand) and may_destroy_files(one.command)]
+        if not commands:
+            return False
+        from lathe.agent.vetting import dangers
+
+        stance = Stance(self.mode, policy, self.rules, cwd, self.granted)
+        return any(dangers(one, stance).found for one in commands)
 
     def _decide(self, access: tuple[Access, ...], policy: SandboxPolicy, cwd: Path) -> Verdict:
         return decide(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from lathe.agent.approvals import Approvals
+from lathe.agent.known import only_reads
+from lathe.agent.verdict import NO_WORKAROUND
+from lathe.agent.watch import Unprotected
+from lathe.guard.shell import plain_parts
 from lathe.protocol.errors import LatheError
 from lathe.protocol.events import CallRejected, Event, ItemCompleted, ItemDelta, ItemStarted, ItemUpdated, ShownItem
 from lathe.protocol.items import ContentPart, ToolCall, ToolOutput, output_for
@@ -39,17 +43,26 @@ class Sink(Protocol):
     def next_item_id(self) -> str: ...
 
 
+class CallWatch(Protocol):
+    """What looks at the workspace around a call (`agent.watch.Watch`)."""
+
+    async def before(self, *, destructive: bool) -> None: ...
+
+    def after(self, what: str) -> None: ...
+
+
 class Prepared(NamedTuple):
-    """A call that may run."""
+    """A call that may run; `destructive` says that what it does to files wants undoing, if it was a mistake."""
 
     call: ToolCall
     tool: Tool
     args: Any
     escalated: bool
+    destructive: bool
 
 
 class CallRunner:
-    """Runs calls for one thread. `before_first_write` is awaited once, before anything may change."""
+    """Runs calls for one thread. `watch` looks at the workspace around those that may change it."""
 
     def __init__(
         self,
@@ -60,8 +73,10 @@ class CallRunner:
         policy: SandboxPolicy,
         spill: Path,
         output_tokens: int,
+        watch: CallWatch | None = None,
         deltas: bool = False,
     ) -> None:
+        self._watch = watch
         self.tools = {tool.spec.name: tool for tool in tools}
         self._approvals = approvals
         self._cwd = cwd
@@ -71,7 +86,7 @@ class CallRunner:
         self._deltas = deltas
         self.rejected_in_a_row = 0
 
-    async def run(self, calls: Sequence[ToolCall], sink: Sink, before_write: Callable[[], Any]) -> None:
+    async def run(self, calls: Sequence[ToolCall], sink: Sink) -> None:
         """Answer every call, in order; those of parallel tools that stand together run together.
 
         When cancelled, the call that runs is ended, and it and all after it are answered as interrupted.
@@ -84,7 +99,7 @@ class CallRunner:
                     await self._run_together(group, sink)
                     del waiting[: len(group)]
                 else:
-                    await self._run_one(waiting[0], sink, before_write)
+                    await self._run_one(waiting[0], sink)
                     del waiting[0]
         except asyncio.CancelledError:
             for call in waiting:
@@ -111,12 +126,23 @@ class CallRunner:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run_one(self, call: ToolCall, sink: Sink, before_write: Callable[[], Any]) -> None:
+    async def _run_one(self, call: ToolCall, sink: Sink) -> None:
         prepared = await self._prepare(call, sink)
-        if prepared is not None:
-            if not prepared.tool.parallel:
-                await before_write()
+        if prepared is None:
+            return
+        if self._watch is None or prepared.tool.parallel or not may_change(prepared.tool, prepared.args):
             await self._execute(prepared, sink)
+            return
+        try:
+            await self._watch.before(destructive=prepared.destructive)
+        except Unprotected as error:
+            why = f"{call.name} was not run, for it would destroy what can't be kept: {error} {NO_WORKAROUND}"
+            self._reject(call, "denied", why, sink)
+            return
+        try:
+            await self._execute(prepared, sink)
+        finally:
+            self._watch.after(prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name)
 
     async def _prepare(self, call: ToolCall, sink: Sink) -> Prepared | None:
         """Return the call ready to run, or answer it as rejected and return None."""
@@ -134,7 +160,7 @@ class CallRunner:
             self._reject(call, "denied", review.message, sink)
             return None
         self.rejected_in_a_row = 0
-        return Prepared(call, tool, args, review.escalated)
+        return Prepared(call, tool, args, review.escalated, review.destructive)
 
     def _intercept(self, tool: Tool, args: Any) -> tuple[Tool, Any]:
         """A patch that is applied through the shell is a patch: same checks, same event."""
@@ -146,7 +172,7 @@ class CallRunner:
         return tool, args
 
     async def _execute(self, prepared: Prepared, sink: Sink) -> None:
-        call, tool, args, escalated = prepared
+        call, tool, args, escalated, _ = prepared
         item_id = sink.next_item_id()
         begun = tool.begin(args, item_id)
         sink.emit(ItemStarted(begun))
@@ -181,6 +207,14 @@ class CallRunner:
         near = difflib.get_close_matches(name, self.tools, n=1)
         guess = f" Did you mean {near[0]}?" if near else ""
         return f"There is no tool {name!r}.{guess} The tools are: {', '.join(self.tools)}."
+
+
+def may_change(tool: Tool, args: Any) -> bool:
+    """Tell whether a call may change the workspace, as far as can be told cheaply."""
+    if isinstance(args, ExecArgs):
+        parts = plain_parts(args.command)
+        return parts is None or not all(only_reads(part) for part in parts)
+    return tool.spec.name in ("write_stdin", "apply_patch") or tool.spec.name.startswith("mcp__")
 
 
 def _ignore(_: str) -> None:

@@ -1,7 +1,6 @@
-"""Commands that Lathe knows: those that only read, those that destroy, and what family a command belongs to.
+"""Commands that Lathe knows: those that only read, and what family a command belongs to.
 
-All of it is data. What only reads is checked down to its options; a destructive command carries examples, as every
-rule does, and the tests try them.
+All of it is data. What only reads is checked down to its options.
 """
 
 from __future__ import annotations
@@ -9,9 +8,8 @@ from __future__ import annotations
 import re
 
 from lathe.agent.matching import without_global_options
-from lathe.agent.shell import Part
-from lathe.agent.wrappers import SHELLS
-from lathe.config.settings import RuleSpec
+from lathe.guard.shell import Part
+from lathe.guard.wrappers import SHELLS
 
 READ_ONLY = frozenset(
     {
@@ -163,88 +161,6 @@ def only_carries(part: Part, inside: bool) -> bool:
         case _:
             return False
 
-
-DESTRUCTIVE: tuple[RuleSpec, ...] = (
-    RuleSpec(
-        prefix=("rm",),
-        flags=(("-r", "-R", "--recursive"),),
-        outside=True,
-        reason="It deletes a folder outside the workspace, or one that can't be told beforehand.",
-        match=("rm -rf /", "rm -fr ~/x", "rm -r $DIR", "rm -rf .git"),
-        not_match=("rm -rf build", "rm /etc/hosts"),
-    ),
-    RuleSpec(
-        prefix=("git", "reset"),
-        flags=("--hard",),
-        reason="It throws away changes that are not committed.",
-        match=("git reset --hard", "git -C x reset HEAD~1 --hard"),
-        not_match=("git reset HEAD a.py",),
-    ),
-    RuleSpec(
-        prefix=("git", "clean"),
-        flags=(("-f", "--force"),),
-        reason="It deletes files that git does not know.",
-        match=("git clean -fdx", "git clean -d --force"),
-        not_match=("git clean -n",),
-    ),
-    RuleSpec(
-        prefix=("git", "push"),
-        flags=(("-f", "--force", "--force-with-lease", "--mirror", "--delete", "-d"),),
-        reason="It rewrites or deletes what others may have fetched.",
-        match=("git push --force", "git push origin main -f", "git push --force-with-lease=main"),
-        not_match=("git push origin main",),
-    ),
-    RuleSpec(
-        prefix=("git", ("filter-branch", "filter-repo")),
-        reason="It rewrites the history.",
-        match=("git filter-branch --all",),
-    ),
-    RuleSpec(
-        prefix=("git", "stash", ("drop", "clear")),
-        reason="It throws away stashed changes.",
-        match=("git stash clear",),
-        not_match=("git stash list",),
-    ),
-    RuleSpec(
-        prefix=("dd",),
-        outside=True,
-        reason="It writes raw bytes.",
-        match=("dd if=/dev/zero of=/dev/sda",),
-        not_match=("dd if=/dev/zero of=disk.img bs=1M",),
-    ),
-    RuleSpec(
-        prefix=(("mkfs", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mkfs.vfat", "mkswap", "fdisk", "parted", "wipefs"),),
-        reason="It overwrites a disk.",
-        match=("mkfs.ext4 /dev/sda1",),
-    ),
-    RuleSpec(
-        prefix=(("chmod", "chown", "chgrp"),),
-        flags=(("-R", "--recursive"),),
-        outside=True,
-        reason="It changes the rights of a whole tree outside the workspace.",
-        match=("chmod -R 777 /", "chown -R me /srv"),
-        not_match=("chmod +x a.sh",),
-    ),
-    RuleSpec(
-        prefix=(("shutdown", "reboot", "poweroff", "halt", "telinit"),),
-        reason="It stops the machine.",
-        match=("shutdown -h now",),
-    ),
-    RuleSpec(prefix=("kill", ("-1", "-9", "-KILL"), "-1"), reason="It ends every process.", match=("kill -9 -1",)),
-    RuleSpec(prefix=(("shred", "srm"),), outside=True, reason="It deletes for good.", match=("shred /dev/sda",)),
-    RuleSpec(prefix=("crontab", "-r"), reason="It deletes all timed jobs.", match=("crontab -r",)),
-    RuleSpec(
-        prefix=(("docker", "podman"), ("system", "volume"), "prune"),
-        reason="It deletes containers' data.",
-        match=("docker volume prune -f",),
-    ),
-    RuleSpec(prefix=("terraform", "destroy"), reason="It takes down what runs.", match=("terraform destroy",)),
-    RuleSpec(prefix=("kubectl", "delete"), reason="It takes down what runs.", match=("kubectl -n x delete pod a",)),
-    RuleSpec(
-        prefix=(("dropdb", "dropuser"),), reason="It deletes a database.", match=("dropdb prod",), not_match=("psql",)
-    ),
-)
-"""Commands that ask where nothing confines them, whatever is allowed."""
 
 _NO_FAMILY = (
     SHELLS

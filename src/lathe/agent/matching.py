@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from lathe.agent.shell import Analysis, Part
 from lathe.agent.verdict import Place
-from lathe.agent.wrappers import Words, program_name
 from lathe.config.settings import Position, RuleSpec
+from lathe.guard.shell import Analysis, Part
+from lathe.guard.wrappers import Words, program_name
 
 _STANDARD = ("/bin/", "/usr/bin/", "/usr/local/bin/", "/opt/homebrew/bin/")
 

@@ -48,8 +48,8 @@ def check_rule(rule: RuleSpec, name: str, *, allow: bool) -> None:
     if not (rule.match or rule.not_match):
         return
     from lathe.agent.matching import matches
-    from lathe.agent.shell import analyse
     from lathe.agent.verdict import Place
+    from lathe.guard.shell import analyse
 
     for example in (*rule.match, *rule.not_match):
         found = analyse(example)

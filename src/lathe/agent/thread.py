@@ -62,8 +62,8 @@ class Surface:
     """What a thread runs on, made anew for each process: the model, the tools and what bounds them.
 
     `surroundings` is read at the start of each turn; `mentioned` gives the items that a prompt calls for beside
-    itself, `noticed` those that changed files call for. `before_write` is awaited before a call that may change
-    something, `end_turn` when a turn is over, however it ended.
+    itself, `noticed` those that changed files call for. `begin_turn` is told the id of each turn, `end_turn` is
+    awaited when it is over, however it ended.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Surface:
         mentioned: Callable[[str], list[Item]],
         noticed: Callable[[Iterable[FileUpdate]], list[Item]],
         kept: Callable[[], Awaitable[Kept]],
-        before_write: Callable[[], Awaitable[None]],
+        begin_turn: Callable[[str], None],
         end_turn: Callable[[], Coroutine[Any, Any, None]],
         deltas: bool = False,
     ) -> None:
@@ -93,7 +93,7 @@ class Surface:
         self.mentioned = mentioned
         self.noticed = noticed
         self.kept = kept
-        self.before_write = before_write
+        self.begin_turn = begin_turn
         self.end_turn = end_turn
         self.deltas = deltas
 
@@ -250,6 +250,7 @@ class Thread:
         first = opening(context)
         told = differences(self._context, context) if self._transcript.items else first
         turn_id = new_id()
+        surface.begin_turn(turn_id)
         self._turns += 1
         started: list[Event] = []
         if not self._said_started:
@@ -283,7 +284,6 @@ class Thread:
             opening=first,
             kept=surface.kept,
             noticed=surface.noticed,
-            before_write=surface.before_write,
             item_prefix=f"item_{self._turns}",
             deltas=surface.deltas,
         )

@@ -81,7 +81,6 @@ class Turn:
         opening: Sequence[Item],
         kept: Callable[[], Awaitable[Kept]],
         noticed: Callable[[Sequence[FileUpdate]], list[Item]],
-        before_write: Callable[[], Awaitable[None]],
         item_prefix: str,
         deltas: bool,
     ) -> None:
@@ -97,7 +96,6 @@ class Turn:
         self._kept = kept
         self._noticed = noticed
         self._changes: list[FileUpdate] = []
-        self._before_write = before_write
         self._item_prefix = item_prefix
         self._deltas = deltas
         self._item_count = 0
@@ -160,7 +158,7 @@ class Turn:
             items, stop = await self._step()
             calls: list[ToolCall] = [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]
             if calls:
-                await self._calls.run(calls, self, self._before_write)
+                await self._calls.run(calls, self)
                 if self._changes:
                     self.add(self._noticed(self._changes))
                     self._changes = []

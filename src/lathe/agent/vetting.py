@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Set
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lathe.agent.known import DESTRUCTIVE, family, harmless_variables, only_carries, only_reads
+from lathe.agent.known import family, harmless_variables, only_carries, only_reads
 from lathe.agent.matching import first_match, matches
 from lathe.agent.rules import Rules
-from lathe.agent.shell import Analysis, Part, analyse
 from lathe.agent.verdict import NO_WORKAROUND, Allow, Family, Forbid, Grant, MustAsk, Place, Stance, Verdict, is_guarded
 from lathe.config.settings import RuleSpec
+from lathe.guard.shell import Analysis, Part, analyse
+from lathe.guard.shell_words import SOME, UNKNOWN
 from lathe.tools.base import RunCommand
 
+if TYPE_CHECKING:
+    from lathe.guard.danger import Danger
+    from lathe.guard.destructive import Dangers
+
+_LONGEST_SCRIPT = 64 * 1024
+_SHELL_LINE = re.compile(r"#!\s*(?:/usr/bin/env\s+(?:-S\s+)?)?\S*\b(?:ba|da|z|k)?sh\b")
 _DEVICES = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr"})
 
 
@@ -33,7 +44,7 @@ def vet(access: RunCommand, stance: Stance) -> Verdict:
     exact = ("exact", access.cwd, access.command, "escalated" if escalated else "")
     if exact in granted:
         return Allow(escalated)
-    asked = _asked(access, analysis, place, rules, free or escalated)
+    asked = _asked(access, analysis, place, rules, free or escalated) or _destroys(access, stance, free or escalated)
     if asked is not None:
         return asked._replace(grants=(exact,), escalated=escalated)
     may_run = not escalated and approve != "untrusted"
@@ -54,8 +65,6 @@ def _place(access: RunCommand, stance: Stance, analysis: Analysis) -> Place:
 def _asked(access: RunCommand, analysis: Analysis, place: Place, rules: Rules, unconfined: bool) -> MustAsk | None:
     """Return the question that a rule demands, or that a line demands which rules can't be tried on."""
     asked = first_match(rules.ask, analysis, place)
-    if asked is None and unconfined:
-        asked = first_match(DESTRUCTIVE, analysis, place)
     if asked is not None:
         return MustAsk(f"Run: {access.command}", asked[0].reason or f"A rule asks about {_shown(asked[1])}.")
     unnamed = any(part.words and part.words[0] is None for part in analysis.parts)
@@ -66,6 +75,60 @@ def _asked(access: RunCommand, analysis: Analysis, place: Place, rules: Rules, u
     if unnamed and (rules.ask or rules.forbid):
         return MustAsk(f"Run: {access.command}", "It names a program by a variable, so no rule can be tried on it.")
     return None
+
+
+def _destroys(access: RunCommand, stance: Stance, unconfined: bool) -> MustAsk | None:
+    """Return the question about a line that would destroy what no snapshot brings back."""
+    found = [danger for danger in dangers(access, stance).found if _can(danger, stance, unconfined)]
+    if not found:
+        return None
+    acts = "; ".join(dict.fromkeys(f"it {danger.act} {_named(danger.target)}" for danger in found[:3]))
+    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    return MustAsk(f"Run: {access.command}", f"{acts[0].upper()}{acts[1:]}{more}. {_LASTING[found[0].reach]}")
+
+
+_LASTING = {
+    "machine": "That lies outside the workspace, where Lathe can undo nothing.",
+    "service": "That is beyond this machine's files, where Lathe can undo nothing.",
+    "repository": "That is the store of git itself, which no snapshot holds.",
+    "guard": "That is what protects you from mistakes.",
+    "unknown": "What that is can't be told beforehand.",
+}
+
+
+def _named(target: str) -> str:
+    return re.sub(f"[{UNKNOWN}{SOME}]+", "…", target) or "…"
+
+
+def dangers(access: RunCommand, stance: Stance) -> Dangers:
+    """Return what a command would destroy, read with the variables that Lathe was started with."""
+    from lathe.guard.destructive import examine
+    from lathe.guard.targets import Ground
+
+    cwd = str(stance.cwd / access.cwd)
+    roots = stance.policy.writable_roots or (str(stance.cwd),)
+    ground = Ground(roots, os.path.expanduser("~"), tuple(filter(None, [os.environ.get("LATHE_HOME")])))  # noqa: PTH111
+    return examine(access.command, ground, cwd, dict(os.environ), partial(_script_at, cwd=cwd))
+
+
+def _script_at(path: str, cwd: str) -> str | None:
+    """Return the text of the shell script at `path`, None where there is none, or one that is too long."""
+    whole = Path(cwd, path)
+    try:
+        if not whole.is_file() or whole.stat().st_size > _LONGEST_SCRIPT:
+            return None
+        text = whole.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return text if not text.startswith("#!") or _SHELL_LINE.match(text) else None
+
+
+def _can(danger: Danger, stance: Stance, unconfined: bool) -> bool:
+    """Tell whether a lasting act is within reach of a command under the policy."""
+    if unconfined:
+        return danger.lasting
+    writes = stance.policy.mode != "read-only"
+    return (danger.reach == "repository" and writes) or (danger.reach == "service" and stance.policy.network)
 
 
 def vouched(analysis: Analysis, place: Place, rules: Rules, granted: Set[Grant], *, escalated: bool) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lathe.agent.approvals import Approvals, Ask
-from lathe.agent.calls import CallRunner
+from lathe.agent.calls import CallRunner, CallWatch
 from lathe.agent.compaction import Kept
 from lathe.agent.context import system_prompt
 from lathe.agent.instructions import NestedInstructions, load_instructions
@@ -18,6 +18,8 @@ from lathe.agent.rules import load_rules
 from lathe.agent.skills import explicit_skills, load_skills, skill_body
 from lathe.agent.thread import Surface
 from lathe.agent.turn import TurnLimits
+from lathe.agent.undo import tracker_for
+from lathe.agent.watch import Watch
 from lathe.config.paths import cache_home, project_root
 from lathe.config.settings import Settings
 from lathe.models.base import ModelClient, ModelRequest, Transcript
@@ -106,6 +108,7 @@ class Workshop:
         self._pool: McpPool | None = None
         self._baseline: asyncio.Task[str | None] | None = None
         self._warm: asyncio.Task[None] | None = None
+        self._watch: Watch | None = None
 
     async def open(self, items: Sequence[Item] = ()) -> Surface:
         """Return the surface for turns of a thread whose transcript is `items` so far.
@@ -125,6 +128,7 @@ class Workshop:
             policy=self.policy,
             spill=self._spill,
             output_tokens=self.settings.tool_output_tokens,
+            watch=self._watch_calls(),
             deltas=self._deltas,
         )
         info = self.engine.info
@@ -147,8 +151,8 @@ class Workshop:
             mentioned=self._mentioned,
             noticed=self._noticed,
             kept=self._kept,
-            before_write=self._before_write,
-            end_turn=self._sessions.end_turn,
+            begin_turn=self._begin_turn,
+            end_turn=self._end_turn,
             deltas=self._deltas,
         )
 
@@ -159,6 +163,8 @@ class Workshop:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await self._sessions.aclose()
+        if self._watch is not None:
+            await self._watch.aclose()
         if self._pool is not None:
             await self._pool.aclose()
         await self.engine.client.aclose()
@@ -228,7 +234,26 @@ class Workshop:
         found = [file for change in changes for file in self._nested.instructions_for(self._cwd / change.path)]
         return [user_message(f"<context_instructions>\n{file.block()}\n</context_instructions>") for file in found]
 
-    async def _before_write(self) -> None:
+    def _watch_calls(self) -> CallWatch | None:
+        """Begin to watch the workspace, where commands may change it."""
+        if self.policy.mode == "read-only":
+            return None
+        root = self.policy.writable_roots[0] if self.policy.writable_roots else str(self._cwd)
+        tracker = tracker_for(self._home, root, self._spill.name)
+        self._watch = Watch(tracker, busy=lambda: bool(self._sessions.open_processes()))
+        self._watch.open()
+        return _AfterBaseline(self._watch, self._wait_for_baseline)
+
+    def _begin_turn(self, turn: str) -> None:
+        if self._watch is not None:
+            self._watch.begin_turn(turn)
+
+    async def _end_turn(self) -> None:
+        await self._sessions.end_turn()
+        if self._watch is not None:
+            await self._watch.end_turn()
+
+    async def _wait_for_baseline(self) -> None:
         if self._baseline is not None and not self._baseline.done():
             await asyncio.shield(asyncio.gather(self._baseline, return_exceptions=True))
 
@@ -239,11 +264,26 @@ class Workshop:
     async def _diff(self) -> str:
         """Return what changed since the thread began; where git can't say, what patches changed."""
         folder = self._spill / "baseline"
-        await self._before_write()
+        await self._wait_for_baseline()
         if self._baseline is not None and (tree := baseline_tree(folder)):
             with contextlib.suppress(LatheError):
                 return (await diff_since(self._cwd, folder, tree)).decode(errors="replace")
         return "".join(change.diff for change in patches(journal_path(self._home, self._spill.name)))
+
+
+class _AfterBaseline:
+    """A watch that lets nothing be changed before the thread's baseline stands."""
+
+    def __init__(self, watch: Watch, baseline: Callable[[], Awaitable[None]]) -> None:
+        self._watch = watch
+        self._baseline = baseline
+
+    async def before(self, *, destructive: bool) -> None:
+        await self._baseline()
+        await self._watch.before(destructive=destructive)
+
+    def after(self, what: str) -> None:
+        self._watch.after(what)
 
 
 _APPROVALS = {

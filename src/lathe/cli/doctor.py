@@ -140,7 +140,7 @@ def check_program(name: str, environ: Mapping[str, str], fix: str) -> Check:
 def check_shell_grammar() -> Check:
     """Check that lines of shell can be read for approvals."""
     try:
-        from lathe.agent.shell import analyse
+        from lathe.guard.shell import analyse
 
         found = analyse("echo $(true) | cat")
     except (ImportError, OSError) as error:

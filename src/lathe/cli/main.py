@@ -8,6 +8,7 @@ COMMANDS = {
     "fork": "copy a thread and go on with the copy",
     "threads": "list threads",
     "diff": "show what a thread changed",
+    "undo": "take back the last turn of a thread, files and conversation",
     "mend": "repair failing tests by search, without a model",
     "apply-patch": "apply a patch in the *** Begin Patch format",
     "config": "show the configuration and where each value comes from",

@@ -3,9 +3,7 @@
 A tree is written with an index and an object folder of the thread's own: the repository's index, objects and
 refs are only read. Untracked files count, ignored ones don't.
 
-Git runs here with the person's rights, in a repository whose files and settings a command may have written, or
-whoever made the repository. So nothing that its settings name is started: no hook, no filter, no file monitor, no
-helper of a remote. And only what lies in the workspace is read, whatever `core.worktree` says.
+Only what lies in the workspace is read, whatever `core.worktree` says, and no filter that the settings name is run.
 """
 
 from __future__ import annotations
@@ -14,22 +12,15 @@ import asyncio
 import contextlib
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 from lathe.protocol.errors import StorageError, UsageError
 from lathe.protocol.ids import short_id
+from lathe.store.git import run_git
 
 MOST_S = 30.0
 """Seconds that the first command of a thread may have to wait for its baseline; 50,000 new files take 6."""
-
-_SAFE = (
-    *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.quotepath=off"),
-    # A shared index would be written into the repository.
-    *("-c", "core.splitIndex=false"),
-)
-_NO_TRANSPORT = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}
 
 
 class _Repository(NamedTuple):
@@ -91,7 +82,7 @@ async def diff_since(cwd: Path, folder: Path, tree: str, *, stat: bool = False) 
     form = ("--stat",) if stat else ()
     environ = _environ(folder / "index", folder / "objects", found.objects)
     arguments = (*found.no_filters, "diff", "--no-color", "--no-ext-diff", "--no-textconv", "-M", *form, tree, now)
-    code, text, _ = await _git(found.top, environ, *arguments)
+    code, text, _ = await run_git(found.top, environ, *arguments)
     if code != 0:
         raise UsageError("What the workspace looked like before can't be read any more.")
     return text
@@ -102,7 +93,7 @@ async def _repository(cwd: Path) -> _Repository | str:
     top = next((folder for folder in (cwd, *cwd.parents) if os.path.lexists(folder / ".git")), None)
     if top is None:
         return f"{cwd} is in no git repository."
-    code, output, errors = await _git(cwd, {}, "rev-parse", "--absolute-git-dir", "--git-common-dir")
+    code, output, errors = await run_git(cwd, {}, "rev-parse", "--absolute-git-dir", "--git-common-dir")
     dirs = os.fsdecode(output).splitlines()
     if code is None:
         return "Git can't be started."
@@ -110,10 +101,10 @@ async def _repository(cwd: Path) -> _Repository | str:
         if b"dubious ownership" in errors:
             return f"Git does not trust {top}, which another user owns: `git config --global safe.directory` can."
         return f"Git can't read the repository {top}."
-    _, output, _ = await _git(top, {}, "rev-parse", "--show-toplevel")
+    _, output, _ = await run_git(top, {}, "rev-parse", "--show-toplevel")
     if os.path.realpath(output.removesuffix(b"\n")) != os.fsencode(os.path.realpath(top)):
         return f"The files of the git repository {top} lie elsewhere."
-    _, output, _ = await _git(top, {}, "config", "--null", "--name-only", "--get-regexp", r"^filter\.")
+    _, output, _ = await run_git(top, {}, "config", "--null", "--name-only", "--get-regexp", r"^filter\.")
     home = Path(os.path.realpath(os.environ.get("HOME") or "/"))
     if home.is_relative_to(cwd) and home.is_relative_to(top):
         return f"{cwd} holds the whole home folder, which is too much to compare."
@@ -137,10 +128,10 @@ async def _tree(repository: _Repository, folder: Path) -> str | None:
         elif (repository.git_dir / "index").exists():
             shutil.copy2(repository.git_dir / "index", own)
         environ = _environ(own, folder / "objects", repository.objects)
-        code, _, _ = await _git(repository.scope, environ, *repository.no_filters, "add", "-A", "--", ".")
+        code, _, _ = await run_git(repository.scope, environ, *repository.no_filters, "add", "-A", "--", ".")
         if code != 0:
             return None
-        code, tree, _ = await _git(repository.top, environ, *repository.no_filters, "write-tree")
+        code, tree, _ = await run_git(repository.top, environ, *repository.no_filters, "write-tree")
         if code != 0:
             return None
         own.replace(index)
@@ -160,27 +151,3 @@ def _environ(index: Path, objects: Path, alternate: Path) -> dict[str, str]:
         "GIT_OBJECT_DIRECTORY": str(objects),
         "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"',
     }
-
-
-async def _git(cwd: Path, environ: dict[str, str], *arguments: str) -> tuple[int | None, bytes, bytes]:
-    """Return git's exit status, output and errors; None for the status where it can't be started."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        process = subprocess.Popen(  # noqa: ASYNC220 - a vfork of half a millisecond; waiting is left to a thread
-            ["git", *_SAFE, *arguments],
-            cwd=cwd,
-            env={**kept, **_NO_TRANSPORT, "LC_ALL": "C", **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    except OSError:
-        return None, b"", b""
-    waiting = asyncio.ensure_future(asyncio.to_thread(process.communicate))
-    try:
-        output, errors = await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        process.kill()
-        await waiting
-        raise
-    return process.returncode, output, errors

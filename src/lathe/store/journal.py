@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -75,7 +75,16 @@ class TurnEndRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag="turn_e
     status: str
 
 
-Record: TypeAlias = ThreadRecord | TurnRecord | ItemsRecord | CompactedRecord | StepRecord | EventRecord | TurnEndRecord
+class RewindRecord(msgspec.Struct, frozen=True, tag="rewind", tag_field="kind"):
+    """The transcript goes back to what it was before the turn with this id began."""
+
+    t: int
+    turn: str
+
+
+Record: TypeAlias = (
+    ThreadRecord | TurnRecord | ItemsRecord | CompactedRecord | StepRecord | EventRecord | TurnEndRecord | RewindRecord
+)
 
 
 class _RawEventRecord(msgspec.Struct, frozen=True, tag="event", tag_field="kind"):
@@ -86,7 +95,14 @@ class _RawEventRecord(msgspec.Struct, frozen=True, tag="event", tag_field="kind"
 
 
 _ReplayRecord: TypeAlias = (
-    ThreadRecord | TurnRecord | ItemsRecord | CompactedRecord | StepRecord | _RawEventRecord | TurnEndRecord
+    ThreadRecord
+    | TurnRecord
+    | ItemsRecord
+    | CompactedRecord
+    | StepRecord
+    | _RawEventRecord
+    | TurnEndRecord
+    | RewindRecord
 )
 
 
@@ -190,12 +206,22 @@ class Journal:
             self._fd = -1
 
 
+class TurnStart(NamedTuple):
+    """Where a turn began: the transcript (its first `length` items), and what held then."""
+
+    items: list[Item]
+    length: int
+    context: dict[str, str]
+    last_step: Usage
+    items_since_step: int
+
+
 class Replay(msgspec.Struct):
     """What a journal says, read to its end.
 
     `items` is the transcript as it stands, `generation` how often it was compacted, `usage` the sum over all
     steps, `last_input_tokens` what the last step read and wrote, `open_turn` whether the last turn has no end,
-    `damaged` how many lines could not be read.
+    `damaged` how many lines could not be read. `began` has the turns that were not taken back, oldest first.
     """
 
     header: ThreadRecord
@@ -210,6 +236,7 @@ class Replay(msgspec.Struct):
     provider: str = ""
     open_turn: bool = False
     damaged: int = 0
+    began: dict[str, TurnStart] = {}
 
 
 def replay(path: Path) -> Replay:
@@ -264,6 +291,17 @@ def records(path: Path, *, newer: bool = False, holding: bytes = b"") -> Iterato
         raise _unreadable(path, error) from None
 
 
+def _rewind(state: Replay, turn: str) -> None:
+    start = state.began[turn]
+    turns = list(state.began)
+    for later in turns[turns.index(turn) :]:
+        del state.began[later]
+    state.items = start.items[: start.length]
+    state.context = start.context
+    state.last_step, state.items_since_step = start.last_step, start.items_since_step
+    state.open_turn = False
+
+
 def _fold(state: Replay, record: Any) -> None:
     match record:
         case ItemsRecord(items=items):
@@ -278,13 +316,18 @@ def _fold(state: Replay, record: Any) -> None:
             state.usage = state.usage + usage
             state.last_step = usage
             state.items_since_step = 0
-        case TurnRecord(context=context, model=model, provider=provider):
+        case TurnRecord(id=turn, context=context, model=model, provider=provider):
             state.turns += 1
+            state.began[turn] = TurnStart(
+                state.items, len(state.items), state.context, state.last_step, state.items_since_step
+            )
             state.context = context
             state.model, state.provider = model, provider
             state.open_turn = True
         case TurnEndRecord():
             state.open_turn = False
+        case RewindRecord(turn=turn) if turn in state.began:
+            _rewind(state, turn)
         case _:
             pass
 

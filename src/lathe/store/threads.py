@@ -13,7 +13,7 @@ import msgspec
 from lathe.protocol.errors import LatheError, UsageError
 from lathe.protocol.events import FileChange, ItemCompleted
 from lathe.protocol.ids import new_id
-from lathe.protocol.items import Message, text_of
+from lathe.protocol.items import Item, Message, text_of
 from lathe.store.journal import EventRecord, ItemsRecord, Journal, ThreadRecord, now_ms, records
 
 CONTEXT_MARK = "<context"
@@ -143,8 +143,10 @@ def _summary(path: Path) -> ThreadSummary | None:
     )
 
 
-def _request(item: object) -> str:
-    if isinstance(item, Message) and item.role == "user":
-        text = text_of(item)
-        return "" if text.startswith(CONTEXT_MARK) else text
-    return ""
+def is_request(item: object) -> bool:
+    """Tell whether an item is what the person said."""
+    return isinstance(item, Message) and item.role == "user" and not text_of(item).startswith(CONTEXT_MARK)
+
+
+def _request(item: Item) -> str:
+    return text_of(item) if is_request(item) else ""

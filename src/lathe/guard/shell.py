@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from lathe.agent.wrappers import Inner, Words, unwrap
+from lathe.guard.wrappers import Inner, Words, unwrap
 
 LONGEST = 1_000_000
 _DEEPEST = 8
@@ -91,7 +91,7 @@ def _read(command: str, found: Found, inside: int | None, depth: int) -> None:
         return
     simple = plain_parts(command)
     if simple is None:
-        from lathe.agent.shell_tree import read_tree
+        from lathe.guard.shell_tree import read_tree
 
         read = Found()
         read_tree(command, read)

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from lathe.agent.shell import Found, Part
+from lathe.guard.shell import Found, Part
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -58,6 +58,11 @@ def _parser() -> Parser:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
 
 
+def parse(source: bytes) -> Node:
+    """Return the root of the tree of a line of shell."""
+    return _parser().parse(source).root_node
+
+
 def read_tree(command: str, found: Found) -> None:
     """Add what `command` holds to `found`: its parts without what wrappers among them start."""
     try:
@@ -65,7 +70,7 @@ def read_tree(command: str, found: Found) -> None:
     except UnicodeEncodeError:
         found.broken = True
         return
-    root = _parser().parse(source).root_node
+    root = parse(source)
     _Reader(source, found).read(root)
 
 

@@ -315,6 +315,7 @@ def _found(words: Words) -> Inner | None:
     starts = {"-exec", "-execdir", "-ok", "-okdir", "-x", "-X", "--exec", "--exec-batch"}
     argvs: list[Words] = []
     current: list[str | None] | None = None
+    appends = words[0] is not None and program_name(words[0]) != "find"  # fd adds what it found where no {} stands
     for word in words[1:]:
         if current is None:
             current = [] if word in starts else None
@@ -325,6 +326,8 @@ def _found(words: Words) -> Inner | None:
             current.append(None if word is None or "{" in word else word)
     if current:
         argvs.append(tuple(current))
+    if appends:
+        argvs = [argv if None in argv else (*argv, None) for argv in argvs]
     return Inner(argvs=tuple(argv for argv in argvs if argv)) if argvs else None
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lathe.agent.shell import Found, Part, analyse, plain_parts, split_command
-from lathe.agent.shell_tree import read_tree
+from lathe.guard.shell import Found, Part, analyse, plain_parts, split_command
+from lathe.guard.shell_tree import read_tree
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_every_simple_command_is_found(command: str, parts: list[list[str | None
         ("trap 'rm x' EXIT", ["rm", "x"]),
         ("find . -name x -exec rm {} \\;", ["rm", None]),
         ("find . -execdir rm -f {} +", ["rm", "-f", None]),
-        ("fd x -x rm", ["rm"]),
+        ("fd x -x rm", ["rm", None]),
         ("ls | xargs -0 -n 1 rm -f", ["rm", "-f", None]),
         ("ls | xargs -I{} rm {}", ["rm", None]),
         ("sudo env A=1 timeout 5 bash -lc 'nohup rm x'", ["rm", "x"]),
@@ -162,7 +162,7 @@ def test_variables_set_before_a_command_are_noted() -> None:
 
 def test_a_plain_line_loads_no_grammar() -> None:
     code = (
-        "import sys; from lathe.agent.shell import analyse;"
+        "import sys; from lathe.guard.shell import analyse;"
         "assert len(analyse('cd a && git commit -m \"x y\" 2>&1 | tail -5').parts) == 3;"
         "assert 'tree_sitter' not in sys.modules"
     )

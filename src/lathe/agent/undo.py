@@ -1,0 +1,151 @@
+"""Taking turns back: what the agent did to the files, and what was said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lathe.protocol.errors import UsageError
+from lathe.protocol.items import text_of
+from lathe.store.journal import Journal, Replay, RewindRecord, now_ms, replay
+from lathe.store.scan import Entry
+from lathe.store.threads import is_request, spill_dir
+from lathe.store.undo import Tracker, Undone, read_log, root_folder
+from lathe.store.undo_apply import apply_steps, read_plan, write_plan
+from lathe.store.undo_plan import Conflict, UndoPlan, plan_undo, turns_changed
+
+
+class TurnRow(NamedTuple):
+    """A turn that can be taken back: its id, what was asked, and how many files the agent changed in it."""
+
+    id: str
+    request: str
+    files: int
+
+
+class Taken(NamedTuple):
+    """What taking turns back came to. Paths are relative to `root`."""
+
+    root: str
+    turns: tuple[TurnRow, ...]
+    restored: tuple[str, ...]
+    removed: tuple[str, ...]
+    merged: tuple[str, ...]
+    kept: tuple[str, ...]
+    conflicts: tuple[tuple[str, str], ...]
+
+
+def undo_log(home: Path, thread_id: str) -> Path:
+    """Return the log of what a thread's turns did to the workspace."""
+    return spill_dir(home, thread_id) / "undo.log"
+
+
+def tracker_for(home: Path, root: str, thread_id: str) -> Tracker:
+    """Return the tracker of the workspace at `root` for a thread, which from now on works there."""
+    folder = spill_dir(home, thread_id)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / "undo.root").write_bytes(os.fsencode(root))
+    return Tracker(root, root_folder(home, root), undo_log(home, thread_id))
+
+
+def _root_of(home: Path, state: Replay) -> str:
+    """Return the workspace that was watched for a thread, else the folder that it worked in."""
+    try:
+        root = os.fsdecode((spill_dir(home, state.header.id) / "undo.root").read_bytes())
+    except OSError:
+        root = state.header.cwd
+    if not Path(root).is_dir():
+        raise UsageError(f"{root}, where the thread worked, is not there any more.", hint="Make that folder first.")
+    return root
+
+
+def list_turns(home: Path, path: Path) -> list[TurnRow]:
+    """Return the turns of the thread whose journal lies at `path` that were not taken back, oldest first."""
+    return _rows(home, replay(path))
+
+
+def _rows(home: Path, state: Replay) -> list[TurnRow]:
+    changed = turns_changed(read_log(undo_log(home, state.header.id)))
+    ends = [start.length for start in state.began.values()][1:]
+    rows = []
+    for (turn, start), end in zip(state.began.items(), [*ends, len(state.items)], strict=False):
+        items = start.items[start.length :] if end < start.length else start.items[start.length : end]
+        request = next((text_of(item) for item in items if is_request(item)), "")
+        files = {change.path for change in changed.get(turn, ()) if not _is_folder(change.before, change.after)}
+        rows.append(TurnRow(turn, " ".join(request.split()), len(files)))
+    return rows
+
+
+def _is_folder(before: Entry | None, after: Entry | None) -> bool:
+    return all(entry is None or entry.is_dir for entry in (before, after))
+
+
+def undo(home: Path, path: Path, count: int = 1, *, files_only: bool = False) -> Taken:
+    """Take back the last `count` turns of the thread whose journal lies at `path`; return what that came to.
+
+    What the person changed meanwhile stays; where that can't be told from what the agent did, the path is left
+    alone and told of. A crash in the middle is made good by the next call. Raises `UsageError` where there is
+    nothing to take back or another process has the thread, and `StorageError`.
+    """
+    journal = Journal.open(path)
+    try:
+        return _undo(journal, home, count, files_only=files_only)
+    finally:
+        journal.close()
+
+
+def _undo(journal: Journal, home: Path, count: int, *, files_only: bool) -> Taken:
+    state = replay(journal.path)
+    tracker = tracker_for(home, _root_of(home, state), state.header.id)
+    plan_path = spill_dir(home, state.header.id) / "undo.plan"
+    tracker.open()
+    plan = read_plan(plan_path)
+    if plan is None:
+        rows = _rows(home, state)
+        if not rows:
+            raise UsageError("There is no turn to take back.")
+        log = read_log(undo_log(home, state.header.id))
+        chosen = rows[-count:]
+        plan = plan_undo(log, [row.id for row in chosen], tracker.known, tracker.read, tracker.add)
+        write_plan(plan_path, plan)
+    else:
+        chosen = [row for row in _rows(home, state) if row.id in plan.turns]
+    failed = apply_steps(tracker.root, plan.steps, tracker.open_content)
+    failed += _objects_given_back(tracker)
+    folders = [step for step in plan.steps if step.want is not None and step.want.is_dir]
+    apply_steps(tracker.root, folders, tracker.open_content)  # their times, which git's objects may have changed
+    tracker.observe("undo", plan.turns[0])
+    tracker.note(Undone(now_ms(), plan.turns))
+    tracker.save()
+    if not files_only and plan.turns[0] in state.began:
+        journal.append(RewindRecord(now_ms(), plan.turns[0]))
+    plan_path.unlink(missing_ok=True)
+    return _taken(tracker.root, chosen, plan, failed)
+
+
+def _objects_given_back(tracker: Tracker) -> list[Conflict]:
+    """Give git the objects back that it has lost; return what stood in the way."""
+    git_dir = Path(os.fsdecode(tracker.root), ".git")
+    if tracker.objects is None or not git_dir.is_dir() or git_dir.is_symlink():
+        return []
+    try:
+        tracker.objects.give_back()
+    except OSError as error:
+        return [Conflict(b".git/objects", (error.strerror or "it can't be written").lower())]
+    return []
+
+
+def _taken(root: bytes, rows: Sequence[TurnRow], plan: UndoPlan, failed: Sequence[Conflict]) -> Taken:
+    bad = {conflict.path for conflict in failed}
+    made = [step for step in plan.steps if step.path not in bad and not _is_folder(step.now, step.want)]
+    return Taken(
+        os.fsdecode(root),
+        tuple(rows),
+        restored=tuple(os.fsdecode(step.path) for step in made if step.want is not None and not step.merged),
+        removed=tuple(os.fsdecode(step.path) for step in made if step.want is None),
+        merged=tuple(os.fsdecode(step.path) for step in made if step.merged),
+        kept=tuple(os.fsdecode(name) for name in plan.kept),
+        conflicts=tuple((os.fsdecode(one.path), one.why) for one in (*plan.conflicts, *failed)),
+    )

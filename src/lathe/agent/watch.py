@@ -1,0 +1,100 @@
+"""Watching the workspace around calls: what each turn changed, and what the person changed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lathe.protocol.errors import StorageError
+
+if TYPE_CHECKING:
+    from lathe.store.undo import By, Tracker
+
+_GOES_ON = re.compile(r"&\s*(?:$|[;)\n])|\b(?:nohup|setsid|disown|daemon\w*|at|batch|tmux|screen)\b|(?<!\S)-d\b")
+
+
+class Unprotected(Exception):
+    """What a call would destroy can't be kept just now; the message is for the model and the person."""
+
+
+class Watch:
+    """Looks at the workspace before and after the calls of a thread, one look at a time.
+
+    `busy` tells whether a command of the agent runs in the background. `trouble` is why turns can't be taken back
+    just now, "" where they can.
+    """
+
+    def __init__(self, tracker: Tracker, busy: Callable[[], bool]) -> None:
+        self.trouble = ""
+        self._tracker = tracker
+        self._busy = busy
+        self._turn = ""
+        self._went_on = False
+        self._look: asyncio.Task[None] | None = None
+        self._opened = False
+
+    def open(self) -> None:
+        """Take the first look beside whatever else is going on."""
+        self._look = asyncio.create_task(self._run(self._open))
+
+    def begin_turn(self, turn: str) -> None:
+        """From now on changes belong to this turn."""
+        self._turn = turn
+        self._went_on = False
+
+    async def before(self, *, destructive: bool) -> None:
+        """Look before a call that may change something; what has changed is the person's.
+
+        Raises `Unprotected` where the call would destroy something and that can't be kept.
+        """
+        await self._done()
+        await self._run(lambda: self._observe("unclear" if self._unclear() else "person", ""))
+        if self.trouble and destructive:
+            raise Unprotected(self.trouble)
+
+    def after(self, what: str) -> None:
+        """Look after the call, while the model thinks; what has changed is the agent's."""
+        self._went_on = self._went_on or _GOES_ON.search(what) is not None
+        self._look = asyncio.create_task(self._run(lambda: self._observe("agent", what[:200])))
+
+    async def end_turn(self) -> None:
+        """Wait until all looks are over, and keep what is known for the next thread."""
+        await self._done()
+        if self._opened and self._turn:
+            await self._run(self._tracker.save)
+        self._went_on = False
+
+    async def aclose(self) -> None:
+        """Let the last look end, and close the store."""
+        await self._done()
+        self._tracker.contents.close()
+
+    def _unclear(self) -> bool:
+        return self._went_on or self._busy()
+
+    def _open(self) -> None:
+        self._tracker.open()
+        self._opened = True
+
+    def _observe(self, by: By, what: str) -> None:
+        if not self._opened:
+            self._open()
+        self._tracker.observe(by, self._turn, what)
+
+    async def _done(self) -> None:
+        """Wait for the look that is on its way, however often the person interrupts."""
+        look, self._look = self._look, None
+        if look is not None:
+            while not look.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.shield(look)
+
+    async def _run(self, look: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(look)
+            self.trouble = ""
+        except StorageError as error:
+            self.trouble = str(error)

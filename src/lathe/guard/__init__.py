@@ -1,0 +1,1 @@
+"""What may be done: checks of commands and files, policies, decisions."""

@@ -1,0 +1,258 @@
+"""Work that version control throws away, and history that it rewrites."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+from lathe.guard.danger import Danger, Options, Site, options
+from lathe.guard.targets import Reach, absolute
+
+_VALUED = frozenset({"-C", "-c", "--git-dir", "--work-tree", "--namespace", "--exec-path", "--super-prefix"})
+
+
+def read(words: tuple[str, ...], site: Site) -> list[Danger]:
+    """Return the dangers of a version control command."""
+    if words[0] in ("git-filter-repo", "bfg"):
+        return [Danger("rewrites the history", "the repository", "repository")]
+    if words[0] in ("hg", "svn"):
+        return _others(words)
+    if words[0] != "git":
+        return []
+    folder, rest = _subcommand(words)
+    reader = _READERS.get(rest[0]) if rest else None
+    if reader is None:
+        return []
+    where = site.reach(f"{folder}/x") if folder else site.reach("./x")
+    return [
+        danger
+        if danger.reach not in ("workspace", "refs") or where in ("workspace", "scratch")
+        else danger._replace(reach=where)
+        for danger in reader(rest, site)
+    ]
+
+
+def _subcommand(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return the folder that `-C` names ("" for none) and the words from the subcommand on."""
+    folder, at = "", 1
+    while at < len(words) and words[at].startswith("-"):
+        if words[at] in ("-C", "--work-tree") and at + 1 < len(words):
+            folder = words[at + 1]
+        at += 2 if words[at] in _VALUED else 1
+    return folder, words[at:]
+
+
+def _discard(act: str, target: str = "the work that is not committed") -> list[Danger]:
+    return [Danger(act, target, "workspace")]
+
+
+def _reset(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words)
+    return _discard("throws away") if given.has("hard", "merge", "keep") else []
+
+
+def _clean(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words, "e")
+    if given.has("n", "dry-run") or not given.has("f", "force", "i", "interactive"):
+        return []
+    return _discard("deletes", "the files that git does not know")
+
+
+def _checkout(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words, "bB")
+    if given.has("f", "force", "B"):
+        return _discard("throws away")
+    if "--" in words:
+        paths = words[words.index("--") + 1 :]
+    else:
+        paths = tuple(path for path in given.operands if path in (".", "*") or _is_file(path, site))
+        paths = paths or given.operands[1:] * (not given.has("b", "orphan", "t", "track", "detach", "d"))
+    return [Danger("throws away the changes of", path, _on_file(path, site)) for path in paths]
+
+
+def _restore(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words, "s")
+    if given.has("S", "staged") and not given.has("W", "worktree"):
+        return []
+    return [Danger("throws away the changes of", path, _on_file(path, site)) for path in given.operands]
+
+
+def _switch(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words, "cC")
+    return _discard("throws away") if given.has("f", "force", "discard-changes") else []
+
+
+def _stash(words: tuple[str, ...], site: Site) -> list[Danger]:
+    if words[1:2] in (("drop",), ("clear",)):
+        return [Danger("throws away", "stashed changes", "refs")]
+    return []
+
+
+def _branch(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words, "u")
+    if given.has("D") or (given.has("d", "delete") and given.has("f", "force")):
+        return [Danger("deletes the branch", name, "refs") for name in given.operands]
+    if given.has("d", "delete") and not given.has("r", "remotes"):
+        return [Danger("deletes the merged branch", name, "refs") for name in given.operands]
+    if given.has("M", "C") or given.has("f", "force"):
+        return [Danger("moves the branch", name, "refs") for name in given.operands]
+    return []
+
+
+def _tag(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words, "mFu")
+    if given.has("d", "delete", "f", "force"):
+        return [Danger("deletes or moves the tag", name, "refs") for name in given.operands]
+    return []
+
+
+def _push(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words, "o")
+    if given.has("n", "dry-run"):
+        return []
+    if given.has("f", "force", "mirror", "delete", "d", "prune") or any(
+        flag.startswith(("force-with", "force-if")) for flag in given.flags
+    ):
+        return [
+            Danger(
+                "rewrites or deletes what others may have fetched of",
+                " ".join(given.operands) or "the remote",
+                "service",
+            )
+        ]
+    refs = [ref for ref in given.operands[1:] if ref.startswith(("+", ":"))]
+    return [Danger("rewrites or deletes what others may have fetched of", ref, "service") for ref in refs]
+
+
+def _history(words: tuple[str, ...], site: Site) -> list[Danger]:
+    return [Danger("rewrites the history", "the repository", "repository")]
+
+
+def _reflog(words: tuple[str, ...], site: Site) -> list[Danger]:
+    if words[1:2] in (("expire",), ("delete",)) and "--dry-run" not in words and "-n" not in words:
+        return [Danger("forgets", "where branches have been", "repository")]
+    return []
+
+
+def _gc(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words)
+    now = given.values.get("prune", given.values.get("expire", "")) in ("now", "all", "0", "1.second.ago", "all.time")
+    if (words[0] == "prune" and not given.has("n", "dry-run") and (now or not given.values)) or (
+        now and words[0] == "gc"
+    ):
+        return [Danger("deletes for good", "commits that no branch holds", "repository")]
+    return []
+
+
+def _refs(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words, "m")
+    return [Danger("deletes the ref", name, "refs") for name in given.operands[:1]] if given.has("d", "delete") else []
+
+
+def _worktree(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words)
+    if given.operands[:1] != ("remove",) or not given.has("f", "force"):
+        return []
+    return [Danger("deletes the worktree", path, site.reach(path)) for path in given.operands[1:]]
+
+
+def _submodule(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words)
+    if given.operands[:1] == ("deinit",) and given.has("f", "force"):
+        return _discard("throws away", "the work in submodules")
+    return []
+
+
+def _remove(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words)
+    if given.has("cached", "n", "dry-run"):
+        return []
+    return [Danger("deletes", path, _on_file(path, site)) for path in given.operands]
+
+
+def _plumbing(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words)
+    if words[0] == "read-tree" and given.has("u") and given.has("reset"):
+        return _discard("throws away")
+    if words[0] == "checkout-index" and given.has("f", "force"):
+        return _discard("throws away")
+    return []
+
+
+def _aborting(words: tuple[str, ...], site: Site) -> list[Danger]:
+    given = options(words)
+    return _discard("throws away", "what is in progress") if given.has("abort", "quit") else []
+
+
+def _remote(words: tuple[str, ...], site: Site) -> list[Danger]:
+    if words[1:2] in (("remove",), ("rm",)):
+        return [Danger("forgets the remote", " ".join(words[2:]), "refs")]
+    return []
+
+
+def _lfs(words: tuple[str, ...], site: Site) -> list[Danger]:
+    return (
+        [Danger("deletes", "large files that are not used now", "repository")]
+        if words[1:2] == ("prune",) and "--dry-run" not in words
+        else []
+    )
+
+
+def _is_file(path: str, site: Site) -> bool:
+    """Tell whether a word of `git checkout` names files, and no branch."""
+    if "*" in path:
+        return True
+    whole = absolute(path, site.run.cwd, site.ground)
+    return bool(re.search(r"[./]", path)) and whole is not None and os.path.lexists(whole)
+
+
+def _on_file(path: str, site: Site) -> Reach:
+    found = site.reach(path)
+    # Git itself refuses paths outside its repository; an unknown one is one of its files.
+    return "workspace" if found in ("unknown", "scratch") else found
+
+
+def _others(words: tuple[str, ...]) -> list[Danger]:
+    given: Options = options(words[1:])
+    verb = words[1:2]
+    if words[0] == "hg":
+        if verb in (("strip",), ("purge",)):
+            return [Danger("deletes", "changes", "repository" if verb == ("strip",) else "workspace")]
+        if verb in (("update",), ("up",), ("revert",)) and given.has("C", "clean", "a", "all"):
+            return _discard("throws away")
+    if words[0] == "svn" and verb == ("revert",) and given.has("R", "recursive"):
+        return _discard("throws away")
+    return []
+
+
+_READERS: dict[str, Callable[[tuple[str, ...], Site], list[Danger]]] = {
+    "reset": _reset,
+    "clean": _clean,
+    "checkout": _checkout,
+    "restore": _restore,
+    "switch": _switch,
+    "stash": _stash,
+    "branch": _branch,
+    "tag": _tag,
+    "push": _push,
+    "filter-branch": _history,
+    "filter-repo": _history,
+    "reflog": _reflog,
+    "gc": _gc,
+    "prune": _gc,
+    "update-ref": _refs,
+    "symbolic-ref": _refs,
+    "worktree": _worktree,
+    "submodule": _submodule,
+    "rm": _remove,
+    "read-tree": _plumbing,
+    "checkout-index": _plumbing,
+    "merge": _aborting,
+    "rebase": _aborting,
+    "am": _aborting,
+    "cherry-pick": _aborting,
+    "revert": _aborting,
+    "remote": _remote,
+    "lfs": _lfs,
+}

@@ -1,0 +1,133 @@
+"""Contents of files, kept by their hash, so that a file that is gone can be put back byte for byte.
+
+Small ones lie together in an SQLite database, for a file for each would cost five times as much; large ones are files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_BLOCK = 1 << 20
+_CHUNK = 32 << 20
+_OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WAIT_S = 30.0
+
+
+class Contents:
+    """A folder of contents. What is added is there after `flush`, whole or not at all, whenever the process dies."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._base: sqlite3.Connection | None = None
+        self._pending = 0
+
+    def keep(self, path: str) -> str:
+        """Keep the bytes of the regular file at `path`, and return their hash.
+
+        Raises `OSError`: where the file can't be read, changes while it is read (`EAGAIN`), or can't be kept.
+        """
+        with os.fdopen(os.open(path, _OPENING), "rb", buffering=0) as source:
+            before = os.fstat(source.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise OSError(errno.EINVAL, "is no regular file", path)
+            digest = self._large(source) if before.st_size > _BLOCK else self.add(_whole(source))
+            after = os.fstat(source.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise BlockingIOError(errno.EAGAIN, "changed while it was read", path)
+        return digest
+
+    def add(self, data: bytes) -> str:
+        """Keep `data` and return its hash; raise `OSError`."""
+        digest = _hash(data)
+        with _as_os_errors(self._folder):
+            self._database().execute("insert or ignore into contents values (?, ?)", (digest.digest(), data))
+        self._pending += len(data)
+        if self._pending > _CHUNK:
+            self.flush()
+        return digest.hexdigest()
+
+    def flush(self) -> None:
+        """Write what was added; raise `OSError`."""
+        if self._base is not None:
+            with _as_os_errors(self._folder):
+                self._base.commit()
+        self._pending = 0
+
+    def open(self, digest: str) -> BinaryIO:
+        """Return the kept bytes as an open file; raise `FileNotFoundError`, `OSError`."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self._folder / digest).open("rb", buffering=0)
+        with _as_os_errors(self._folder):
+            found = self._database().execute("select data from contents where hash = ?", (bytes.fromhex(digest),))
+            row = found.fetchone()
+        if row is None:
+            raise FileNotFoundError(errno.ENOENT, "is not kept", digest)
+        return io.BytesIO(row[0])
+
+    def close(self) -> None:
+        """Let go of the database; what was not flushed is forgotten."""
+        if self._base is not None:
+            self._base.close()
+            self._base = None
+
+    def _large(self, source: BinaryIO) -> str:
+        temporary = self._folder / f"new-{os.urandom(8).hex()}"
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        hashed = _hash()
+        try:
+            with temporary.open("xb", buffering=0) as target:
+                while block := source.read(_BLOCK):
+                    hashed.update(block)
+                    rest = memoryview(block)
+                    while rest:
+                        rest = rest[target.write(rest) :]
+            digest = hashed.hexdigest()
+            temporary.rename(self._folder / digest)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return digest
+
+    def _database(self) -> sqlite3.Connection:
+        if self._base is None:
+            import sqlite3  # 10 ms, which only those pay who change something
+
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            base = sqlite3.connect(self._folder / "contents.sqlite", timeout=_WAIT_S, check_same_thread=False)
+            base.execute("pragma journal_mode = wal")
+            base.execute("pragma synchronous = normal")
+            base.execute("create table if not exists contents (hash blob primary key, data blob) without rowid")
+            self._base = base
+        return self._base
+
+
+def _whole(source: BinaryIO) -> bytes:
+    data = b""
+    while block := source.read(_BLOCK + 1):
+        data += block
+    return data
+
+
+def _hash(data: bytes = b"") -> hashlib.blake2b:
+    return hashlib.blake2b(data, digest_size=20)
+
+
+@contextlib.contextmanager
+def _as_os_errors(folder: Path) -> Iterator[None]:
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(folder)) from None

@@ -1,0 +1,265 @@
+"""`lathe undo` as a person would use it: a scripted agent does things to a real repository; they are taken back."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import Ran, environment, lathe, patch, run, says, scripted
+
+from lathe.models.script import Step
+from lathe.models.scripted import ScriptedServer
+
+Tree = dict[str, tuple[Any, ...]]
+
+
+def git(ws: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=Me", "-c", "user.email=me@example.com")
+    done = subprocess.run(["git", *who, *arguments], cwd=ws, capture_output=True, check=True, text=True)
+    return done.stdout
+
+
+def tree(ws: Path) -> Tree:
+    """All that is below a folder, git's own files too but for its objects: kind, permissions, times and bytes."""
+    found: Tree = {}
+    for folder, folders, files in os.walk(ws):
+        if folder.endswith(".git"):
+            folders[:] = [name for name in folders if name != "objects"]
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            status = path.lstat()
+            if path.is_symlink():
+                held: Any = os.readlink(path)
+            else:
+                held = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
+            found[str(path.relative_to(ws))] = (oct(status.st_mode), status.st_mtime_ns, held)
+    return found
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Path:
+    top = tmp_path / "ws"
+    (top / "src" / "deep").mkdir(parents=True)
+    (top / "empty").mkdir()
+    git(top, "init", "-q", "-b", "main")
+    (top / "src" / "a.py").write_text("".join(f"line {number}\n" for number in range(20)))
+    (top / "src" / "deep" / "b.py").write_text("b = 1\n")
+    (top / "run.sh").write_text("#!/bin/sh\n")
+    (top / "run.sh").chmod(0o755)
+    (top / "link").symlink_to("src/a.py")
+    (top / "dangling").symlink_to("nowhere")
+    (top / ".gitignore").write_text("*.log\nsecret.env\n")
+    git(top, "add", "-A")
+    git(top, "commit", "-qm", "first")
+    (top / "src" / "c.py").write_text("c = 1\n")
+    git(top, "add", "-A")
+    git(top, "commit", "-qm", "second")
+    git(top, "branch", "other", "HEAD~1")
+    git(top, "tag", "v1")
+    (top / "src" / "deep" / "b.py").write_text("b = 2  # not committed\n")
+    (top / "untracked.txt").write_text("mine\n")
+    (top / "secret.env").write_text("ignored\n")
+    (top / "binary").write_bytes(bytes(range(256)) * 100)
+    (top / "large").write_bytes(os.urandom(3 << 20))
+    (top / "odd\nname").write_text("x")
+    Path(os.fsdecode(os.fsencode(top) + b"/\xff\xfe")).write_text("bytes")
+    (top / "read-only").write_text("r\n")
+    (top / "read-only").chmod(0o444)
+    return top
+
+
+async def undo(ws: Path, *arguments: str) -> Ran:
+    return await lathe("undo", *arguments, cwd=ws)
+
+
+ACTIONS = {
+    "remove a folder": "rm -rf src",
+    "remove a file that is not committed": "rm -f untracked.txt secret.env",
+    "remove all that a star means": "rm -rf *",
+    "delete by find": "find . -name '*.py' -delete",
+    "overwrite": "echo gone > src/a.py; : > binary",
+    "write in place": "printf X | dd of=large bs=1 seek=100 conv=notrunc status=none",
+    "append": "echo more >> src/deep/b.py",
+    "make": "mkdir -p new/deep && echo 1 > new/deep/file && ln -s file new/deep/link",
+    "move": "mv src moved && mv untracked.txt moved/",
+    "swap a file for a folder": "rm src/a.py && mkdir src/a.py && echo 1 > src/a.py/x",
+    "swap a folder for a file": "rm -rf src/deep && echo 1 > src/deep",
+    "swap a file for a link": "ln -sf /etc/passwd src/a.py",
+    "change links": "ln -sfn elsewhere link; rm dangling",
+    "modes": "chmod 600 run.sh; chmod -R a-w src; chmod 777 read-only",
+    "times": "touch -d 2001-01-01 src/a.py",
+    "replace all": "sed -i s/line/LINE/ src/a.py; python3 -c \"open('read-only','w').write('w')\" || rm -f read-only",
+    "odd names": "rm -f odd*; rm -f $'\\xff\\xfe'; rmdir empty",
+    "reset": "git reset -q --hard HEAD~1",
+    "clean": "git clean -qfdx",
+    "checkout": "git checkout -q -- . && git checkout -q other",
+    "commit": "git add -A && git -c user.name=A -c user.email=a@b commit -qm agent",
+    "branches": "git branch -D other; git tag -d v1; git update-ref -d refs/heads/main",
+    "stash": "git -c user.name=A -c user.email=a@b stash -qu && git stash drop -q",
+    "rebase": "git -c user.name=A -c user.email=a@b commit -q --amend -m other --allow-empty",
+    "pack": "git -c user.name=A -c user.email=a@b stash -qu; git reset -q --hard HEAD~1; git pack-refs --all",
+    "in the background": "(rm -rf src/deep; rm -f untracked.txt) & wait",
+    "by a script": "python3 -c \"import shutil, os; shutil.rmtree('src'); os.remove('binary')\"",
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS.keys())
+async def test_whatever_a_turn_did_is_taken_back_to_the_byte(action: str, ws: Path) -> None:
+    before = tree(ws)
+    ran, _ = await scripted([run(action), says("done")], "do it", cwd=ws)
+    assert ran.code == 0, ran
+    assert tree(ws) != before, ran.out
+    taken = await undo(ws)
+    after = tree(ws)
+    assert (taken.code, taken.err) == (0, ""), taken
+    changed = {
+        path: (before.get(path), after.get(path)) for path in before | after if before.get(path) != after.get(path)
+    }
+    assert changed == {}, taken.out
+    assert git(ws, "fsck", "--connectivity-only", "--no-dangling") == ""
+
+
+async def test_a_store_of_git_that_is_gone_comes_back(ws: Path) -> None:
+    before, log = tree(ws), git(ws, "log", "--all", "--oneline")
+    (ws.parent / "loss.py").write_text("import shutil; shutil.rmtree('.git/objects'); shutil.rmtree('src')")
+    loss = base64.b64encode((ws.parent / "loss.py").read_bytes()).decode()
+    await scripted([run(f"echo {loss} > l; base64 -d l > /tmp/l.py; python3 /tmp/l.py"), says("oh")], "do it", cwd=ws)
+    assert not (ws / ".git" / "objects" / "pack").exists()
+    assert (await undo(ws)).code == 0
+    assert tree(ws) == before
+    assert git(ws, "log", "--all", "--oneline") == log
+
+
+async def test_a_patch_is_taken_back_and_the_conversation_with_it(ws: Path) -> None:
+    before = tree(ws)
+    change = """*** Begin Patch
+*** Update File: src/a.py
+@@
+-line 3
++LINE 3
+*** Delete File: run.sh
+*** Add File: n.py
++1
+*** End Patch"""
+    await scripted([patch(change), says("patched")], "first request", cwd=ws)
+    assert (await undo(ws, "--list")).out == "  1  3 files     first request\n"
+    taken = await undo(ws)
+    assert taken.out.splitlines()[0] == "Took back the turn “first request”."
+    assert tree(ws) == before
+
+
+async def resumed(ws: Path, steps: list[Step], prompt: str) -> tuple[Ran, str]:
+    """Go on with the newest thread; return the run, and all that the model was sent."""
+    async with ScriptedServer(steps) as server:
+        env = environment(server.base_url)
+        ran = await lathe("resume", "--json", "-m", "scripted-1", "--last", prompt, cwd=ws, env=env)
+    return ran, "".join(request.body.decode() for request in server.requests)
+
+
+async def test_what_was_said_in_a_turn_that_was_taken_back_is_not_sent_again(ws: Path) -> None:
+    await scripted([run("echo one > one"), says("made one")], "make one", cwd=ws)
+    await resumed(ws, [run("echo two > two; echo more >> one"), says("made two")], "make two")
+    await resumed(ws, [run("echo three > three"), says("made three")], "make three")
+    listed = await undo(ws, "--list")
+    assert [line.split(None, 3)[-1] for line in listed.out.splitlines()] == ["make three", "make two", "make one"]
+    taken = await undo(ws, "--turns", "2")
+    assert (taken.code, sorted(path.name for path in ws.glob("t[wh]*"))) == (0, [])
+    assert (ws / "one").read_text() == "one\n"
+    ran, sent = await resumed(ws, [says("fine")], "and now?")
+    assert ran.code == 0
+    assert "make one" in sent and "make two" not in sent and "make three" not in sent
+    assert (await undo(ws, "--list")).out.splitlines()[0].endswith("and now?")
+
+
+async def test_files_only_leaves_the_conversation(ws: Path) -> None:
+    await scripted([run("rm -rf src"), says("gone")], "remove it", cwd=ws)
+    taken = await undo(ws, "--files-only")
+    assert taken.out.startswith("The files of the turn “remove it” are as before.")
+    assert (ws / "src" / "a.py").exists()
+    _, sent = await resumed(ws, [says("fine")], "and now?")
+    assert "remove it" in sent
+
+
+async def test_what_the_person_changed_meanwhile_stays(ws: Path) -> None:
+    change = "sed -i 's/line 3$/LINE 3/' src/a.py; echo agent > both; rm run.sh; echo agent > mine-now"
+    await scripted([run(change), says("done")], "change", cwd=ws)
+    a = ws / "src" / "a.py"
+    a.write_text(a.read_text().replace("line 17", "line seventeen"))
+    (ws / "own.txt").write_text("mine")
+    (ws / "untracked.txt").write_text("mine, newer")
+    (ws / "mine-now").write_text("rewritten by me")
+    taken = await undo(ws)
+    assert taken.code == 1
+    assert a.read_text() == "".join(f"line {'seventeen' if n == 17 else n}\n" for n in range(20))
+    assert (ws / "own.txt").read_text() == "mine"
+    assert (ws / "untracked.txt").read_text() == "mine, newer"
+    assert (ws / "mine-now").read_text() == "rewritten by me"
+    assert (ws / "run.sh").exists() and not (ws / "both").exists()
+    assert "  your edits kept in src/a.py\n" in taken.out
+    assert "  left alone: mine-now: you changed it after the agent had made it\n" in taken.out
+
+
+async def test_the_same_lines_are_a_conflict_and_nothing_is_overwritten(ws: Path) -> None:
+    await scripted([run("sed -i 's/line 3$/LINE 3/' src/a.py"), says("done")], "change", cwd=ws)
+    a = ws / "src" / "a.py"
+    mine = a.read_text().replace("LINE 3", "my line 3")
+    a.write_text(mine)
+    taken = await undo(ws)
+    assert (taken.code, a.read_text()) == (1, mine)
+    assert "left alone: src/a.py: you changed the same lines as the agent" in taken.out
+
+
+async def test_edits_of_the_person_between_two_calls_of_a_turn_stay(ws: Path) -> None:
+    def meanwhile(request: Any) -> Step:
+        steps = [run("sed -i 's/line 3$/LINE 3/' src/a.py"), run("sed -i 's/line 5$/LINE 5/' src/a.py"), says("done")]
+        if meanwhile.count == 1:
+            time.sleep(0.5)  # until the agent has looked
+            a = ws / "src" / "a.py"
+            a.write_text(a.read_text().replace("line 17", "line seventeen"))
+        meanwhile.count += 1
+        return steps[meanwhile.count - 1]
+
+    meanwhile.count = 0
+    await scripted(meanwhile, "change", cwd=ws)
+    assert "LINE 5" in (ws / "src" / "a.py").read_text()
+    assert (await undo(ws)).code == 0
+    assert (ws / "src" / "a.py").read_text() == "".join(f"line {'seventeen' if n == 17 else n}\n" for n in range(20))
+
+
+async def test_a_commit_of_the_person_keeps_git_as_it_is(ws: Path) -> None:
+    await scripted([run("git add -A; git -c user.name=A -c user.email=a@b commit -qm agent"), says("x")], "c", cwd=ws)
+    (ws / "own.txt").write_text("mine")
+    git(ws, "add", "own.txt")
+    git(ws, "commit", "-qm", "mine")
+    log = git(ws, "log", "--oneline")
+    taken = await undo(ws)
+    assert taken.code == 1
+    assert git(ws, "log", "--oneline") == log
+    assert "left alone: .git: you used git after the agent had" in taken.out
+
+
+async def test_outside_a_repository_it_works_as_well(tmp_path: Path) -> None:
+    ws = tmp_path / "plain"
+    (ws / "deep").mkdir(parents=True)
+    (ws / "deep" / "a").write_text("a")
+    before = tree(ws)
+    ran, _ = await scripted([run("rm -rf deep; echo b > b"), says("x")], "c", cwd=ws)
+    assert tree(ws) != before, ran
+    assert (await undo(ws)).code == 0
+    assert tree(ws) == before
+
+
+async def test_bad_requests_get_one_sentence(ws: Path) -> None:
+    nothing = await undo(ws)
+    assert (nothing.code, nothing.err) == (2, "lathe: There are no threads yet. `lathe exec` starts one.\n")
+    await scripted([says("hello")], "hi", cwd=ws)
+    assert (await undo(ws, "--turns", "0")).code == 2
+    assert (await undo(ws)).out == "Took back the turn “hi”.\n  No file was to be changed.\n"
+    again = await undo(ws)
+    assert (again.code, again.err) == (2, "lathe: There is no turn to take back.\n")
