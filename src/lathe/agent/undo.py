@@ -15,6 +15,7 @@ from lathe.store.threads import is_request, spill_dir
 from lathe.store.undo import Tracker, Undone, read_log, root_folder
 from lathe.store.undo_apply import apply_steps, read_plan, write_plan
 from lathe.store.undo_plan import Conflict, UndoPlan, plan_undo, turns_changed
+from lathe.tools.patch_recovery import recover
 
 
 class TurnRow(NamedTuple):
@@ -98,6 +99,7 @@ def undo(home: Path, path: Path, count: int = 1, *, files_only: bool = False) ->
 
 def _undo(journal: Journal, home: Path, count: int, *, files_only: bool) -> Taken:
     state = replay(journal.path)
+    recover(home / "patches")
     tracker = tracker_for(home, _root_of(home, state), state.header.id)
     plan_path = spill_dir(home, state.header.id) / "undo.plan"
     tracker.open()

@@ -36,6 +36,7 @@ from lathe.tools.ask import AskUserTool
 from lathe.tools.base import MalformedCall, Tool
 from lathe.tools.exec import ExecCommandTool, WriteStdinTool
 from lathe.tools.image import ViewImageTool
+from lathe.tools.patch_recovery import recover
 from lathe.tools.plan import UpdatePlanTool
 from lathe.tools.sessions import CommandSessions
 
@@ -94,7 +95,7 @@ class Workshop:
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),
             WriteStdinTool(self._sessions),
-            ApplyPatchTool(),
+            ApplyPatchTool(home / "patches"),
             self._plan,
             ViewImageTool(hidden),
         ]
@@ -115,6 +116,7 @@ class Workshop:
 
         The sandbox and the baseline are made beside the first request.
         """
+        recover(self._home / "patches")
         self._recall_plan(items)
         if self.settings.mcp:
             await self._open_mcp()

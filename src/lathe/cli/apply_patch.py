@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+from lathe.config.paths import lathe_home
 from lathe.protocol.errors import ExitCode
 from lathe.tools.patch import PatchError
 from lathe.tools.patch_apply import apply_patch
+from lathe.tools.patch_recovery import recover
 
 
 def main(argv: list[str]) -> int:
@@ -22,7 +25,9 @@ def main(argv: list[str]) -> int:
         return ExitCode.USAGE
     try:
         # it is the person's own command: any folder, but never the inside of a repository's .git
-        result = apply_patch(text, Path.cwd(), protected=(".git",))
+        notes = lathe_home(os.environ) / "patches"
+        recover(notes)
+        result = apply_patch(text, Path.cwd(), protected=(".git",), notes=notes)
     except PatchError as error:
         print(f"lathe apply-patch: {error}", file=sys.stderr)
         return ExitCode.TURN_FAILED

@@ -90,10 +90,16 @@ class PatchArguments(msgspec.Struct, frozen=True):
 
 
 class ApplyPatchTool:
-    """Applies patches to the files that the sandbox policy lets be written."""
+    """Applies patches to the files that the sandbox policy lets be written.
+
+    `notes` is the folder of what a kill would leave half done (`patch_recovery`).
+    """
 
     spec = _SPEC
     parallel = False
+
+    def __init__(self, notes: Path | None = None) -> None:
+        self._notes = notes
 
     def parse(self, call: ToolCall) -> PatchArguments:
         """Return the patch of `call`; raise `MalformedCall` where there is none or its form is wrong."""
@@ -135,7 +141,7 @@ class ApplyPatchTool:
             if not base.is_dir():
                 raise PatchError(f"{base} is not a folder. No file was changed.")
             allowed, protected = _limits(context)
-            result = apply_plan(plan_patch(args.patch, base, allowed, protected=protected))
+            result = apply_plan(plan_patch(args.patch, base, allowed, protected=protected), self._notes)
         except PatchError as error:
             failed = FileChange(
                 id=context.item_id,

@@ -62,16 +62,26 @@ class Plan(msgspec.Struct, frozen=True):
     remarks: tuple[str, ...]
 
 
-def apply_patch(text: str, cwd: Path, allowed: Allowed = None, *, protected: Sequence[str] = PROTECTED) -> PatchResult:
-    """Apply the patch `text` to the files under `cwd` (absolute) and return what was done.
+def apply_patch(
+    text: str,
+    cwd: Path,
+    allowed: Allowed = None,
+    *,
+    protected: Sequence[str] = PROTECTED,
+    notes: Path | None = None,
+) -> PatchResult:
+    """Apply the patch `text` to the files under `cwd` (absolute) and return what was done; see `apply_plan`.
 
     Raises `PatchError` with one message for the model; no file is changed then.
     """
-    return apply_plan(plan_patch(parse_patch(text), cwd, allowed, protected=protected))
+    return apply_plan(plan_patch(parse_patch(text), cwd, allowed, protected=protected), notes)
 
 
-def apply_plan(plan: Plan) -> PatchResult:
-    """Write what `plan` says, all or nothing; raise `PatchError` where that fails."""
+def apply_plan(plan: Plan, notes: Path | None = None) -> PatchResult:
+    """Write what `plan` says, all or nothing; raise `PatchError` where that fails.
+
+    `notes` is the folder in which it is written down what a kill would leave half done.
+    """
     diff = _diff(plan.files)
     writes = [
         Write(
@@ -87,7 +97,7 @@ def apply_plan(plan: Plan) -> PatchResult:
     # what goes away goes last, so that a moved file is nowhere missing
     writes.sort(key=lambda write: write.data is None)
     try:
-        write_all(writes)
+        write_all(writes, notes)
     except OSError as error:
         raise PatchError(f"Could not write {error.filename}: {error.strerror}. No file was changed.") from None
     remarks = f"\nNote: {'; '.join(plan.remarks)}." if plan.remarks else ""

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from lathe.tools.patch_recovery import Intent, Note
+
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _EFFECTIVE = os.access in os.supports_effective_ids
 _NO_TEMPORARY = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -64,17 +66,22 @@ def read_file(path: Path) -> ReadFile | None:
         return ReadFile(file.read(), os.fstat(descriptor))
 
 
-def write_all(writes: Sequence[Write]) -> None:
+def write_all(writes: Sequence[Write], notes: Path | None = None) -> None:
     """Make all `writes`, or none: on any failure everything is as it was, and the failure is raised as `OSError`.
+
+    With `notes`, a folder, also where the process is killed: `patch_recovery.recover` then takes it back.
 
     The error's `filename` is the path at fault. Should going back fail as well, it says what could not be put back.
     """
     jobs = [_Job(write) for write in writes]
     undo: list[Callable[[], None]] = []
     with contextlib.ExitStack() as cleanup:
+        note = _noted(notes, jobs, cleanup)
         try:
             for job in jobs:
                 job.stage(cleanup, undo)
+            if note is not None and any(job.in_place for job in jobs):
+                note.write([job.intent(note.save(job.write.old or b"") if job.in_place else b"") for job in jobs])
             for job in jobs:
                 job.commit(cleanup, undo, last=job is jobs[-1])
         except BaseException as error:
@@ -87,6 +94,19 @@ def write_all(writes: Sequence[Write]) -> None:
             raise
         for job in jobs:
             job.forget(job.kept)
+
+
+def _noted(notes: Path | None, jobs: Sequence[_Job], cleanup: contextlib.ExitStack) -> Note | None:
+    """Return the note of what is to be done; None where none is wanted, or none can be written."""
+    if notes is None or not jobs:
+        return None
+    note = Note(notes)
+    try:
+        note.write([job.intent() for job in jobs])
+    except OSError:
+        return None
+    cleanup.callback(note.forget)
+    return note
 
 
 def _attempt(step: Callable[[], None]) -> str:
@@ -117,6 +137,12 @@ class _Job:
         self.kept = f".lathe-{token}.old"
         self.folder = -1
         self.in_place = False
+
+    def intent(self, saved: bytes = b"") -> Intent:
+        """Return what this will do, as a note has it."""
+        folder, name = os.path.split(os.fsencode(self.write.path))
+        removes, existed = self.write.data is None, self.write.before is not None
+        return Intent(folder, name, self.new.encode(), self.kept.encode(), existed, removes, saved)
 
     def stage(self, cleanup: contextlib.ExitStack, undo: list[Callable[[], None]]) -> None:
         """Open the folder, make it where it is missing, and write the new bytes beside the target."""
