@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +264,60 @@ async def test_bad_requests_get_one_sentence(ws: Path) -> None:
     assert (await undo(ws)).out == "Took back the turn “hi”.\n  No file was to be changed.\n"
     again = await undo(ws)
     assert (again.code, again.err) == (2, "lathe: There is no turn to take back.\n")
+
+
+def editing(ws: Path, edit: Callable[[], object], *steps: Step) -> Callable[[Any], Step]:
+    """A model that says `steps`; the person edits after the first."""
+    said = iter(enumerate(steps))
+
+    def choose(request: Any) -> Step:
+        number, step = next(said)
+        if number == 1:
+            time.sleep(0.5)  # until the agent has looked
+            edit()
+        return step
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["git checkout .", "git reset --hard", "git stash -u", "rm -rf src", "git restore src/a.py", "echo > src/a.py"],
+)
+async def test_what_the_person_changed_meanwhile_is_not_thrown_away_unasked(command: str, ws: Path) -> None:
+    def edit() -> None:
+        (ws / "src" / "a.py").write_text("mine\n")
+
+    steps = editing(ws, edit, run("echo 1 > made"), run(command), says("done"))
+    ran, _ = await scripted(steps, "change", cwd=ws)
+    denied = [event["message"] for event in ran.of("call.rejected")]
+    if command == "git stash -u":  # takes it away, and can give it back
+        assert denied == []
+        assert (await undo(ws)).code == 0
+    else:
+        assert len(denied) == 1
+        assert f"The person has changed files there meanwhile: {ws}/src/a.py." in denied[0]
+    assert (ws / "src" / "a.py").read_text() == "mine\n"
+
+
+async def test_what_is_too_large_to_be_kept_is_not_thrown_away_unasked(ws: Path) -> None:
+    (ws / "data").mkdir()
+    (ws / "build").mkdir()
+    for folder in ("data", "build"):
+        with (ws / folder / "huge").open("wb") as file:
+            file.truncate((64 << 20) + 1)
+    ran, _ = await scripted([run("rm -rf build"), run("rm -rf data"), says("done")], "clean", cwd=ws)
+    assert [event["message"] for event in ran.of("call.rejected")] == [
+        "Run: rm -rf data was refused: it needs an approval, and here nobody is asked. It deletes, with all below it, "
+        f"data. Files there are too large to be kept for undo: {ws}/data/huge. Do not work around this; go on without "
+        "it, or say in the end what is missing."
+    ]
+    assert ((ws / "data").exists(), (ws / "build").exists()) == (True, False)
+
+
+async def test_where_nothing_can_be_kept_only_what_destroys_is_refused(ws: Path, own_home: Path) -> None:
+    (own_home / "lathe").mkdir()
+    (own_home / "lathe" / "undo").write_text("a file in the way")
+    ran, _ = await scripted([run("echo 1 > made"), run("rm -rf src"), says("done")], "clean", cwd=ws)
+    assert (ws / "made").exists() and (ws / "src").exists()
+    assert "it would destroy what can't be kept" in ran.of("call.rejected")[0]["message"]

@@ -13,11 +13,25 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from lathe.agent.rules import Rules, matches_tool, remember
-from lathe.agent.verdict import NO_WORKAROUND, Allow, Family, Forbid, Grant, MustAsk, Place, Stance, Verdict, is_guarded
+from lathe.agent.verdict import (
+    NO_WORKAROUND,
+    Allow,
+    AtRisk,
+    Family,
+    Forbid,
+    Grant,
+    MustAsk,
+    Place,
+    Stance,
+    Verdict,
+    is_guarded,
+)
 from lathe.config.settings import ApprovalMode, RuleSpec
 from lathe.guard.suspects import may_destroy_files
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.base import Access, CallExternal, RunCommand, WriteFiles
+
+NO_RISK = AtRisk()
 
 
 class ApprovalQuestion(NamedTuple):
@@ -56,9 +70,10 @@ def decide(
     rules: Rules,
     cwd: Path,
     granted: Set[Grant] = frozenset(),
+    risk: AtRisk = NO_RISK,
 ) -> Verdict:
     """Return what is to be done about a call's wishes: the strictest verdict on any of them."""
-    stance = Stance(approve, policy, rules, cwd, granted)
+    stance = Stance(approve, policy, rules, cwd, granted, risk)
     verdicts = [_decide_one(one, stance) for one in access]
     for verdict in verdicts:
         if isinstance(verdict, Forbid):
@@ -148,6 +163,8 @@ def _external(access: CallExternal, stance: Stance) -> Verdict:
 class Approvals:
     """The approvals of one thread: mode, rules, and what the person granted while it runs.
 
+    `at_risk` gives the files that no command may do away with unasked.
+
     `ask` puts a question to the person; None where there is nobody to ask. What is allowed for good is kept for
     `project_root` below `home` ($LATHE_HOME); without a project it holds for the session.
     """
@@ -167,6 +184,7 @@ class Approvals:
         self._home = home
         self._ask = ask
         self._asking = asyncio.Lock()
+        self.at_risk: Callable[[], AtRisk] = AtRisk
 
     async def review(self, access: tuple[Access, ...], *, policy: SandboxPolicy, cwd: Path) -> Reviewed:
         """Decide on a call's wishes, asking the person where that is needed; questions come one at a time."""
@@ -193,7 +211,13 @@ class Approvals:
 
     def _decide(self, access: tuple[Access, ...], policy: SandboxPolicy, cwd: Path) -> Verdict:
         return decide(
-            access, approve=self.mode, policy=policy, rules=self.rules, cwd=cwd, granted=frozenset(self.granted)
+            access,
+            approve=self.mode,
+            policy=policy,
+            rules=self.rules,
+            cwd=cwd,
+            granted=frozenset(self.granted),
+            risk=self.at_risk(),
         )
 
     async def _put(self, access: tuple[Access, ...], ask: MustAsk) -> Reviewed:

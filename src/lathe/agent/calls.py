@@ -13,7 +13,6 @@ import msgspec
 from lathe.agent.approvals import Approvals
 from lathe.agent.known import only_reads
 from lathe.agent.verdict import NO_WORKAROUND
-from lathe.agent.watch import Unprotected
 from lathe.guard.shell import plain_parts
 from lathe.protocol.errors import LatheError
 from lathe.protocol.events import CallRejected, Event, ItemCompleted, ItemDelta, ItemStarted, ItemUpdated, ShownItem
@@ -46,7 +45,9 @@ class Sink(Protocol):
 class CallWatch(Protocol):
     """What looks at the workspace around a call (`agent.watch.Watch`)."""
 
-    async def before(self, *, destructive: bool) -> None: ...
+    trouble: str
+
+    async def before(self) -> None: ...
 
     def after(self, what: str) -> None: ...
 
@@ -130,19 +131,21 @@ class CallRunner:
         prepared = await self._prepare(call, sink)
         if prepared is None:
             return
-        if self._watch is None or prepared.tool.parallel or not may_change(prepared.tool, prepared.args):
+        if self._watch is None or not self._is_watched(prepared.tool, prepared.args):
             await self._execute(prepared, sink)
             return
-        try:
-            await self._watch.before(destructive=prepared.destructive)
-        except Unprotected as error:
-            why = f"{call.name} was not run, for it would destroy what can't be kept: {error} {NO_WORKAROUND}"
+        if prepared.destructive and self._watch.trouble:
+            trouble = self._watch.trouble
+            why = f"{call.name} was not run, for it would destroy what can't be kept: {trouble} {NO_WORKAROUND}"
             self._reject(call, "denied", why, sink)
             return
         try:
             await self._execute(prepared, sink)
         finally:
             self._watch.after(prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name)
+
+    def _is_watched(self, tool: Tool, args: Any) -> bool:
+        return self._watch is not None and not tool.parallel and may_change(tool, args)
 
     async def _prepare(self, call: ToolCall, sink: Sink) -> Prepared | None:
         """Return the call ready to run, or answer it as rejected and return None."""
@@ -155,6 +158,8 @@ class CallRunner:
         except MalformedCall as error:
             self._reject(call, "malformed", f"{call.name} was not run: {error}", sink)
             return None
+        if self._watch is not None and self._is_watched(tool, args):
+            await self._watch.before()  # what the person has changed meanwhile counts in the review
         review = await self._approvals.review(tool.access(args, self._cwd), policy=self._policy, cwd=self._cwd)
         if not review.allowed:
             self._reject(call, "denied", review.message, sink)

@@ -59,6 +59,16 @@ class Place(NamedTuple):
         return any(real.startswith(os.path.realpath(root).rstrip("/") + "/") for root in self.roots)
 
 
+class AtRisk(NamedTuple):
+    """Files, by absolute path, that no command may do away with unasked.
+
+    `edited` are those that the person has changed since the thread began, `unkept` those that could not be put back.
+    """
+
+    edited: tuple[str, ...] = ()
+    unkept: tuple[str, ...] = ()
+
+
 class Stance(NamedTuple):
     """All that a decision is made from beside the wish."""
 
@@ -67,6 +77,7 @@ class Stance(NamedTuple):
     rules: Rules
     cwd: Path
     granted: Set[Grant]
+    risk: AtRisk = AtRisk()
 
 
 def is_guarded(path: str, roots: tuple[str, ...]) -> bool:

@@ -16,6 +16,7 @@ from lathe.agent.verdict import NO_WORKAROUND, Allow, Family, Forbid, Grant, Mus
 from lathe.config.settings import RuleSpec
 from lathe.guard.shell import Analysis, Part, analyse
 from lathe.guard.shell_words import SOME, UNKNOWN
+from lathe.guard.targets import covers
 from lathe.tools.base import RunCommand
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lathe.guard.destructive import Dangers
 
 _LONGEST_SCRIPT = 64 * 1024
+_MOST_SHOWN = 3
 _SHELL_LINE = re.compile(r"#!\s*(?:/usr/bin/env\s+(?:-S\s+)?)?\S*\b(?:ba|da|z|k)?sh\b")
 _DEVICES = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr"})
 
@@ -79,12 +81,28 @@ def _asked(access: RunCommand, analysis: Analysis, place: Place, rules: Rules, u
 
 def _destroys(access: RunCommand, stance: Stance, unconfined: bool) -> MustAsk | None:
     """Return the question about a line that would destroy what no snapshot brings back."""
-    found = [danger for danger in dangers(access, stance).found if _can(danger, stance, unconfined)]
-    if not found:
-        return None
-    acts = "; ".join(dict.fromkeys(f"it {danger.act} {_named(danger.target)}" for danger in found[:3]))
-    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-    return MustAsk(f"Run: {access.command}", f"{acts[0].upper()}{acts[1:]}{more}. {_LASTING[found[0].reach]}")
+    every = dangers(access, stance).found
+    found = [danger for danger in every if _can(danger, stance, unconfined)]
+    if found:
+        return MustAsk(f"Run: {access.command}", f"{_acts(found)} {_LASTING[found[0].reach]}")
+    for files, why in ((stance.risk.edited, _EDITED), (stance.risk.unkept, _UNKEPT)):
+        hit = [(danger, path) for path in files for danger in every if danger.path and covers(danger.path, path)]
+        if hit:
+            names = ", ".join(dict.fromkeys(path for _, path in hit[:_MOST_SHOWN]))
+            more = f" and {len(hit) - _MOST_SHOWN} more" if len(hit) > _MOST_SHOWN else ""
+            return MustAsk(f"Run: {access.command}", f"{_acts([danger for danger, _ in hit])} {why} {names}{more}.")
+    return None
+
+
+def _acts(found: list[Danger]) -> str:
+    """Return what is done, as a sentence or two."""
+    acts = list(dict.fromkeys(f"it {danger.act} {_named(danger.target)}" for danger in found))
+    text = "; ".join(acts[:_MOST_SHOWN]) + (f"; and {len(acts) - _MOST_SHOWN} more" if len(acts) > _MOST_SHOWN else "")
+    return f"{text[0].upper()}{text[1:]}."
+
+
+_EDITED = "The person has changed files there meanwhile:"
+_UNKEPT = "Files there are too large to be kept for undo:"
 
 
 _LASTING = {

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from lathe.agent.verdict import AtRisk
 from lathe.protocol.errors import StorageError
 
 if TYPE_CHECKING:
@@ -16,19 +18,20 @@ if TYPE_CHECKING:
 _GOES_ON = re.compile(r"&\s*(?:$|[;)\n])|\b(?:nohup|setsid|disown|daemon\w*|at|batch|tmux|screen)\b|(?<!\S)-d\b")
 
 
-class Unprotected(Exception):
-    """What a call would destroy can't be kept just now; the message is for the model and the person."""
-
-
 class Watch:
     """Looks at the workspace before and after the calls of a thread, one look at a time.
 
-    `busy` tells whether a command of the agent runs in the background. `trouble` is why turns can't be taken back
-    just now, "" where they can.
+    `busy` tells whether a command of the agent runs in the background, `baseline` is awaited before a call may change
+    anything. `trouble` is why turns can't be taken back just now, "" where they can.
     """
 
-    def __init__(self, tracker: Tracker, busy: Callable[[], bool]) -> None:
+    def __init__(
+        self, tracker: Tracker, busy: Callable[[], bool], baseline: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self.trouble = ""
+        self._baseline = baseline
+        self._edited: set[str] = set()
+        self._unkept: tuple[str, ...] = ()
         self._tracker = tracker
         self._busy = busy
         self._turn = ""
@@ -45,15 +48,16 @@ class Watch:
         self._turn = turn
         self._went_on = False
 
-    async def before(self, *, destructive: bool) -> None:
-        """Look before a call that may change something; what has changed is the person's.
-
-        Raises `Unprotected` where the call would destroy something and that can't be kept.
-        """
+    async def before(self) -> None:
+        """Look before a call that may change something; what has changed is the person's."""
+        if self._baseline is not None:
+            await self._baseline()
         await self._done()
         await self._run(lambda: self._observe("unclear" if self._unclear() else "person", ""))
-        if self.trouble and destructive:
-            raise Unprotected(self.trouble)
+
+    def at_risk(self) -> AtRisk:
+        """Return the files that no command may do away with unasked."""
+        return AtRisk(tuple(sorted(self._edited)), self._unkept)
 
     def after(self, what: str) -> None:
         """Look after the call, while the model thinks; what has changed is the agent's."""
@@ -78,11 +82,20 @@ class Watch:
     def _open(self) -> None:
         self._tracker.open()
         self._opened = True
+        root = os.fsdecode(self._tracker.root)
+        self._unkept = tuple(f"{root}/{os.fsdecode(path)}" for path in self._tracker.unkept())
 
     def _observe(self, by: By, what: str) -> None:
         if not self._opened:
             self._open()
-        self._tracker.observe(by, self._turn, what)
+        changes = self._tracker.observe(by, self._turn, what)
+        root = os.fsdecode(self._tracker.root)
+        files = {f"{root}/{os.fsdecode(one.path)}" for one in changes if one.after is not None and one.after.is_file}
+        self._edited = {path for path in self._edited if os.path.lexists(path)}
+        if by == "person":
+            self._edited |= {path for path in files if "/.git/" not in path}
+        if changes:
+            self._unkept = tuple(f"{root}/{os.fsdecode(path)}" for path in self._tracker.unkept())
 
     async def _done(self) -> None:
         """Wait for the look that is on its way, however often the person interrupts."""

@@ -242,9 +242,11 @@ class Workshop:
             return None
         root = self.policy.writable_roots[0] if self.policy.writable_roots else str(self._cwd)
         tracker = tracker_for(self._home, root, self._spill.name)
-        self._watch = Watch(tracker, busy=lambda: bool(self._sessions.open_processes()))
+        busy = self._sessions.open_processes
+        self._watch = Watch(tracker, busy=lambda: bool(busy()), baseline=self._wait_for_baseline)
         self._watch.open()
-        return _AfterBaseline(self._watch, self._wait_for_baseline)
+        self._approvals.at_risk = self._watch.at_risk
+        return self._watch
 
     def _begin_turn(self, turn: str) -> None:
         if self._watch is not None:
@@ -271,21 +273,6 @@ class Workshop:
             with contextlib.suppress(LatheError):
                 return (await diff_since(self._cwd, folder, tree)).decode(errors="replace")
         return "".join(change.diff for change in patches(journal_path(self._home, self._spill.name)))
-
-
-class _AfterBaseline:
-    """A watch that lets nothing be changed before the thread's baseline stands."""
-
-    def __init__(self, watch: Watch, baseline: Callable[[], Awaitable[None]]) -> None:
-        self._watch = watch
-        self._baseline = baseline
-
-    async def before(self, *, destructive: bool) -> None:
-        await self._baseline()
-        await self._watch.before(destructive=destructive)
-
-    def after(self, what: str) -> None:
-        self._watch.after(what)
 
 
 _APPROVALS = {

@@ -16,6 +16,8 @@ class Danger(NamedTuple):
     act: str
     target: str
     reach: Reach
+    path: str = ""
+    """The absolute path or pattern of what is done away with, "" where there is none or it can't be told."""
 
     @property
     def lasting(self) -> bool:

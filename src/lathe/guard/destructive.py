@@ -21,7 +21,7 @@ from lathe.guard.danger import Danger, Site
 from lathe.guard.destructive_code import scripts_in
 from lathe.guard.destructive_files import emptied, unnamed
 from lathe.guard.shell_run import Context, Run, follow
-from lathe.guard.targets import Ground
+from lathe.guard.targets import Ground, absolute
 from lathe.guard.wrappers import program_name
 
 
@@ -57,10 +57,11 @@ def dangers_of(run: Run, ground: Ground, script_at: Callable[[str], str | None])
     site = Site(run, ground)
     found = emptied(site)
     if not run.words:
-        return found
+        return [danger._replace(path=absolute(danger.target, run.cwd, ground) or "") for danger in found]
     words = (program_name(run.words[0]), *run.words[1:])
     for read in _READERS:
         found += read(words, site)
+    found = [danger._replace(path=absolute(danger.target, run.cwd, ground) or "") for danger in found]
     for script in scripts_in(words, run.given.text):
         reading = follow(script, Context(run.cwd, {"HOME": ground.home}, run.cwd, script_at))
         for inner in reading.runs:

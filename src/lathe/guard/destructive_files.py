@@ -84,15 +84,27 @@ def _mv(words: tuple[str, ...], site: Site) -> list[Danger]:
         return _each("moves to nowhere", sources, site)
     whole = [path for path in sources if is_pattern(path) or _is_top(path, site)]
     moved = [danger for danger in _each("moves away", whole, site) if danger.reach != "workspace"]
-    onto = [] if not sources or site.reach(target) != "workspace" else [Danger("may replace", target, "workspace")]
-    return moved + onto + [Danger("moves", path, "workspace") for path in sources if site.reach(path) == "workspace"]
+    return [] if given.has("n", "no-clobber") else moved + _replaced(sources, target, site)
+
+
+def _replaced(sources: Iterable[str], target: str, site: Site) -> list[Danger]:
+    """Return the files of the workspace that something moved or copied to `target` would replace."""
+    whole = absolute(target, site.run.cwd, site.ground)
+    if whole is None or site.reach(target) != "workspace":
+        return []
+    inside = [f"{target.rstrip('/')}/{path.rstrip('/').rpartition('/')[2]}" for path in sources]
+    onto = inside if os.path.isdir(whole) else [target]  # noqa: PTH112 - a word, not a path of ours
+    return [danger for danger in _emptied("replaces", onto, site) if not is_pattern(danger.target)]
 
 
 def _cp(words: tuple[str, ...], site: Site) -> list[Danger]:
-    operands = options(words, "tS").operands
+    given = options(words, "tS")
+    operands = given.operands
     if operands[:1] and operands[0] in ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"):
         return _emptied("overwrites", operands[1:], site)
-    return [Danger("may replace", path, "workspace") for path in operands[-1:] if site.reach(path) == "workspace"]
+    if given.has("n", "no-clobber") or len(operands) < 2:
+        return []
+    return _replaced(operands[:-1], operands[-1], site)
 
 
 def _dd(words: tuple[str, ...], site: Site) -> list[Danger]:
@@ -166,15 +178,17 @@ def emptied(site: Site) -> list[Danger]:
 
 
 def _emptied(act: str, paths: Iterable[str], site: Site) -> list[Danger]:
-    """Return what is lost where files are written anew: outside the workspace only what is there already."""
+    """Return what is lost where files are written anew, which is what is there already."""
     found = _each(act, paths, site)
     return [danger for danger in found if danger.reach != "unknown" and _matters(danger, site)]
 
 
 def _matters(danger: Danger, site: Site) -> bool:
-    if danger.reach in ("workspace", "guard", "repository"):
-        return True
     whole = absolute(danger.target, site.run.cwd, site.ground) or ""
+    if danger.reach == "workspace":
+        return is_pattern(whole) or os.path.lexists(whole)
+    if danger.reach in ("guard", "repository"):
+        return True
     if whole.startswith(_DEVICES):
         return True
     hidden = whole.startswith(f"{site.ground.home}/.")

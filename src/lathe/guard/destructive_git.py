@@ -43,26 +43,26 @@ def _subcommand(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     return folder, words[at:]
 
 
-def _discard(act: str, target: str = "the work that is not committed") -> list[Danger]:
-    return [Danger(act, target, "workspace")]
+def _discard(act: str = "throws away the work that is not committed in") -> list[Danger]:
+    return [Danger(act, ".", "workspace")]
 
 
 def _reset(words: tuple[str, ...], site: Site) -> list[Danger]:
     given = options(words)
-    return _discard("throws away") if given.has("hard", "merge", "keep") else []
+    return _discard() if given.has("hard", "merge", "keep") else []
 
 
 def _clean(words: tuple[str, ...], site: Site) -> list[Danger]:
     given = options(words, "e")
     if given.has("n", "dry-run") or not given.has("f", "force", "i", "interactive"):
         return []
-    return _discard("deletes", "the files that git does not know")
+    return _discard("deletes the files that git does not know in")
 
 
 def _checkout(words: tuple[str, ...], site: Site) -> list[Danger]:
     given = options(words, "bB")
     if given.has("f", "force", "B"):
-        return _discard("throws away")
+        return _discard()
     if "--" in words:
         paths = words[words.index("--") + 1 :]
     else:
@@ -80,7 +80,7 @@ def _restore(words: tuple[str, ...], site: Site) -> list[Danger]:
 
 def _switch(words: tuple[str, ...], site: Site) -> list[Danger]:
     given = options(words, "cC")
-    return _discard("throws away") if given.has("f", "force", "discard-changes") else []
+    return _discard() if given.has("f", "force", "discard-changes") else []
 
 
 def _stash(words: tuple[str, ...], site: Site) -> list[Danger]:
@@ -160,7 +160,7 @@ def _worktree(words: tuple[str, ...], site: Site) -> list[Danger]:
 def _submodule(words: tuple[str, ...], site: Site) -> list[Danger]:
     given = options(words)
     if given.operands[:1] == ("deinit",) and given.has("f", "force"):
-        return _discard("throws away", "the work in submodules")
+        return _discard("throws away the work in submodules of")
     return []
 
 
@@ -174,15 +174,15 @@ def _remove(words: tuple[str, ...], site: Site) -> list[Danger]:
 def _plumbing(words: tuple[str, ...], site: Site) -> list[Danger]:
     given = options(words)
     if words[0] == "read-tree" and given.has("u") and given.has("reset"):
-        return _discard("throws away")
+        return _discard()
     if words[0] == "checkout-index" and given.has("f", "force"):
-        return _discard("throws away")
+        return _discard()
     return []
 
 
 def _aborting(words: tuple[str, ...], site: Site) -> list[Danger]:
     given = options(words)
-    return _discard("throws away", "what is in progress") if given.has("abort", "quit") else []
+    return _discard("throws away what is in progress in") if given.has("abort", "quit") else []
 
 
 def _remote(words: tuple[str, ...], site: Site) -> list[Danger]:
@@ -220,9 +220,9 @@ def _others(words: tuple[str, ...]) -> list[Danger]:
         if verb in (("strip",), ("purge",)):
             return [Danger("deletes", "changes", "repository" if verb == ("strip",) else "workspace")]
         if verb in (("update",), ("up",), ("revert",)) and given.has("C", "clean", "a", "all"):
-            return _discard("throws away")
+            return _discard()
     if words[0] == "svn" and verb == ("revert",) and given.has("R", "recursive"):
-        return _discard("throws away")
+        return _discard()
     return []
 
 

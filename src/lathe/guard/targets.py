@@ -90,6 +90,18 @@ def is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def covers(pattern: str, path: str) -> bool:
+    """Tell whether what an absolute pattern stands for may take the file at `path` with it.
+
+    A pattern in the last part counts at any depth, for `find` means it so.
+    """
+    fixed = pattern.rstrip("/")
+    if is_within(path, fixed):
+        return True
+    folder, _, name = fixed.rpartition("/")
+    return is_pattern(name) and is_within(path, folder) and fnmatch.fnmatchcase(path.rpartition("/")[2], name)
+
+
 def is_pattern(path: str) -> bool:
     """Tell whether a word may stand for several files."""
     return _GLOB.search(path) is not None

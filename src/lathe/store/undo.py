@@ -31,6 +31,7 @@ MOST_AT_ONCE = 1 << 30
 """Bytes: what a file may have to be kept, and what all that one look finds new may have together."""
 
 _RACY_NS = 50_000_000
+_BUILT = frozenset((b"build", b"_build", b"dist", b"target", b"out", b"bin", b"obj", b"coverage", b"tmp", b"logs"))
 By: TypeAlias = Literal["agent", "unclear", "person", "undo"]
 """`unclear`: the person, or a command of the agent that went on in the background."""
 
@@ -156,13 +157,12 @@ class Tracker:
             self.contents.flush()
         return b"b" + digest.encode()
 
-    def unkept(self, path: bytes = b"") -> list[bytes]:
-        """Return the files at or below `path` that are known and could not be put back."""
-        below = path.rstrip(b"/") + b"/" if path else b""
+    def unkept(self) -> list[bytes]:
+        """Return the files that could not be put back, but for those that a build makes again."""
         return [
-            name
-            for name, entry in self.known.items()
-            if entry.content == NOT_KEPT and (not path or name == path or name.startswith(below))
+            path
+            for path, entry in self.known.items()
+            if entry.content == NOT_KEPT and _BUILT.isdisjoint(path.split(b"/")[:-1])
         ]
 
     def _look(self) -> tuple[Change, ...]:
