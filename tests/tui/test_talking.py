@@ -326,3 +326,30 @@ async def test_a_mistyped_command_is_no_prompt(tmp_path: Path) -> None:
     ran = await lathe("resum", cwd=tmp_path)
     assert ran.code == 2
     assert "no command 'resum'. Did you mean `lathe resume`?" in ran.err
+
+
+async def test_a_turn_is_taken_back_and_its_words_stand_there_to_be_edited(tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("kept\n")
+    steps = [says("Hello."), run("rm kept.txt; echo 1 > made.txt"), says("Done."), says("Again.")]
+    async with ScriptedServer(steps) as server, talking(cwd=tmp_path, base_url=server.base_url) as terminal:
+        await terminal.enter("/undo")
+        await terminal.sees("There is no turn to take back")
+        await terminal.enter("say hello")
+        await terminal.sees("Hello")
+        await terminal.enter("make it worse")
+        await terminal.sees("Done")
+        await terminal.sees_no("interrupts")
+        assert not (tmp_path / "kept.txt").exists()
+        await terminal.enter("/undo never")
+        await terminal.sees("/undo takes a number of turns, `files`, or nothing")
+        await terminal.enter("/undo")
+        await terminal.sees(r"Took back the turn “make it worse”\.\s+restored kept.txt\s+removed made.txt")
+        await terminal.sees(r"› make it worse\s*\Z")
+        await terminal.type("", "C-u")
+        await terminal.enter("and again")
+        await terminal.sees("Again")
+        await terminal.enter("/quit")
+        await terminal.sees("left with 0")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+    sent = server.requests[-1].body.decode()
+    assert "say hello" in sent and "make it worse" not in sent

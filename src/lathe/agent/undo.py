@@ -75,7 +75,7 @@ def _rows(home: Path, state: Replay) -> list[TurnRow]:
         items = start.items[start.length :] if end < start.length else start.items[start.length : end]
         request = next((text_of(item) for item in items if is_request(item)), "")
         files = {change.path for change in changed.get(turn, ()) if not _is_folder(change.before, change.after)}
-        rows.append(TurnRow(turn, " ".join(request.split()), len(files)))
+        rows.append(TurnRow(turn, request, len(files)))
     return rows
 
 

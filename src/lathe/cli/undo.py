@@ -40,13 +40,19 @@ def main(argv: list[str]) -> int:
     return 1 if taken.conflicts else 0
 
 
+def one_line(text: str, most: int) -> str:
+    """Return the beginning of a text as one line of at most `most` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
 def _table(rows: list[TurnRow]) -> str:
     if not rows:
         return "There is no turn to take back.\n"
     lines = []
     for back, row in enumerate(reversed(rows), 1):
         files = f"{row.files} file{'s' * (row.files != 1)}" if row.files else "no files"
-        lines.append(f"{back:>3}  {files:<10}  {row.request[:100]}\n")
+        lines.append(f"{back:>3}  {files:<10}  {one_line(row.request, 100)}\n")
     return "".join(lines)
 
 
@@ -55,7 +61,7 @@ def told(taken: Taken, *, files_only: bool) -> str:
     lines: list[str] = []
     for row in taken.turns:
         what = "The files of" if files_only else "Took back"
-        lines.append(f"{what} the turn “{row.request[:80]}”{' are as before' if files_only else ''}.")
+        lines.append(f"{what} the turn “{one_line(row.request, 80)}”{' are as before' if files_only else ''}.")
     for verb, paths in (("restored", taken.restored), ("removed", taken.removed), ("your edits kept in", taken.merged)):
         lines += [f"  {verb} {path}" for path in paths[:_SHOWN]]
         lines += [f"  and {len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else []

@@ -28,6 +28,9 @@ async def run_command(session: Session, command: slash.Command) -> None:
             await _model(session, command.argument)
         case "/diff":
             await _diff(session)
+        case "/undo":
+            if _is_free(session, "/undo"):
+                await _undo(session, command.argument)
         case "/compact":
             _compact(session)
         case "/status":
@@ -77,6 +80,22 @@ async def _diff(session: Session) -> None:
         return
     if left := session.view.diff(diff, DIFF_LINES):
         session.view.note(f"… {left:,} more lines: lathe diff {thread.id}")
+
+
+async def _undo(session: Session, argument: str) -> None:
+    from lathe.cli.undo import told
+
+    files_only = argument == "files"
+    if argument and not files_only and not (argument.isdigit() and int(argument)):
+        session.view.problem("/undo takes a number of turns, `files`, or nothing.")
+        return
+    if session.thread is None:
+        session.view.note("There is no turn to take back.")
+        return
+    taken = await session.take_back(int(argument) if argument.isdigit() else 1, files_only=files_only)
+    session.view.note(told(taken, files_only=files_only).rstrip("\n"), "yellow" if taken.conflicts else "")
+    if taken.turns and not files_only:
+        session.screen.restore(taken.turns[0].request)
 
 
 def _compact(session: Session) -> None:

@@ -24,6 +24,7 @@ from lathe.tui.view import Fragments, View
 if TYPE_CHECKING:
     from lathe.agent.approvals import ApprovalAnswer, ApprovalQuestion
     from lathe.agent.thread import Surface, Thread
+    from lathe.agent.undo import Taken
     from lathe.agent.workshop import Engine, Workshop
 
 
@@ -161,6 +162,22 @@ class Session:
         self.cwd = thread.cwd
         self.thread = thread
         await self._use(settings, engine)
+
+    async def take_back(self, count: int, *, files_only: bool) -> Taken:
+        """Take back the last `count` turns of the thread, which goes on from there; raise `LatheError`."""
+        from lathe.agent.thread import Thread
+        from lathe.agent.undo import undo
+        from lathe.store.threads import journal_path
+
+        assert self.thread is not None
+        path = journal_path(self.home, self.thread.id)
+        await self._close_workshop()
+        self.thread.close()
+        self.thread = None
+        try:
+            return await asyncio.to_thread(undo, self.home, path, count, files_only=files_only)
+        finally:
+            self.thread = Thread.resume(path)
 
     def begin_turn(self, text: str) -> None:
         """Start a turn with `text`."""

@@ -12,6 +12,7 @@ COMMANDS = {
     "/help": "keys and commands",
     "/model": "NAME: ask this model from the next turn on",
     "/diff": "what changed since the thread began",
+    "/undo": "[N | files]: take back the last turn, the last N, or only its files",
     "/compact": "shorten the conversation at the next step",
     "/status": "thread, tokens, cost, sandbox, approvals",
     "/new": "begin a new thread",
