@@ -321,3 +321,13 @@ async def test_where_nothing_can_be_kept_only_what_destroys_is_refused(ws: Path,
     ran, _ = await scripted([run("echo 1 > made"), run("rm -rf src"), says("done")], "clean", cwd=ws)
     assert (ws / "made").exists() and (ws / "src").exists()
     assert "it would destroy what can't be kept" in ran.of("call.rejected")[0]["message"]
+
+
+async def test_a_workspace_that_holds_the_home_folder_is_refused(own_home: Path) -> None:
+    for folder in (own_home, own_home.parent):
+        refused, _ = await scripted([run("echo 1 > made"), says("done")], "do it", cwd=folder)
+        assert refused.code == 2
+        assert "all of your home folder writable" in refused.err
+    ran, _ = await scripted([run("echo 1 > made"), says("done")], "-c", "whole_home=true", "do it", cwd=own_home)
+    assert (ran.code, (own_home / "made").exists()) == (0, True)
+    assert "Turns can't be taken back" in ran.err

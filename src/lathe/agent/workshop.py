@@ -110,6 +110,7 @@ class Workshop:
         self._baseline: asyncio.Task[str | None] | None = None
         self._warm: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
+        self._unwatched = ""
 
     async def open(self, items: Sequence[Item] = ()) -> Surface:
         """Return the surface for turns of a thread whose transcript is `items` so far.
@@ -180,7 +181,8 @@ class Workshop:
     def warnings(self) -> list[str]:
         """What a person should know about the instructions, skills and servers that were found."""
         problems = self._pool.problems() if self._pool is not None else ()
-        return [*self._instructions.notes, *self._skills.warnings, *problems]
+        unwatched = [self._unwatched] if self._unwatched else []
+        return [*self._instructions.notes, *self._skills.warnings, *problems, *unwatched]
 
     async def _open_mcp(self) -> None:
         from lathe.tools.mcp import servers_from
@@ -241,6 +243,9 @@ class Workshop:
         if self.policy.mode == "read-only":
             return None
         root = self.policy.writable_roots[0] if self.policy.writable_roots else str(self._cwd)
+        if holds_home(Path(root)):
+            self._unwatched = f"Turns can't be taken back: {root} is too much to look at before each call."
+            return None
         tracker = tracker_for(self._home, root, self._spill.name)
         busy = self._sessions.open_processes
         self._watch = Watch(tracker, busy=lambda: bool(busy()), baseline=self._wait_for_baseline)
@@ -285,13 +290,24 @@ _APPROVALS = {
 def policy_of(settings: Settings, cwd: Path) -> SandboxPolicy:
     """Return the sandbox policy that the settings mean for work in `cwd`.
 
-    A repository is writable as a whole, but not where it is the person's home or holds it (dotfiles in git).
+    A repository is writable as a whole, but not where it is the person's home or holds it (dotfiles in git). Raises
+    `ConfigError` where the workspace itself would hold the home folder, unless the settings say that it may.
     """
     root = project_root(cwd)
-    if Path.home().is_relative_to(root):
+    if holds_home(root):
         root = cwd
+    if holds_home(root) and settings.sandbox == "workspace-write" and not settings.whole_home:
+        raise ConfigError(
+            f"The workspace would be {root}, and all of your home folder writable with it.",
+            hint="Go to the folder of the project, or say -c whole_home=true, or -s read-only.",
+        )
     roots = [str(root), *(str((cwd / root).resolve()) for root in settings.writable_roots)]
     return SandboxPolicy(mode=settings.sandbox, writable_roots=tuple(dict.fromkeys(roots)), network=settings.network)
+
+
+def holds_home(folder: Path) -> bool:
+    """Tell whether a folder is the person's home or holds it."""
+    return Path.home().is_relative_to(folder)
 
 
 def describe(policy: SandboxPolicy) -> str:

@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approve: ApprovalMode = "on-request"
     network: bool = False
     writable_roots: tuple[str, ...] = ()
+    whole_home: bool = False
     reasoning_effort: Effort | None = None
     max_output_tokens: Count | None = None
     retries: Annotated[int, msgspec.Meta(ge=0)] = 5
