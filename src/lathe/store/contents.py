@@ -41,7 +41,8 @@ class Contents:
             before = os.fstat(source.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise OSError(errno.EINVAL, "is no regular file", path)
-            digest = self._large(source) if before.st_size > _BLOCK else self.add(_whole(source))
+            large = before.st_size > _BLOCK
+            digest = self._large(source, before.st_size) if large else self.add(_whole(source))
             after = os.fstat(source.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise BlockingIOError(errno.EAGAIN, "changed while it was read", path)
@@ -49,7 +50,7 @@ class Contents:
 
     def add(self, data: bytes) -> str:
         """Keep `data` and return its hash; raise `OSError`."""
-        digest = _hash(data)
+        digest = blob_hash(len(data), data)
         with _as_os_errors(self._folder):
             self._database().execute("insert or ignore into contents values (?, ?)", (digest.digest(), data))
         self._pending += len(data)
@@ -81,10 +82,10 @@ class Contents:
             self._base.close()
             self._base = None
 
-    def _large(self, source: BinaryIO) -> str:
+    def _large(self, source: BinaryIO, size: int) -> str:
         temporary = self._folder / f"new-{os.urandom(8).hex()}"
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        hashed = _hash()
+        hashed = blob_hash(size)
         try:
             with temporary.open("xb", buffering=0) as target:
                 while block := source.read(_BLOCK):
@@ -118,8 +119,9 @@ def _whole(source: BinaryIO) -> bytes:
     return data
 
 
-def _hash(data: bytes = b"") -> hashlib.blake2b:
-    return hashlib.blake2b(data, digest_size=20)
+def blob_hash(size: int, data: bytes = b"") -> hashlib._Hash:
+    """Return the hash that git gives to a file of `size` bytes, begun with `data`."""
+    return hashlib.sha1(b"blob %d\0" % size + data, usedforsecurity=False)
 
 
 @contextlib.contextmanager

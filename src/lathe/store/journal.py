@@ -113,6 +113,7 @@ class _Format(msgspec.Struct, frozen=True):
 
 
 _HEADER_BYTES = 65536
+_LOCK_S = 0.5
 _encoder = msgspec.json.Encoder()
 _headers = msgspec.json.Decoder(_Format)
 _records = msgspec.json.Decoder(Record)
@@ -164,9 +165,7 @@ class Journal:
             raise UsageError(f"There is no thread {path.stem}.", hint="`lathe threads` lists them.") from None
         except OSError as error:
             raise _storage_error(path, error) from None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(fd):
             os.close(fd)
             raise UsageError(
                 f"Thread {path.stem} is open in another Lathe process.",
@@ -300,6 +299,23 @@ def _rewind(state: Replay, turn: str) -> None:
     state.context = start.context
     state.last_step, state.items_since_step = start.last_step, start.items_since_step
     state.open_turn = False
+
+
+def _locked(fd: int) -> bool:
+    """Lock the journal; return whether that could be done.
+
+    A Lathe that was killed while it started a program leaves the lock with that for the moment until it is executed.
+    """
+    until = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
 
 
 def _fold(state: Replay, record: Any) -> None:

@@ -23,8 +23,9 @@ NOT_KEPT = b"?"
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """What is at a path. Times are nanoseconds since the epoch.
 
-    `content` says where the bytes of a regular file are kept: b"b" and a hash for Lathe's own store, b"g" and an
-    object id for git's, b"?" for nowhere. Of a symbolic link it is b"l" and the target, of anything else empty.
+    `content` says where the bytes of a regular file are kept: b"b" and their hash for Lathe's own store, b"g" and the
+    hash for git's, b"?" for nowhere; the hash is git's. Of a symbolic link it is b"l" and the target, of anything
+    else empty.
     """
 
     mode: int
@@ -48,8 +49,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
         return self.is_dir or self.content not in (b"", NOT_KEPT)
 
     def same_as(self, other: Entry | None) -> bool:
-        """Tell whether both are the same to a person: kind, permissions and bytes."""
-        return other is not None and (self.mode, self.content) == (other.mode, other.content)
+        """Tell whether both are the same to a person: kind, permissions and bytes, wherever they are kept."""
+        if other is None or self.mode != other.mode:
+            return False
+        if NOT_KEPT in (self.content, other.content):
+            return (self.size, self.mtime) == (other.size, other.mtime)
+        return self.content[1:] == other.content[1:]
 
 
 class Scan(msgspec.Struct):

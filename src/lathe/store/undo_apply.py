@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -62,7 +63,6 @@ def apply_steps(root: bytes, steps: Sequence[Step], open_content: Open) -> list[
         except OSError as error:
             failed.append(Conflict(step.path, (error.strerror or "it can't be written").lower()))
 
-    times = _times_of_parents(root, steps)
     deepest = sorted(steps, key=lambda step: step.path.count(b"/"), reverse=True)
     for step in deepest:
         if step.now is not None and (step.want is None or _kind(step.want) != _kind(step.now)):
@@ -77,20 +77,7 @@ def apply_steps(root: bytes, steps: Sequence[Step], open_content: Open) -> list[
     for step in deepest:
         if step.want is not None and step.want.is_dir and step.path not in failures:
             attempt(step, _finish_folder)
-    for folder, modified in times.items():
-        with contextlib.suppress(OSError):
-            os.utime(root + b"/" + folder, ns=(modified, modified), follow_symlinks=False)
     return failed
-
-
-def _times_of_parents(root: bytes, steps: Sequence[Step]) -> dict[bytes, int]:
-    """Return the times of the folders that only hold what is put back, the deepest first: they are to keep them."""
-    own = {step.path for step in steps}
-    times: dict[bytes, int] = {}
-    for folder in {step.path.rpartition(b"/")[0] for step in steps} - own:
-        with contextlib.suppress(OSError):
-            times[folder] = os.lstat(root + b"/" + folder).st_mtime_ns
-    return dict(sorted(times.items(), key=lambda item: item[0].count(b"/"), reverse=True))
 
 
 @contextlib.contextmanager
@@ -177,9 +164,12 @@ def _put(folder: int, name: bytes, step: Step, open_content: Open) -> None:
     want = step.want
     assert want is not None
     status = _check(folder, name, step)
+    # always the same name, so that what a crash has left is found again
+    temporary = b".lathe-" + hashlib.sha256(step.path).hexdigest()[:16].encode() + b".undo"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=folder)
     if status is not None and _is_made(status, want) and (step.now is None or not _is_made(status, step.now)):
         return  # made before the crash
-    temporary = b".lathe-" + os.urandom(8).hex().encode() + b".undo"
     try:
         if stat.S_ISLNK(want.mode):
             os.symlink(want.content[1:], temporary, dir_fd=folder)

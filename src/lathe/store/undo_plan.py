@@ -89,7 +89,15 @@ def plan_undo(
     doubts = {path for path in unclear if path in known and not known[path].is_dir} - {one.path for one in conflicts}
     steps = [step for step in steps if step.path not in doubts]
     conflicts += [Conflict(path, _UNCLEAR) for path in sorted(doubts)]
-    return _whole_repositories(UndoPlan(tuple(turns), tuple(steps), tuple(conflicts), tuple(kept)))
+    plan = _whole_repositories(UndoPlan(tuple(turns), tuple(steps), tuple(conflicts), tuple(kept)))
+    return msgspec.structs.replace(plan, steps=(*plan.steps, *_parents(plan.steps, known)))
+
+
+def _parents(steps: Sequence[Step], known: Mapping[bytes, Entry]) -> list[Step]:
+    """Return steps for the folders that only hold what is put back: their times are to stay."""
+    own = {step.path for step in steps}
+    folders = {step.path.rpartition(b"/")[0] for step in steps} - own
+    return [Step(path, known[path], known[path]) for path in sorted(folders) if path in known]
 
 
 def _wanted(
