@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,16 @@ def killed(act: Callable[[], object], longest_s: float, choose: random.Random) -
     if child == 0:
         try:
             act()
-        finally:
-            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
     time.sleep(choose.random() * longest_s)
     os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status > 0:
+        raise RuntimeError("what was to be killed failed by itself")
+    return status == -signal.SIGKILL
 
 
 def kill_looks(folder: Path, rounds: int, choose: random.Random) -> tuple[int, list[str]]:
@@ -152,12 +158,13 @@ def kill_undos(folder: Path, rounds: int, choose: random.Random, before: Tree) -
         hit = killed(lambda: undo(home, journal), took * 1.2, choose)
         hits += hit
         plan = home / "threads" / THREAD / "undo.plan"
+        said = ""
         if hit and (plan.exists() or tree(ws) != before):
-            undo(home, journal)
+            said = f"plan {'left' if plan.exists() else 'not yet'}, then {undo(home, journal)}"
         if tree(ws) != before:
             after = tree(ws)
             differ = sorted(path for path in before | after if before.get(path) != after.get(path))
-            wrong.append(f"round {number}: {differ}")
+            wrong.append(f"round {number}, {'killed' if hit else 'not killed'}, {said}: {differ}")
     return hits, wrong
 
 

@@ -44,10 +44,15 @@ def undo_log(home: Path, thread_id: str) -> Path:
 
 
 def tracker_for(home: Path, root: str, thread_id: str) -> Tracker:
-    """Return the tracker of the workspace at `root` for a thread, which from now on works there."""
+    """Return the tracker of the workspace at `root` for a thread, or of the one that it began in, if that is another."""
     folder = spill_dir(home, thread_id)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / "undo.root").write_bytes(os.fsencode(root))
+    noted, fresh = folder / "undo.root", folder / "undo.root.new"
+    if noted.exists():
+        root = os.fsdecode(noted.read_bytes())
+    else:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh.write_bytes(os.fsencode(root))
+        fresh.replace(noted)  # half a path would be another folder
     return Tracker(root, root_folder(home, root), undo_log(home, thread_id))
 
 
