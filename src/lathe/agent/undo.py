@@ -44,7 +44,7 @@ def undo_log(home: Path, thread_id: str) -> Path:
 
 
 def tracker_for(home: Path, root: str, thread_id: str) -> Tracker:
-    """Return the tracker of the workspace at `root` for a thread, or of the one that it began in, if that is another."""
+    """Return the tracker of a thread for the workspace at `root`, or for that in which the thread began."""
     folder = spill_dir(home, thread_id)
     noted, fresh = folder / "undo.root", folder / "undo.root.new"
     if noted.exists():
