@@ -107,15 +107,16 @@ SECRETS = [
     Attempt("keys through another root", 'cat "/proc/$VICTIM/root$HOME/.ssh/id_ed25519"'),
     Attempt("keys through a remount", 'umount "$HOME/.ssh" 2>/dev/null; cat "$HOME/.ssh/id_ed25519"'),
     Attempt("keys through a namespace", 'unshare -Urm bash -c "umount $HOME/.ssh; cat $HOME/.ssh/id_ed25519"'),
-    Attempt("another's files in /tmp", "cat /tmp/lathe-escape-secret"),
-    Attempt("another's files in /dev/shm", "cat /dev/shm/lathe-escape-secret"),
+    Attempt("another's files in /tmp", 'cat "$TEMPORARY"'),
+    Attempt("another's files in /dev/shm", 'cat "$SHARED"'),
     Attempt(
         "a key of the kernel's ring",
         _SYSCALL
         + """
-found = call(249, b"user", b"lathe-escape", None, 0)  # request_key
+name = os.environ["KEY"].encode()
+found = call(249, b"user", name, None, 0)  # request_key
 KEYCTL_SEARCH, KEYCTL_READ, USER = 10, 11, -4
-key = call(250, KEYCTL_SEARCH, USER, b"user", b"lathe-escape", 0)
+key = call(250, KEYCTL_SEARCH, USER, b"user", name, 0)
 buffer = ctypes.create_string_buffer(100)
 if max(key, found) > 0 and call(250, KEYCTL_READ, max(key, found), buffer, 100) > 0: print(buffer.value.decode())
 """,

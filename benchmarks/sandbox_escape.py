@@ -38,7 +38,7 @@ from lathe.sandbox.runner import Runner
 TIERS = ["none", "bubblewrap", "bubblewrap with the machine's proc", "landlock"]
 USER = 12345
 LIMIT_S = 10.0
-SHM_KEY = 0x1A7E5C
+SHM_KEY = 0x1A7E5C << 8
 _TOKEN = "LATHE_ESCAPE_TOKEN"
 _VICTIM = """
 import os, signal, sys, time
@@ -69,7 +69,10 @@ class World:
             "SUID": str(base / "suid"),
             "LATHE_STATE": str(self.state),
             "LATHE": str(os.getpid()),
-            "SHM": str(SHM_KEY),
+            "SHM": str(SHM_KEY + os.getpid()),
+            "KEY": f"lathe-escape-{os.getpid()}",
+            "TEMPORARY": f"/tmp/lathe-escape-{os.getpid()}",
+            "SHARED": f"/dev/shm/lathe-escape-{os.getpid()}",
         }
         os.environ["HOME"] = str(self.home)
         self._serve()
@@ -85,7 +88,9 @@ class World:
                     shutil.rmtree(entry, ignore_errors=True)
                 else:
                     entry.unlink(missing_ok=True)
-        self.touched.unlink(missing_ok=True)
+        for path in (self.touched, self.base / "roots" / "mark"):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
         for path, text in {
             "secret": self.token,
             "target": "target\n",
@@ -164,7 +169,6 @@ class World:
             "PATHNAME": self._listening(socket.AF_UNIX, socket.SOCK_STREAM, str(self.sockets / "s")),
             "DATAGRAMS": self._listening(socket.AF_UNIX, socket.SOCK_DGRAM, str(self.sockets / "d")),
         }
-        Path("/tmp/.X11-unix").mkdir(exist_ok=True)
         names["XSOCKET"] = self._listening(socket.AF_UNIX, socket.SOCK_STREAM, f"/tmp/.X11-unix/X{os.getpid()}")
         with contextlib.suppress(OSError):
             names["TCP6"] = self._listening(socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0))
@@ -201,17 +205,16 @@ class World:
                     one.sendto(answer, sender)
 
     def _leave_secrets(self) -> None:
-        for path in (Path("/tmp/lathe-escape-secret"), Path("/dev/shm/lathe-escape-secret")):
+        for path in (Path(self.environ["TEMPORARY"]), Path(self.environ["SHARED"])):
             path.unlink(missing_ok=True)
             path.write_text(self.token)
             path.chmod(0o600)
             self.closing.callback(path.unlink, missing_ok=True)
         libc = ctypes.CDLL(None, use_errno=True)
         libc.shmat.restype = ctypes.c_void_p
-        libc.syscall(
-            ctypes.c_long(248), b"user", b"lathe-escape", self.token.encode(), len(self.token), ctypes.c_long(-4)
-        )
-        number = libc.shmget(SHM_KEY, 4096, 0o1600)
+        key = self.environ["KEY"].encode()
+        libc.syscall(ctypes.c_long(248), b"user", key, self.token.encode(), len(self.token), ctypes.c_long(-4))
+        number = libc.shmget(int(self.environ["SHM"]), 4096, 0o1600)
         at = libc.shmat(number, None, 0)
         if number >= 0 and at not in (None, ctypes.c_void_p(-1).value):
             ctypes.memmove(at, self.token.encode() + b"\0", len(self.token) + 1)
@@ -225,7 +228,7 @@ class World:
 
 
 async def attempt(world: World, tier: str, one: Attempt) -> str:
-    """Make an attempt; return how it got out, "" where it did not. Raises `ConfigError` where the tier does not work."""
+    """Make an attempt; return how it got out, "" where it did not; raise `ConfigError` without the tier."""
     world.reset()
     before = world.look()
     argv = ["/bin/bash", "-c", one.script] if one.language == "bash" else ["/usr/bin/python3", "-c", one.script]
@@ -308,10 +311,14 @@ def prepared(user: int) -> Path:
     """Return a folder for the suite that no temporary folder holds, with a set-user-id shell and a folder of root's."""
     base = Path(tempfile.mkdtemp(prefix="lathe-escape-", dir="/srv" if os.geteuid() == 0 else Path.home()))
     base.chmod(0o755)
-    (base / "roots").mkdir(mode=0o700)
+    (base / "roots").mkdir(mode=0o755)
     shutil.copy("/bin/bash", base / "suid")
     (base / "suid").chmod(0o4755)
     os.chown(base, user, user)
+    x11 = Path("/tmp/.X11-unix")
+    if not x11.exists():
+        x11.mkdir()
+        x11.chmod(0o1777)
     return base
 
 

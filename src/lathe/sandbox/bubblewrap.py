@@ -9,6 +9,19 @@ from pathlib import Path
 from lathe.sandbox.mounts import Mount
 
 _INNER_ID = 1000
+_PROC_OF_ROOT = (
+    "sys",
+    "sysrq-trigger",
+    "irq",
+    "bus",
+    "fs",
+    "acpi",
+    "scsi",
+    "driver",
+    "asound",
+    "mtrr",
+    "dynamic_debug",
+)
 
 
 def find_program() -> str | None:
@@ -42,7 +55,13 @@ def arguments(
     if not network:
         given.append("--unshare-net")
     given += ["--die-with-parent", "--new-session", "--ro-bind", "/", "/", "--dev", "/dev"]
-    given += ["--proc", "/proc"] if fresh_proc else ["--ro-bind", "/proc", "/proc"]
+    if fresh_proc:
+        given += ["--proc", "/proc"]
+        # Root's user keeps root's number for the kernel, and so may write the files of root that lie here.
+        for name in _PROC_OF_ROOT:
+            given += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
+    else:
+        given += ["--ro-bind", "/proc", "/proc"]
     for mount in mounts:
         given += _mount(mount)
     # remounting comes last: mount points inside a hidden folder have to be made first

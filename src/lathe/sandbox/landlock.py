@@ -29,6 +29,10 @@ _CAPSET = {"x86_64": 126, "aarch64": 91}
 _SOCKET = {"x86_64": 41, "aarch64": 198}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _IO_URING_SETUP = 425
+_KEYRINGS = {"x86_64": (248, 249, 250), "aarch64": (217, 218, 219)}  # add_key, request_key, keyctl
+_SHARED = {"x86_64": (29, 30, 31, 68, 69, 70, 71), "aarch64": (186, 187, 188, 189, 194, 195, 196)}  # shm*, msg*
+_PRLIMIT = {"x86_64": 302, "aarch64": 261}
+_SETPRIORITY = {"x86_64": 141, "aarch64": 140}
 _DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"]
 _DEVICES += ["/dev/ptmx", "/dev/pts", "/dev/shm"]
 
@@ -90,8 +94,7 @@ def confine(
         _drop_capabilities(machine, user, group)
     _call(_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
-    if not network:
-        _filter_sockets(machine)
+    _filter_calls(machine, network=network)
     _check(network=network)
 
 
@@ -141,8 +144,13 @@ def _drop_capabilities(machine: str, user: int, group: int) -> None:
     _call(_CAPSET[machine], struct.pack("Ii", 0x20080522, 0), bytes(24))
 
 
-def _filter_sockets(machine: str) -> None:
-    """Let `socket` make nothing but local ones; io_uring, which could make them too, is not there at all."""
+def _filter_calls(machine: str, *, network: bool) -> None:
+    """Refuse the system calls that Landlock does not see and that reach what is outside.
+
+    Keys of the person's ring and memory shared by number are not to be had, limits and priorities of
+    other processes not to be set.
+    Without `network`, `socket` makes nothing but local ones; io_uring, which could make others, is not there then.
+    """
     allow, kill = 0x7FFF0000, 0x80000000
     refuse, missing = 0x00050000 | 13, 0x00050000 | 38  # EACCES, ENOSYS
     load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
@@ -153,14 +161,39 @@ def _filter_sockets(machine: str) -> None:
         (load, 0, 0, 0),
         (at_least, 0, 1, 0x40000000),  # the x32 numbers of x86-64
         (answer, 0, 0, missing),
-        (equal, 0, 1, _IO_URING_SETUP),
-        (answer, 0, 0, missing),
-        (equal, 0, 3, _SOCKET[machine]),
-        (load, 0, 0, 16),
-        (equal, 1, 0, socket.AF_UNIX),
+    ]
+    for number in _KEYRINGS[machine]:
+        program += [(equal, 0, 1, number), (answer, 0, 0, missing)]
+    for number in _SHARED[machine]:
+        program += [(equal, 0, 1, number), (answer, 0, 0, refuse)]
+    program += [
+        (equal, 0, 8, _PRLIMIT[machine]),
+        (load, 0, 0, 16),  # whose limit: 0 is its own
+        (equal, 5, 0, 0),
+        (load, 0, 0, 32),  # the new limit, a pointer in two halves: none is only a question
+        (equal, 0, 2, 0),
+        (load, 0, 0, 36),
+        (equal, 1, 0, 0),
         (answer, 0, 0, refuse),
         (answer, 0, 0, allow),
     ]
+    program += [
+        (equal, 0, 4, _SETPRIORITY[machine]),
+        (load, 0, 0, 24),  # whose
+        (equal, 1, 0, 0),
+        (answer, 0, 0, refuse),
+        (answer, 0, 0, allow),
+    ]
+    if not network:
+        program += [
+            (equal, 0, 1, _IO_URING_SETUP),
+            (answer, 0, 0, missing),
+            (equal, 0, 3, _SOCKET[machine]),
+            (load, 0, 0, 16),
+            (equal, 1, 0, socket.AF_UNIX),
+            (answer, 0, 0, refuse),
+        ]
+    program.append((answer, 0, 0, allow))
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in program))
     header = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code))
     kept = ctypes.create_string_buffer(header)

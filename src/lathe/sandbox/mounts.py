@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -42,6 +42,16 @@ _CREDENTIALS = (
     ".m2/settings.xml",
     ".gradle/gradle.properties",
     ".local/share/keyrings",
+    ".bash_history",
+    ".zsh_history",
+    ".local/share/fish/fish_history",
+    ".python_history",
+    ".node_repl_history",
+    ".psql_history",
+    ".mysql_history",
+    ".sqlite_history",
+    ".rediscli_history",
+    ".lesshst",
     ".config/google-chrome",
     ".config/chromium",
     ".mozilla",
@@ -74,6 +84,21 @@ def plan(policy: SandboxPolicy, cwd: Path, hidden: Iterable[str], readable: Iter
         if any(is_below(path, cover) for cover in covered) and not any(is_below(path, root) for root in roots):
             mounts.add(Mount("kept", path))
     return sorted(mounts, key=lambda m: (m.path.count("/") if m.path != "/" else 0, _ORDER.index(m.kind), m.path))
+
+
+def sockets(mounts: Sequence[Mount]) -> list[Mount]:
+    """Return mounts that hide the local sockets somebody listens on, where these mounts would leave them to be seen.
+
+    A read-only mount keeps nobody from connecting. What is bound later is not hidden.
+    """
+    try:
+        lines = Path("/proc/net/unix").read_bytes().splitlines()[1:]
+    except OSError:
+        return []
+    covered = [mount.path for mount in mounts if mount.kind in ("private", "hidden", "write")]
+    paths = {os.fsdecode(line.split(None, 7)[7]) for line in lines if b" /" in line}
+    seen = [path for path in sorted(paths) if not any(is_below(path, cover) for cover in covered)]
+    return [Mount("hidden", path) for path in seen if Path(path).is_socket() and os.path.realpath(path) == path]
 
 
 def _own_files() -> list[str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox import bubblewrap
-from lathe.sandbox.mounts import is_below, plan
+from lathe.sandbox.mounts import is_below, plan, sockets
 from lathe.sandbox.policy import SandboxPolicy
 
 _HERE = Path(__file__).parent
@@ -114,8 +114,15 @@ async def _bubblewrap(wanted: Launch) -> Server:
 
     async def start(fresh_proc: bool) -> Server:
         network = wanted.policy.network
-        prefix = bubblewrap.arguments(program, mounts, network=network, fresh_proc=fresh_proc, owner=owner)
-        return await run_server("bubblewrap", prefix, env)
+        while True:
+            whole = [*mounts, *sockets(mounts)]
+            prefix = bubblewrap.arguments(program, whole, network=network, fresh_proc=fresh_proc, owner=owner)
+            try:
+                return await run_server("bubblewrap", prefix, env)
+            except StartFailed:
+                # A socket that was closed meanwhile cannot be hidden: then, and only then, it is worth another try.
+                if all(os.path.lexists(mount.path) for mount in whole):
+                    raise
 
     if _fresh_proc_works:
         try:
