@@ -341,10 +341,7 @@ class _Walk:
         return NOTHING
 
     def _list(self, node: Node, state: _State, given: Output) -> Output:
-        out = NOTHING
-        for child in _flat(node):
-            out = self.statement(child, state, given)
-        return out
+        return self._all(_flat(node), state, given)
 
     def _variable_assignment(self, node: Node, state: _State, given: Output) -> Output:
         self.assign(node, state)
@@ -367,9 +364,12 @@ class _Walk:
         return NOTHING
 
     def _each(self, node: Node, state: _State, given: Output) -> Output:
+        return self._all(_named(node), state, given)
+
+    def _all(self, nodes: Sequence[Node], state: _State, given: Output) -> Output:
         out = NOTHING
-        for child in _named(node):
-            out = self.statement(child, state, given)
+        for node in nodes:
+            out = self.statement(node, state, given)
         return out
 
     def substitutions(self, node: Node, state: _State) -> None:
