@@ -245,6 +245,38 @@ async def test_a_commit_of_the_person_keeps_git_as_it_is(ws: Path) -> None:
     assert "left alone: .git: you used git after the agent had" in taken.out
 
 
+async def test_looking_with_git_meanwhile_does_not_stand_in_the_way(ws: Path) -> None:
+    said = git(ws, "status")
+    before = tree(ws)
+    await scripted([run("git add -A; git -c user.name=A -c user.email=a@b commit -qm agent"), says("x")], "c", cwd=ws)
+    (ws / "src" / "c.py").touch()
+    assert git(ws, "status") != said  # which writes the index anew
+    taken = await undo(ws)
+    assert (taken.code, git(ws, "status")) == (0, said), taken.out
+    index, was = tree(ws).pop(".git/index"), before.pop(".git/index")
+    assert index[0] == was[0]
+    assert git(ws, "log", "--oneline").count("\n") == 2
+
+
+async def test_a_rebase_that_the_agent_gave_up_is_in_progress_again(ws: Path) -> None:
+    git(ws, "stash", "-qu")
+    git(ws, "checkout", "-qb", "topic")
+    (ws / "src" / "a.py").write_text("topic\n")
+    git(ws, "commit", "-qam", "topic")
+    git(ws, "checkout", "-q", "main")
+    (ws / "src" / "a.py").write_text("main\n")
+    git(ws, "commit", "-qam", "main")
+    git(ws, "checkout", "-q", "topic")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(ws, "rebase", "main")
+    before, said = tree(ws), git(ws, "status")
+    await scripted([run("git rebase --abort"), says("gave up")], "go on", cwd=ws)
+    assert git(ws, "status") != said
+    assert (await undo(ws)).code == 0
+    assert git(ws, "status") == said
+    assert tree(ws).keys() == before.keys()
+
+
 async def test_outside_a_repository_it_works_as_well(tmp_path: Path) -> None:
     ws = tmp_path / "plain"
     (ws / "deep").mkdir(parents=True)

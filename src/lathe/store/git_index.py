@@ -6,13 +6,14 @@ Format: gitformat-index(5), versions 2 to 4.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from lathe.store.scan import Entry
 
 _ENTRY = struct.Struct(">10I20sH")
-_ASSUME_VALID, _EXTENDED = 0x8000, 0x4000
+_ASSUME_VALID, _EXTENDED, _STAGE = 0x8000, 0x4000, 0x3000
 _SKIP_WORKTREE, _INTENT_TO_ADD = 0x4000, 0x2000
 
 
@@ -48,19 +49,53 @@ def read_index(path: Path) -> dict[bytes, Indexed]:
         written = path.stat().st_mtime_ns
     except OSError:
         return {}
+    return {entry.name: entry.indexed() for entry in _entries(data) or () if entry.is_held(written)}
+
+
+def says_the_same(one: bytes, other: bytes) -> bool:
+    """Tell whether two indexes hold the same files: `git status` writes one anew, and changes no more than times."""
+    said = [None if (found := _entries(data)) is None else [entry.said() for entry in found] for data in (one, other)]
+    return said[0] is not None and said[0] == said[1]
+
+
+class _Raw(NamedTuple):
+    name: bytes
+    mtime: int
+    ctime: int
+    inode: int
+    mode: int
+    size: int
+    oid: bytes
+    flags: int
+    more: int
+
+    def indexed(self) -> Indexed:
+        return Indexed(self.mtime, self.ctime, self.inode, self.size, bool(self.mode & 0o100), self.oid.hex())
+
+    def is_held(self, written: int) -> bool:
+        """Tell whether git holds the file as it is, if the index was written then."""
+        doubtful = self.flags & (_ASSUME_VALID | _STAGE) or self.more & (_SKIP_WORKTREE | _INTENT_TO_ADD)
+        return self.mode >> 12 == 0o10 and not doubtful and self.mtime < written
+
+    def said(self) -> tuple[bytes, int, bytes, int, int]:
+        """Return what it says of the file, without what it says of the inode."""
+        return self.name, self.mode, self.oid, self.flags & (_ASSUME_VALID | _STAGE), self.more
+
+
+def _entries(data: bytes) -> list[_Raw] | None:
+    """Return the entries of an index, None where it is torn or of another kind."""
     if len(data) < 32 or data[:4] != b"DIRC":
-        return {}
+        return None
     version, count = struct.unpack(">II", data[4:12])
     if version not in (2, 3, 4):
-        return {}
+        return None
     try:
-        return _entries(data, version, count, written)
+        return list(_read_entries(data, version, count))
     except (struct.error, ValueError, IndexError):
-        return {}
+        return None
 
 
-def _entries(data: bytes, version: int, count: int, written: int) -> dict[bytes, Indexed]:
-    found: dict[bytes, Indexed] = {}
+def _read_entries(data: bytes, version: int, count: int) -> Iterator[_Raw]:
     at, previous = 12, b""
     for _ in range(count):
         start = at
@@ -79,12 +114,8 @@ def _entries(data: bytes, version: int, count: int, written: int) -> dict[bytes,
             end = data.index(b"\0", at)
             name = data[at:end]
             at = start + ((end - start + 8) & ~7)
-        mtime = msec * 1_000_000_000 + mnsec
-        doubtful = flags & (_ASSUME_VALID | 0x3000) or more & (_SKIP_WORKTREE | _INTENT_TO_ADD) or mtime >= written
-        if mode >> 12 == 0o10 and not doubtful:
-            ctime = csec * 1_000_000_000 + cnsec
-            found[name] = Indexed(mtime, ctime, inode, size, bool(mode & 0o100), oid.hex())
-    return found
+        times = msec * 1_000_000_000 + mnsec, csec * 1_000_000_000 + cnsec
+        yield _Raw(name, *times, inode, mode, size, oid, flags, more)
 
 
 def _offset(data: bytes, at: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from lathe.store.git import git_command, git_environment
+from lathe.store.git_index import says_the_same
 from lathe.store.scan import Entry
 from lathe.store.undo import Change, Observed, Undone
 
@@ -113,7 +114,8 @@ def _wanted(
         elif _same(want, change.before):
             continue
         else:
-            joined = _merge(base=change.after, ours=want, theirs=change.before, read=read, add=add)
+            is_index = change.path.endswith(b".git/index")
+            joined = _merge(change.after, want, change.before, read, add, is_index=is_index)
             if joined is None:
                 return None, _why(want, change), False
             want, merged = joined, True
@@ -140,7 +142,9 @@ def _same(one: Entry | None, other: Entry | None) -> bool:
     return other is None if one is None else one.same_as(other)
 
 
-def _merge(base: Entry | None, ours: Entry | None, theirs: Entry | None, read: Read, add: Add) -> Entry | None:
+def _merge(
+    base: Entry | None, ours: Entry | None, theirs: Entry | None, read: Read, add: Add, *, is_index: bool
+) -> Entry | None:
     """Return the file `ours` with the step from `base` to `theirs` made too; None where they touch each other."""
     if base is None or ours is None or theirs is None:
         return None
@@ -152,6 +156,9 @@ def _merge(base: Entry | None, ours: Entry | None, theirs: Entry | None, read: R
     if theirs.content == base.content:
         return msgspec.structs.replace(ours, mode=mode)
     texts = [read(entry) for entry in (ours, base, theirs)]
+    if is_index:
+        mine, old, new = (text or b"" for text in texts)
+        return theirs if says_the_same(mine, old) else ours if says_the_same(new, old) else None
     known = [text for text in texts if text is not None and len(text) <= _LARGEST_MERGE]
     joined = merge_texts(*known) if len(known) == 3 else None
     if joined is None:
