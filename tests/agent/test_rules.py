@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from lathe.agent.known import family, only_reads
-from lathe.agent.matching import matches, without_global_options
+from lathe.agent.matching import matches
 from lathe.agent.rules import Rules, load_rules, matches_tool, remember, rules_file
 from lathe.agent.verdict import Place
 from lathe.config.layers import load_settings
 from lathe.config.settings import RuleSpec, RuleTables
 from lathe.guard.shell import analyse
+from lathe.guard.wrappers import without_global_options
 from lathe.protocol.errors import ConfigError
 
 _PLACE = Place("/ws", ("/ws",))

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 
-from lathe.agent.matching import without_global_options
 from lathe.guard.shell import Part
-from lathe.guard.wrappers import SHELLS
+from lathe.guard.wrappers import SHELLS, without_global_options
 
 READ_ONLY = frozenset(
     {

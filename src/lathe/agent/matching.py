@@ -13,27 +13,9 @@ from pathlib import Path
 from lathe.agent.verdict import Place
 from lathe.config.settings import Position, RuleSpec
 from lathe.guard.shell import Analysis, Part
-from lathe.guard.wrappers import Words, program_name
+from lathe.guard.wrappers import Words, program_name, without_global_options
 
 _STANDARD = ("/bin/", "/usr/bin/", "/usr/local/bin/", "/opt/homebrew/bin/")
-
-_GLOBAL_OPTIONS = {
-    "git": frozenset({"-C", "-c", "--git-dir", "--work-tree", "--namespace", "--exec-path", "--super-prefix"}),
-    "docker": frozenset({"-H", "--host", "-c", "--context", "-l", "--log-level", "--config"}),
-    "podman": frozenset({"-c", "--connection", "--url", "--log-level", "--root"}),
-    "kubectl": frozenset({"-n", "--namespace", "--context", "--kubeconfig", "--cluster", "--user", "-s", "--server"}),
-    "npm": frozenset({"--prefix", "-w", "--workspace", "--userconfig", "--registry"}),
-    "pnpm": frozenset({"-C", "--dir", "-F", "--filter"}),
-    "yarn": frozenset({"--cwd"}),
-    "cargo": frozenset({"-C", "--config", "-Z", "--color"}),
-    "gh": frozenset({"-R", "--repo"}),
-    "terraform": frozenset[str](),
-    "helm": frozenset({"-n", "--namespace", "--kube-context", "--kubeconfig"}),
-    "aws": frozenset({"--profile", "--region", "--output", "--endpoint-url"}),
-    "gcloud": frozenset({"--project", "--account", "--configuration"}),
-    "systemctl": frozenset({"-H", "--host", "-M", "--machine"}),
-}
-"""Programs with subcommands, and those of their global options that take the next word as value."""
 
 
 def matches(rule: RuleSpec, part: Part, place: Place, *, literal: bool) -> bool:
@@ -54,20 +36,6 @@ def first_match(rules: Iterable[RuleSpec], analysis: Analysis, place: Place) -> 
             if matches(rule, part, place, literal=False):
                 return rule, part
     return None
-
-
-def without_global_options(words: Words) -> Words:
-    """Return `git -C there push` as `git push`, for programs whose global options are known."""
-    valued = _GLOBAL_OPTIONS.get(words[0] or "")
-    if valued is None:
-        return words
-    index = 1
-    while index < len(words):
-        word = words[index]
-        if word is None or not (word.startswith("-") or (words[0] == "cargo" and word.startswith("+"))):
-            break
-        index += 2 if word in valued else 1
-    return (words[0], *words[index:])
 
 
 def _bare(word: str) -> str:

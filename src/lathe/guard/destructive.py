@@ -23,6 +23,7 @@ from lathe.guard.destructive_files import emptied, unnamed
 from lathe.guard.shell_run import Context, Run, follow
 from lathe.guard.targets import Ground, absolute
 from lathe.guard.wrappers import program_name
+from lathe.sandbox.mounts import is_below
 
 
 class Dangers(NamedTuple):
@@ -41,7 +42,7 @@ def examine(
     script_at: Callable[[str], str | None] = lambda path: None,
 ) -> Dangers:
     """Return every destructive act in a line of shell that would run in `cwd` with `variables`; never raises."""
-    top = next((root for root in ground.roots if cwd == root or cwd.startswith(root + "/")), cwd)
+    top = next((root for root in ground.roots if is_below(cwd, root)), cwd)
     seen = {"HOME": ground.home, "PWD": cwd, **variables}
     reading = follow(command, Context(cwd, seen, top, script_at))
     found: dict[Danger, None] = {}
@@ -55,14 +56,12 @@ def examine(
 def dangers_of(run: Run, ground: Ground, script_at: Callable[[str], str | None]) -> list[Danger]:
     """Return the destructive acts of one simple command, those of the code it is given too."""
     site = Site(run, ground)
+    words = (program_name(run.words[0]), *run.words[1:]) if run.words else ()
     found = emptied(site)
-    if not run.words:
-        return [danger._replace(path=absolute(danger.target, run.cwd, ground) or "") for danger in found]
-    words = (program_name(run.words[0]), *run.words[1:])
-    for read in _READERS:
+    for read in _READERS if words else ():
         found += read(words, site)
     found = [danger._replace(path=absolute(danger.target, run.cwd, ground) or "") for danger in found]
-    for script in scripts_in(words, run.given.text):
+    for script in scripts_in(words, run.given.text) if words else ():
         reading = follow(script, Context(run.cwd, {"HOME": ground.home}, run.cwd, script_at))
         for inner in reading.runs:
             found += dangers_of(inner, ground, script_at)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from lathe.guard.danger import Danger, Site
@@ -114,7 +113,7 @@ def _called(node: ast.Call) -> tuple[str, ast.expr | None]:
     return (node.func.id, None) if isinstance(node.func, ast.Name) else ("", None)
 
 
-def _python_scripts(text: str) -> Iterator[str] | list[str]:
+def _python_scripts(text: str) -> list[str]:
     scripts: list[str] = []
     for node in ast.walk(_tree(text)):
         if not isinstance(node, ast.Call) or not node.args:

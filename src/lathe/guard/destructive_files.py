@@ -8,19 +8,10 @@ from collections.abc import Iterable
 from lathe.guard.danger import Danger, Reader, Site, options
 from lathe.guard.shell_output import find_starts, found_by_find
 from lathe.guard.shell_words import SOME, UNKNOWN
-from lathe.guard.targets import Reach, absolute, is_pattern
+from lathe.guard.targets import absolute, is_pattern
 
-_DEVICES: tuple[str, ...] = (
-    "/dev/sd",
-    "/dev/hd",
-    "/dev/vd",
-    "/dev/xvd",
-    "/dev/nvme",
-    "/dev/mmcblk",
-    "/dev/disk",
-    "/dev/mapper",
-)
-_DEVICES += ("/dev/mem", "/dev/md", "/dev/dm-", "/dev/loop", "/proc/sysrq-trigger")
+_KINDS = "sd hd vd xvd nvme mmcblk disk mapper mem md dm- loop"
+_DEVICES = (*(f"/dev/{kind}" for kind in _KINDS.split()), "/proc/sysrq-trigger")
 _SYSTEM = ("/etc", "/boot", "/usr", "/bin", "/sbin", "/lib", "/var/lib")
 _TOPS = frozenset({"/", "/bin", "/boot", "/etc", "/home", "/lib", "/opt", "/root", "/sbin", "/srv", "/usr", "/var"})
 
@@ -31,10 +22,10 @@ def read(words: tuple[str, ...], site: Site) -> list[Danger]:
     return reader(words, site) if reader is not None else []
 
 
-def _each(act: str, paths: Iterable[str], site: Site, least: Reach | None = None) -> list[Danger]:
+def _each(act: str, paths: Iterable[str], site: Site) -> list[Danger]:
     """Return a danger for each path that is not scratch."""
     reaches = [(path, site.reach(path)) for path in paths]
-    return [Danger(act, path, least or found) for path, found in reaches if found != "scratch"]
+    return [Danger(act, path, found) for path, found in reaches if found != "scratch"]
 
 
 def _rm(words: tuple[str, ...], site: Site) -> list[Danger]:
@@ -57,7 +48,7 @@ def _find(words: tuple[str, ...], site: Site) -> list[Danger]:
     if "-delete" not in words:
         return []
     found = _each("deletes what is found as", found_by_find(words), site)
-    if not spares_git(words):
+    if not _spares_git(words):
         found += [
             Danger("deletes what is found below", start, "repository")
             for start in find_starts(words)
@@ -66,7 +57,7 @@ def _find(words: tuple[str, ...], site: Site) -> list[Danger]:
     return found
 
 
-def spares_git(words: tuple[str, ...]) -> bool:
+def _spares_git(words: tuple[str, ...]) -> bool:
     """Tell whether a `find` leaves the store of git alone, for it asks for a name or looks at empty folders only."""
     if {"-name", "-iname", "-empty"} & set(words):
         return True

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 from lathe.guard.danger import Danger, Options, Site, options
 from lathe.guard.targets import Reach, absolute
-
-_VALUED = frozenset({"-C", "-c", "--git-dir", "--work-tree", "--namespace", "--exec-path", "--super-prefix"})
+from lathe.guard.wrappers import without_global_options
 
 
 def read(words: tuple[str, ...], site: Site) -> list[Danger]:
@@ -35,12 +35,10 @@ def read(words: tuple[str, ...], site: Site) -> list[Danger]:
 
 def _subcommand(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """Return the folder that `-C` names ("" for none) and the words from the subcommand on."""
-    folder, at = "", 1
-    while at < len(words) and words[at].startswith("-"):
-        if words[at] in ("-C", "--work-tree") and at + 1 < len(words):
-            folder = words[at + 1]
-        at += 2 if words[at] in _VALUED else 1
-    return folder, words[at:]
+    rest = len(without_global_options(words)) - 1
+    skipped = words[1 : len(words) - rest]
+    named = [after for option, after in pairwise(skipped) if option in ("-C", "--work-tree")]
+    return named[-1] if named else "", words[len(words) - rest :]
 
 
 def _discard(act: str = "throws away the work that is not committed in") -> list[Danger]:

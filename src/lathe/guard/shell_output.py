@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lathe.guard.shell_tree import ansi_c
-from lathe.guard.shell_words import SOME, UNKNOWN
+from lathe.guard.shell_words import GLOB, SOME, UNKNOWN
 from lathe.guard.wrappers import program_name
 
 
@@ -30,7 +30,6 @@ class Output(NamedTuple):
 NOTHING = Output("", ())
 ANYTHING = Output()
 _SOMETHING = frozenset({"which", "date", "id", "whoami", "hostname", "uname", "nproc", "basename", "wc", "seq"})
-_GLOB = re.compile(r"[*?\[]")
 _FILTERS = frozenset({"sort", "uniq", "head", "tail", "grep", "egrep", "fgrep", "tee", "tac", "shuf"})
 _SEPARATES = (["\\n", "\\0"], ["\\0", "\\n"], ["\n", "\0"], ["n", "0"], ["\\n", " "])
 
@@ -84,7 +83,7 @@ def _listed(name: str, words: Sequence[str], operands: list[str]) -> tuple[str, 
         case "ls" if "-d" in words:
             return tuple(operands)
         case "ls":
-            return tuple(f"{folder}/{SOME}" if not _GLOB.search(folder) else folder for folder in operands) or ("*",)
+            return tuple(f"{folder}/{SOME}" if not GLOB.search(folder) else folder for folder in operands) or ("*",)
         case _:
             return None
 

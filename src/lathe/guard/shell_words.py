@@ -16,6 +16,7 @@ SOME = "\ue001"
 """Stands in a word for text that only the shell will know, and that is not empty."""
 
 MOST_WORDS = 64
+GLOB = re.compile(r"[*?\[]")
 _SPECIAL = frozenset({"$", "!", "?", "#", "-", "RANDOM", "SECONDS", "PPID", "UID", "EUID", "LINENO", "EPOCHSECONDS"})
 _PARAMETER = re.compile(
     r"\$(?:\{(?P<length>#)?(?P<long>\w+|[?#$!*@-])(?P<rest>.*)\}|(?P<short>\d|\w+|[?#$!*@-]))", re.DOTALL

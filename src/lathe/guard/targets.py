@@ -7,7 +7,9 @@ import os
 import re
 from typing import Literal, NamedTuple, TypeAlias
 
-from lathe.guard.shell_words import SOME, UNKNOWN
+from lathe.guard.shell_words import GLOB, SOME, UNKNOWN
+from lathe.sandbox.mounts import is_below
+from lathe.store.scan import REMADE
 
 Reach: TypeAlias = Literal["scratch", "workspace", "refs", "repository", "machine", "guard", "service", "unknown"]
 """How far an act reaches.
@@ -21,14 +23,7 @@ records. `service`: what lies behind a network or in a database. `unknown`: it c
 LASTING = frozenset({"repository", "machine", "guard", "service", "unknown"})
 """Reaches of which nothing can be taken back."""
 
-_GLOB = re.compile(r"[*?\[]")
-_REMADE = frozenset(
-    {
-        *("node_modules", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".tox", ".nox", ".venv"),
-        *(".next", ".nuxt", ".turbo", ".parcel-cache", ".gradle", ".eggs", "htmlcov", ".coverage", ".hypothesis"),
-        *(".svelte-kit", ".terraform", "bower_components", ".ipynb_checkpoints", "DerivedData"),
-    }
-)
+_REMADE = frozenset({*map(os.fsdecode, REMADE), "htmlcov", ".coverage"})
 _SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")
 _NOWHERE = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd", "-"})
 _OWN = (".config/lathe", ".local/share/lathe", ".local/state/lathe", ".lathe")
@@ -53,13 +48,13 @@ def reach(path: str, cwd: str, ground: Ground) -> Reach:
         return "scratch" if _is_remade(path) else "unknown"
     fixed, open_end = _fixed_part(whole)
     real = os.path.realpath(fixed) if open_end or fixed.endswith("/") else _real_parent(fixed)
-    if any(is_within(real, folder) for folder in _own_folders(ground)):
+    if any(is_below(real, folder) for folder in _own_folders(ground)):
         return "guard"
     for root in ground.roots:
         top = os.path.realpath(root)
-        if is_within(real, top):
+        if is_below(real, top):
             return _within_root(os.path.relpath(real, top))
-        if is_within(top, real) and _may_mean(whole, top):
+        if is_below(top, real) and _may_mean(whole, top):
             return "machine"
     if _is_remade(whole) or _is_scratch(whole, real, ground):
         return "scratch"
@@ -85,26 +80,21 @@ def absolute(path: str, cwd: str, ground: Ground) -> str | None:
     return os.path.normpath(path.replace(UNKNOWN, "")).replace("//", "/") + (tail if path != "/" else "")
 
 
-def is_within(path: str, folder: str) -> bool:
-    """Tell whether an absolute path is a folder or lies below it."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
 def covers(pattern: str, path: str) -> bool:
     """Tell whether what an absolute pattern stands for may take the file at `path` with it.
 
     A pattern in the last part counts at any depth, for `find` means it so.
     """
     fixed = pattern.rstrip("/")
-    if is_within(path, fixed):
+    if is_below(path, fixed):
         return True
     folder, _, name = fixed.rpartition("/")
-    return is_pattern(name) and is_within(path, folder) and fnmatch.fnmatchcase(path.rpartition("/")[2], name)
+    return is_pattern(name) and is_below(path, folder) and fnmatch.fnmatchcase(path.rpartition("/")[2], name)
 
 
 def is_pattern(path: str) -> bool:
     """Tell whether a word may stand for several files."""
-    return _GLOB.search(path) is not None
+    return GLOB.search(path) is not None
 
 
 def _fixed_part(path: str) -> tuple[str, bool]:
@@ -148,6 +138,6 @@ def _is_remade(path: str) -> bool:
 def _is_scratch(whole: str, real: str, ground: Ground) -> bool:
     """Tell whether it lies in scratch space, and is not all of that."""
     for folder in (*_SCRATCH, f"{ground.home}/.cache"):
-        if is_within(whole, folder) and is_within(real.rstrip("/") or "/", os.path.realpath(folder)):
+        if is_below(whole, folder) and is_below(real.rstrip("/") or "/", os.path.realpath(folder)):
             return whole[len(folder) + 1 :].split("/")[0] not in ("", "*", ".*", "?*", "**")
     return False

@@ -126,6 +126,39 @@ _LAUNCHERS = {
 }
 
 
+_GLOBAL_OPTIONS = {
+    "git": frozenset({"-C", "-c", "--git-dir", "--work-tree", "--namespace", "--exec-path", "--super-prefix"}),
+    "docker": frozenset({"-H", "--host", "-c", "--context", "-l", "--log-level", "--config"}),
+    "podman": frozenset({"-c", "--connection", "--url", "--log-level", "--root"}),
+    "kubectl": frozenset({"-n", "--namespace", "--context", "--kubeconfig", "--cluster", "--user", "-s", "--server"}),
+    "npm": frozenset({"--prefix", "-w", "--workspace", "--userconfig", "--registry"}),
+    "pnpm": frozenset({"-C", "--dir", "-F", "--filter"}),
+    "yarn": frozenset({"--cwd"}),
+    "cargo": frozenset({"-C", "--config", "-Z", "--color"}),
+    "gh": frozenset({"-R", "--repo"}),
+    "terraform": frozenset[str](),
+    "helm": frozenset({"-n", "--namespace", "--kube-context", "--kubeconfig"}),
+    "aws": frozenset({"--profile", "--region", "--output", "--endpoint-url"}),
+    "gcloud": frozenset({"--project", "--account", "--configuration"}),
+    "systemctl": frozenset({"-H", "--host", "-M", "--machine"}),
+}
+"""Programs with subcommands, and those of their global options that take the next word as value."""
+
+
+def without_global_options(words: Words) -> Words:
+    """Return `git -C there push` as `git push`, for programs whose global options are known."""
+    valued = _GLOBAL_OPTIONS.get(words[0] or "")
+    if valued is None:
+        return words
+    index = 1
+    while index < len(words):
+        word = words[index]
+        if word is None or not (word.startswith("-") or (words[0] == "cargo" and word.startswith("+"))):
+            break
+        index += 2 if word in valued else 1
+    return (words[0], *words[index:])
+
+
 def unwrap(words: Words) -> Inner | None:
     """Return what the simple command `words` starts beside itself, None where it is no wrapper."""
     if not words or words[0] is None:

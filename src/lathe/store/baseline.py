@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from lathe.protocol.errors import StorageError, UsageError
 from lathe.protocol.ids import short_id
-from lathe.store.git import run_git
+from lathe.store.git import alternate, run_git
 
 MOST_S = 30.0
 """Seconds that the first command of a thread may have to wait for its baseline; 50,000 new files take 6."""
@@ -143,11 +143,5 @@ async def _tree(repository: _Repository, folder: Path) -> str | None:
     return tree.decode().strip()
 
 
-def _environ(index: Path, objects: Path, alternate: Path) -> dict[str, str]:
-    # Quoted, for a colon in the path would be the end of it (git, "Environment variables").
-    quoted = str(alternate).replace("\\", "\\\\").replace('"', '\\"')
-    return {
-        "GIT_INDEX_FILE": str(index),
-        "GIT_OBJECT_DIRECTORY": str(objects),
-        "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"',
-    }
+def _environ(index: Path, objects: Path, other: Path) -> dict[str, str]:
+    return {"GIT_INDEX_FILE": str(index), "GIT_OBJECT_DIRECTORY": str(objects), **alternate(other)}

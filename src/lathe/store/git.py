@@ -25,6 +25,13 @@ def git_environment(environ: dict[str, str]) -> dict[str, str]:
     return {**kept, **_NO_TRANSPORT, "LC_ALL": "C", **environ}
 
 
+def alternate(objects: Path) -> dict[str, str]:
+    """Return what lets git read another folder of objects as well."""
+    # Quoted, for a colon in the path would be the end of it (git, "Environment variables").
+    quoted = str(objects).replace("\\", "\\\\").replace('"', '\\"')
+    return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
+
+
 def git_command(*arguments: str) -> list[str]:
     """Return the command line of a git that starts nothing else."""
     return ["git", *_SAFE, *arguments]

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lathe.store.git import git_command, git_environment
+from lathe.store.git import alternate, git_command, git_environment
 
 _BARE = {"HEAD": "ref: refs/heads/none\n", "config": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"}
 
@@ -86,7 +86,7 @@ class GitObjects:
                 yield oid, rest[: int(fields[2])]
 
     def _run(self, mode: str, given: bytes) -> bytes:
-        environ = git_environment({"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self._source)})
+        environ = git_environment(alternate(self._source))
         command = git_command("--git-dir", str(self._folder), "cat-file", mode)
         try:
             return subprocess.run(command, input=given, env=environ, capture_output=True, check=False).stdout

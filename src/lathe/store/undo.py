@@ -24,6 +24,7 @@ from lathe.protocol.errors import StorageError
 from lathe.store.contents import Contents
 from lathe.store.git_index import Indexed, read_index
 from lathe.store.git_objects import GitObjects
+from lathe.store.journal import now_ms
 from lathe.store.scan import NOT_KEPT, Entry, scan, spares
 
 LARGEST_FILE = 64 << 20
@@ -115,7 +116,7 @@ class Tracker:
         """Look, write down and return what has changed since the last look; raise `StorageError`."""
         changes = self._look()
         if changes:
-            self.note(Observed(_now_ms(), turn, by, what, changes))
+            self.note(Observed(now_ms(), turn, by, what, changes))
         return changes
 
     def note(self, record: Observed | Undone) -> None:
@@ -311,10 +312,6 @@ def _storing(folder: Path) -> Iterator[None]:
             f"The disk that holds {folder} {reason}, so nothing could be undone.",
             hint="Set LATHE_HOME to a folder that has room.",
         ) from None
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 _manifest_encoder = msgspec.msgpack.Encoder()
