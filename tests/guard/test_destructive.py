@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,23 +13,14 @@ from lathe.guard.destructive import Dangers, examine
 from lathe.guard.suspects import may_destroy_files
 from lathe.guard.targets import Ground, reach
 
-COMMANDS = Path(__file__).parents[2] / "benchmarks" / "commands"
-HOME = "/home/me"
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-
-def commands(name: str) -> list[str]:
-    lines = (COMMANDS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    return [line.replace("⏎", "\n") for line in lines if line and not line.startswith("#")]
+from destructive import HOME, commands, workspace
 
 
 @pytest.fixture(scope="module")
 def ws() -> Iterator[Path]:
-    # Not below /tmp: there everything may go.
-    with tempfile.TemporaryDirectory(dir=Path.home(), prefix="lathe-test-") as folder:
-        top = Path(folder, "a", "ws")
-        (top / "src").mkdir(parents=True)
-        for name in ("src/main.py", "src/a.py", "README.md"):
-            (top / name).write_text("x\n")
+    with workspace() as top:
         yield top
 
 

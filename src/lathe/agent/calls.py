@@ -53,13 +53,17 @@ class CallWatch(Protocol):
 
 
 class Prepared(NamedTuple):
-    """A call that may run; `destructive` says that what it does to files wants undoing, if it was a mistake."""
+    """A call that may run.
+
+    `destructive` says that what it does to files wants undoing, if it was a mistake; `watched` that it may change any.
+    """
 
     call: ToolCall
     tool: Tool
     args: Any
     escalated: bool
     destructive: bool
+    watched: bool
 
 
 class CallRunner:
@@ -131,21 +135,18 @@ class CallRunner:
         prepared = await self._prepare(call, sink)
         if prepared is None:
             return
-        if self._watch is None or not self._is_watched(prepared.tool, prepared.args):
+        watch = self._watch if prepared.watched else None
+        if watch is None:
             await self._execute(prepared, sink)
             return
-        if prepared.destructive and self._watch.trouble:
-            trouble = self._watch.trouble
-            why = f"{call.name} was not run, for it would destroy what can't be kept: {trouble} {NO_WORKAROUND}"
+        if prepared.destructive and watch.trouble:
+            why = f"{call.name} was not run, for it would destroy what can't be kept: {watch.trouble} {NO_WORKAROUND}"
             self._reject(call, "denied", why, sink)
             return
         try:
             await self._execute(prepared, sink)
         finally:
-            self._watch.after(prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name)
-
-    def _is_watched(self, tool: Tool, args: Any) -> bool:
-        return self._watch is not None and not tool.parallel and may_change(tool, args)
+            watch.after(prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name)
 
     async def _prepare(self, call: ToolCall, sink: Sink) -> Prepared | None:
         """Return the call ready to run, or answer it as rejected and return None."""
@@ -158,14 +159,15 @@ class CallRunner:
         except MalformedCall as error:
             self._reject(call, "malformed", f"{call.name} was not run: {error}", sink)
             return None
-        if self._watch is not None and self._is_watched(tool, args):
+        watched = not tool.parallel and may_change(tool, args)
+        if self._watch is not None and watched:
             await self._watch.before()  # what the person has changed meanwhile counts in the review
         review = await self._approvals.review(tool.access(args, self._cwd), policy=self._policy, cwd=self._cwd)
         if not review.allowed:
             self._reject(call, "denied", review.message, sink)
             return None
         self.rejected_in_a_row = 0
-        return Prepared(call, tool, args, review.escalated, review.destructive)
+        return Prepared(call, tool, args, review.escalated, review.destructive, watched)
 
     def _intercept(self, tool: Tool, args: Any) -> tuple[Tool, Any]:
         """A patch that is applied through the shell is a patch: same checks, same event."""
@@ -177,7 +179,7 @@ class CallRunner:
         return tool, args
 
     async def _execute(self, prepared: Prepared, sink: Sink) -> None:
-        call, tool, args, escalated, _ = prepared
+        call, tool, args, escalated, *_ = prepared
         item_id = sink.next_item_id()
         begun = tool.begin(args, item_id)
         sink.emit(ItemStarted(begun))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from lathe.protocol.items import text_of
 from lathe.store.journal import Journal, Replay, RewindRecord, now_ms, replay
 from lathe.store.scan import Entry
 from lathe.store.threads import is_request, spill_dir
-from lathe.store.undo import Tracker, Undone, read_log, root_folder
+from lathe.store.undo import Observed, Tracker, Undone, read_log, root_folder
 from lathe.store.undo_apply import apply_steps, read_plan, write_plan
 from lathe.store.undo_plan import Conflict, UndoPlan, plan_undo, turns_changed
 from lathe.tools.patch_recovery import recover
@@ -56,24 +57,14 @@ def tracker_for(home: Path, root: str, thread_id: str) -> Tracker:
     return Tracker(root, root_folder(home, root), undo_log(home, thread_id))
 
 
-def _root_of(home: Path, state: Replay) -> str:
-    """Return the workspace that was watched for a thread, else the folder that it worked in."""
-    try:
-        root = os.fsdecode((spill_dir(home, state.header.id) / "undo.root").read_bytes())
-    except OSError:
-        root = state.header.cwd
-    if not Path(root).is_dir():
-        raise UsageError(f"{root}, where the thread worked, is not there any more.", hint="Make that folder first.")
-    return root
-
-
 def list_turns(home: Path, path: Path) -> list[TurnRow]:
     """Return the turns of the thread whose journal lies at `path` that were not taken back, oldest first."""
-    return _rows(home, replay(path))
+    state = replay(path)
+    return _rows(state, read_log(undo_log(home, state.header.id)))
 
 
-def _rows(home: Path, state: Replay) -> list[TurnRow]:
-    changed = turns_changed(read_log(undo_log(home, state.header.id)))
+def _rows(state: Replay, log: Sequence[Observed | Undone]) -> list[TurnRow]:
+    changed = turns_changed(log)
     ends = [start.length for start in state.began.values()][1:]
     rows = []
     for (turn, start), end in zip(state.began.items(), [*ends, len(state.items)], strict=False):
@@ -95,30 +86,31 @@ def undo(home: Path, path: Path, count: int = 1, *, files_only: bool = False) ->
     alone and told of. A crash in the middle is made good by the next call. Raises `UsageError` where there is
     nothing to take back or another process has the thread, and `StorageError`.
     """
-    journal = Journal.open(path)
-    try:
-        return _undo(journal, home, count, files_only=files_only)
-    finally:
-        journal.close()
+    with contextlib.closing(Journal.open(path)) as journal:
+        state = replay(path)
+        recover(home / "patches")
+        tracker = tracker_for(home, state.header.cwd, state.header.id)
+        root = os.fsdecode(tracker.root)
+        if not Path(root).is_dir():
+            raise UsageError(f"{root}, where the thread worked, is not there any more.", hint="Make that folder first.")
+        with contextlib.closing(tracker.contents):
+            return _undo(journal, state, tracker, home, count, files_only=files_only)
 
 
-def _undo(journal: Journal, home: Path, count: int, *, files_only: bool) -> Taken:
-    state = replay(journal.path)
-    recover(home / "patches")
-    tracker = tracker_for(home, _root_of(home, state), state.header.id)
+def _undo(journal: Journal, state: Replay, tracker: Tracker, home: Path, count: int, *, files_only: bool) -> Taken:
     plan_path = spill_dir(home, state.header.id) / "undo.plan"
     tracker.open()
     plan = read_plan(plan_path)
+    log = read_log(undo_log(home, state.header.id))
+    rows = _rows(state, log)
     if plan is None:
-        rows = _rows(home, state)
         if not rows:
             raise UsageError("There is no turn to take back.")
-        log = read_log(undo_log(home, state.header.id))
         chosen = rows[-count:]
         plan = plan_undo(log, [row.id for row in chosen], tracker.known, tracker.read, tracker.add)
         write_plan(plan_path, plan)
     else:
-        chosen = [row for row in _rows(home, state) if row.id in plan.turns]
+        chosen = [row for row in rows if row.id in plan.turns]
     failed = apply_steps(tracker.root, plan.steps, tracker.open_content)
     failed += _objects_given_back(tracker)
     folders = [step for step in plan.steps if step.want is not None and step.want.is_dir]

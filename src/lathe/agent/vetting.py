@@ -13,6 +13,7 @@ from lathe.agent.known import family, harmless_variables, only_carries, only_rea
 from lathe.agent.matching import first_match, matches
 from lathe.agent.rules import Rules
 from lathe.agent.verdict import NO_WORKAROUND, Allow, Family, Forbid, Grant, MustAsk, Place, Stance, Verdict, is_guarded
+from lathe.config.paths import lathe_home
 from lathe.config.settings import RuleSpec
 from lathe.guard.shell import Analysis, Part, analyse
 from lathe.guard.shell_words import SOME, UNKNOWN
@@ -125,7 +126,7 @@ def dangers(access: RunCommand, stance: Stance) -> Dangers:
 
     cwd = str(stance.cwd / access.cwd)
     roots = stance.policy.writable_roots or (str(stance.cwd),)
-    ground = Ground(roots, os.path.expanduser("~"), tuple(filter(None, [os.environ.get("LATHE_HOME")])))  # noqa: PTH111
+    ground = Ground(roots, os.path.expanduser("~"), (str(lathe_home(os.environ)),))  # noqa: PTH111
     return examine(access.command, ground, cwd, dict(os.environ), partial(_script_at, cwd=cwd))
 
 

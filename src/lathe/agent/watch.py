@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from lathe.agent.verdict import AtRisk
@@ -82,20 +82,21 @@ class Watch:
     def _open(self) -> None:
         self._tracker.open()
         self._opened = True
-        root = os.fsdecode(self._tracker.root)
-        self._unkept = tuple(f"{root}/{os.fsdecode(path)}" for path in self._tracker.unkept())
+        self._unkept = self._absolute(self._tracker.unkept())
+
+    def _absolute(self, paths: Iterable[bytes]) -> tuple[str, ...]:
+        return tuple(os.fsdecode(self._tracker.root + b"/" + path) for path in paths)
 
     def _observe(self, by: By, what: str) -> None:
         if not self._opened:
             self._open()
         changes = self._tracker.observe(by, self._turn, what)
-        root = os.fsdecode(self._tracker.root)
-        files = {f"{root}/{os.fsdecode(one.path)}" for one in changes if one.after is not None and one.after.is_file}
         self._edited = {path for path in self._edited if os.path.lexists(path)}
         if by == "person":
+            files = self._absolute(one.path for one in changes if one.after is not None and one.after.is_file)
             self._edited |= {path for path in files if "/.git/" not in path}
         if changes:
-            self._unkept = tuple(f"{root}/{os.fsdecode(path)}" for path in self._tracker.unkept())
+            self._unkept = self._absolute(self._tracker.unkept())
 
     async def _done(self) -> None:
         """Wait for the look that is on its way, however often the person interrupts."""

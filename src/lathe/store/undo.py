@@ -85,6 +85,7 @@ class Tracker:
         self.known: dict[bytes, Entry] = {}
         self._log = log
         self._racy: set[bytes] = set()
+        self._unsaved = False
         self._index: dict[bytes, Indexed] = {}
         self._index_seen: tuple[int, int] = (0, 0)
         self._spared: Callable[[bytes], bool] = spares(frozenset())
@@ -103,6 +104,8 @@ class Tracker:
 
     def save(self) -> None:
         """Keep what is known, so that the next thread here needs not read it all again; raise `StorageError`."""
+        if not self._unsaved:
+            return
         data = _manifest_encoder.encode(self.known)
         fresh = self.folder / f"manifest-{os.urandom(8).hex()}"
         with _storing(self.folder):
@@ -111,6 +114,7 @@ class Tracker:
                 fresh.replace(self.folder / "manifest")
             finally:
                 fresh.unlink(missing_ok=True)
+        self._unsaved = False
 
     def observe(self, by: By, turn: str, what: str = "") -> tuple[Change, ...]:
         """Look, write down and return what has changed since the last look; raise `StorageError`."""
@@ -182,6 +186,7 @@ class Tracker:
         with _storing(self.folder):
             self.contents.flush()
         changes += [Change(path, self.known[path], None) for path in self.known.keys() - found.entries.keys()]
+        self._unsaved = self._unsaved or bool(fresh or changes)
         self.known = found.entries
         return tuple(sorted(changes, key=lambda change: change.path))
 

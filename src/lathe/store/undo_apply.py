@@ -12,13 +12,14 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from lathe.protocol.errors import StorageError
+from lathe.store.folders import opened_parent
 from lathe.store.scan import Entry
 from lathe.store.undo_plan import Conflict, Step, UndoPlan
 
@@ -58,7 +59,7 @@ def apply_steps(root: bytes, steps: Sequence[Step], open_content: Open) -> list[
 
     def attempt(step: Step, act: Callable[[int, bytes, Step], None]) -> None:
         try:
-            with _opened(root, step.path) as (folder, name):
+            with opened_parent(root, step.path) as (folder, name):
                 act(folder, name, step)
         except OSError as error:
             failed.append(Conflict(step.path, (error.strerror or "it can't be written").lower()))
@@ -78,21 +79,6 @@ def apply_steps(root: bytes, steps: Sequence[Step], open_content: Open) -> list[
         if step.want is not None and step.want.is_dir and step.path not in failures:
             attempt(step, _finish_folder)
     return failed
-
-
-@contextlib.contextmanager
-def _opened(root: bytes, path: bytes) -> Iterator[tuple[int, bytes]]:
-    """Open the folder that holds `path`, and give its descriptor and the last part of the path."""
-    *parts, name = path.split(b"/")
-    at = os.open(root, _FOLDER)
-    try:
-        for part in parts:
-            inner = os.open(part, _FOLDER, dir_fd=at)
-            os.close(at)
-            at = inner
-        yield at, name
-    finally:
-        os.close(at)
 
 
 def _kind(entry: Entry) -> int:

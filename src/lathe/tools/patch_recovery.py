@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-_FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from lathe.store.folders import opened_parent
 
 
 class Intent(msgspec.Struct, frozen=True, array_like=True):
@@ -169,15 +169,12 @@ def _tidy(one: Intent) -> None:
 @contextlib.contextmanager
 def _opened(one: Intent) -> Iterator[int]:
     """Give the descriptor of the folder, -1 where it is not there (any more)."""
-    try:
-        folder = os.open(one.folder, _FOLDER)
-    except OSError:
-        yield -1
-        return
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder, _ = stack.enter_context(opened_parent(b"/", one.folder.strip(b"/") + b"/" + one.name))
+        except OSError:
+            folder = -1
         yield folder
-    finally:
-        os.close(folder)
 
 
 def _is_there(name: bytes, folder: int) -> bool:

@@ -163,7 +163,7 @@ def _recall(session: Session, path: Path) -> None:
     """Show the last exchange, so that the person knows where the thread stands."""
     from lathe.protocol.items import Message, text_of
     from lathe.store.journal import replay
-    from lathe.store.threads import CONTEXT_MARK
+    from lathe.store.threads import is_request
 
     state = replay(path)
     asked = answered = ""
@@ -171,7 +171,7 @@ def _recall(session: Session, path: Path) -> None:
         if not isinstance(item, Message):
             continue
         text = text_of(item)
-        if item.role == "user" and not text.startswith(CONTEXT_MARK):
+        if is_request(item):
             asked, answered = text, ""
         elif item.role == "assistant":
             answered = text
