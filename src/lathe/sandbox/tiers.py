@@ -7,14 +7,19 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox import bubblewrap
 from lathe.sandbox.mounts import is_below, plan, sockets
+from lathe.sandbox.namespace import RESOLVER
 from lathe.sandbox.policy import SandboxPolicy
+
+if TYPE_CHECKING:
+    from lathe.sandbox.egress import Egress
 
 _HERE = Path(__file__).parent
 # imported, not run as a script: only what is imported is compiled once and for all
@@ -25,6 +30,8 @@ INSTALL_HINT = (
 TIERS = ("bubblewrap", "landlock")
 _fresh_proc_works = True
 _READY_SECONDS = 20.0
+_SCM_CREDENTIALS = 2
+_CREDENTIALS = struct.Struct("iII")  # pid, user and group: unix(7)
 _END_SECONDS = 10.0
 
 
@@ -37,14 +44,16 @@ class Launch(NamedTuple):
     hidden: tuple[str, ...]
     readable: tuple[str, ...]
     tiers: tuple[str, ...]
+    egress: Egress | None = None
 
 
 class Server:
-    """A running exec server: its tier, the socket to it, and the process to wait for."""
+    """A running exec server: its tier, the socket to it, its own pid out here, and the process to wait for."""
 
     def __init__(self, tier: str, link: socket.socket, pid: int) -> None:
         self.tier = tier
         self.link = link
+        self.inner_pid = pid
         self._pid = pid
         self._handle = os.pidfd_open(pid)
 
@@ -110,13 +119,16 @@ async def _bubblewrap(wanted: Launch) -> Server:
     owner = _foreign_owner(wanted.cwd)
     env = _caches(wanted) | _with_home_of(owner, wanted.env)
     mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
+    resolver = RESOLVER if wanted.egress is not None and not wanted.policy.network else ""
     global _fresh_proc_works  # a fact about the machine, learnt once
 
     async def start(fresh_proc: bool) -> Server:
         network = wanted.policy.network
         while True:
             whole = [*mounts, *sockets(mounts)]
-            prefix = bubblewrap.arguments(program, whole, network=network, fresh_proc=fresh_proc, owner=owner)
+            prefix = bubblewrap.arguments(
+                program, whole, network=network, fresh_proc=fresh_proc, owner=owner, resolver=resolver
+            )
             try:
                 return await run_server("bubblewrap", prefix, env)
             except StartFailed:
@@ -126,13 +138,31 @@ async def _bubblewrap(wanted: Launch) -> Server:
 
     if _fresh_proc_works:
         try:
-            return await start(True)
+            return await _with_way_out(wanted, await start(True))
         except StartFailed:
             _fresh_proc_works = False
-    return await start(False)
+    return await _with_way_out(wanted, await start(False))
+
+
+async def _with_way_out(wanted: Launch, server: Server) -> Server:
+    """Attach the way out to a server with a network of its own; where that fails, nothing can be reached from it."""
+    if wanted.egress is None or wanted.policy.network:
+        return server
+    from lathe.sandbox.namespace import NoNetwork, make_network
+
+    try:
+        wanted.egress.attach(await make_network(server.inner_pid, wanted.egress.ports()))
+    except NoNetwork as error:
+        wanted.egress.trouble = f"Nothing can be reached from the sandbox: its network could not be made ({error})."
+    except BaseException:
+        await server.end()
+        raise
+    return server
 
 
 async def _landlock(wanted: Launch) -> Server:
+    if wanted.egress is not None and wanted.policy.hosts and not wanted.policy.network:
+        wanted.egress.trouble = "Nothing can be reached from the sandbox: Landlock cannot open hosts one by one."
     mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
     hidden = [m.path for m in mounts if m.kind == "hidden" or m.path == "/run"]
     writable = [m.path for m in mounts if m.kind == "write"]
@@ -235,7 +265,9 @@ async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: b
     try:
         if rules:
             ours.send(rules)
-        answer = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        answer, server.inner_pid = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         kind, *facts = answer.split(b"\0")
         if kind != b"R":
             await server.end()
@@ -251,8 +283,18 @@ async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: b
     return server
 
 
-async def _first_message(link: socket.socket) -> bytes:
+async def _first_message(link: socket.socket) -> tuple[bytes, int]:
+    """Return what the exec server says first and its pid, as it is out here."""
+    ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(link, ready.set)
     try:
-        return await asyncio.get_running_loop().sock_recv(link, 4096)
+        await ready.wait()
+    finally:
+        loop.remove_reader(link)
+    try:
+        said, ancillary, *_ = link.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
     except OSError:
-        return b""
+        return b"", 0
+    sent = [data for level, kind, data in ancillary if (level, kind) == (socket.SOL_SOCKET, _SCM_CREDENTIALS)]
+    return said, _CREDENTIALS.unpack(sent[0])[0] if sent else 0
