@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _ORIGINAL_DESTINATION: Final = 80  # SO_ORIGINAL_DST, linux/netfilter_ipv4.h
 _MOST_CONNECTIONS: Final = 512
+_MOST_NOTED: Final = 200
 _DIAL_S: Final = 15.0
 _LONGEST_QUERY: Final = 4096
 WELL_KNOWN_PORTS: Final = (22, 80, 443)
@@ -101,6 +102,7 @@ class Egress:
         self._answers: dict[tuple[str, int], asyncio.Future[bool]] = {}
         self._serving: set[asyncio.Task[None]] = set()
         self._open: list[Callable[[], None]] = []
+        self._log: dict[str, dict[Decision, None]] = {}
         self.trouble = ""
         """Why nothing can be reached, as a sentence, where the sandbox in force has no way out."""
 
@@ -127,6 +129,16 @@ class Egress:
             os.close(table)
 
         self._open.append(close)
+
+    def take(self, command: str) -> list[Decision]:
+        """Return what was decided on attempts of a command, and of nobody known, since the last call; each once."""
+        return [*self._log.pop(command, ()), *self._log.pop("", ())]
+
+    def _note(self, decision: Decision) -> None:
+        noted = self._log.setdefault(decision.attempt.command, {})
+        if len(noted) < _MOST_NOTED:
+            noted[decision] = None
+        self._heard(decision)
 
     def forget(self) -> None:
         """Ask again about what was allowed or declined for the time being."""
@@ -172,7 +184,7 @@ class Egress:
             await self._connect(client, attempt)
             client.close()
         except (Refused, Mismatch) as refusal:
-            self._heard(Decision(attempt, False, str(refusal)))
+            self._note(Decision(attempt, False, str(refusal)))
         except OSError:
             pass  # one of both ends has gone away
         finally:
@@ -182,10 +194,10 @@ class Egress:
         host, port = attempt.host, attempt.port
         why = await self._permission(attempt)
         if self._inspection is not None and self._inspection.wanted(host, port):
-            await self._inspection.serve(client, attempt, self._dial, self._heard)
+            await self._inspection.serve(client, attempt, self._dial, self._note)
             return
         upstream = await self._dial(host, port)
-        self._heard(Decision(attempt, True, why))
+        self._note(Decision(attempt, True, why))
 
         def check(said: bytes) -> bool:
             complete, name = server_name(said)

@@ -310,16 +310,20 @@ class Authority:
         self._certificate = _signed("Lathe, for this session only", self._key, None, self._key)
         self._contexts: dict[str, ssl.SSLContext] = {}
 
-    def bundle(self) -> str:
-        """Return the system's certificates and this authority's own, as PEM."""
+    def certificate(self) -> str:
+        """Return this authority's own certificate as PEM."""
         from cryptography.hazmat.primitives.serialization import Encoding
 
+        return self._certificate.public_bytes(Encoding.PEM).decode()
+
+    def bundle(self) -> str:
+        """Return the system's certificates and this authority's own, as PEM."""
         system = ""
         for path in _SYSTEM_BUNDLES:
             with contextlib.suppress(OSError):
                 system = Path(path).read_text(encoding="utf-8", errors="replace")
                 break
-        return f"{system.rstrip()}\n{self._certificate.public_bytes(Encoding.PEM).decode()}"
+        return f"{system.rstrip()}\n{self.certificate()}"
 
     def context_for(self, host: str) -> ssl.SSLContext:
         """Return a server's context with a certificate for a host; it refuses clients that ask for another."""

@@ -14,6 +14,7 @@ _HERE: Final = Path(__file__).parent
 _MOST_FDS: Final = 64
 _READY_S: Final = 10.0
 _LINK: Final = 3
+_redirects = True
 
 RESOLVER: Final = str(_HERE / "resolv.conf")
 """What stands for /etc/resolv.conf in a sandbox whose names are answered here."""
@@ -27,7 +28,8 @@ async def make_network(pid: int, ports: Sequence[int]) -> list[int]:
     """Return the descriptors of the network of process `pid`'s namespace (`netns.main`); raise `NoNetwork`."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = os.memfd_create("lathe-netns", os.MFD_CLOEXEC)
-    code = f"import sys; sys.path.append({str(_HERE)!r}); import netns; netns.main({_LINK}, {pid}, {list(ports)})"
+    call = f"netns.main({_LINK}, {pid}, {list(ports)}, redirect={_redirects})"
+    code = f"import sys; sys.path.append({str(_HERE)!r}); import netns; {call}"
     argv = [os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", code]
     actions = [(os.POSIX_SPAWN_DUP2, errors, 2), (os.POSIX_SPAWN_DUP2, theirs.fileno(), _LINK)]
     fds: list[int] = []

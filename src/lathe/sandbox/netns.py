@@ -26,11 +26,11 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _NS_GET_USERNS = 0xB701
 
 
-def main(link: int, pid: int, ports: list[int]) -> None:
+def main(link: int, pid: int, ports: list[int], *, redirect: bool) -> None:
     """Make the network of process `pid`'s namespace and send its descriptors through `link`; raise OSError.
 
     They are: the table of connections (to tell whose one is), the socket that names are asked of, and listeners: one
-    for all ports, or where the kernel has no redirection one for each of `ports`.
+    for all ports, or where the kernel has no redirection, or it is not to be used, one for each of `ports`.
     """
     _enter(pid)
     _every_address_is_here()
@@ -38,9 +38,7 @@ def main(link: int, pid: int, ports: list[int]) -> None:
     names.bind(("127.0.0.1", 53))
     one = _listen("127.0.0.1", 0)
     listeners = [one]
-    try:
-        _redirect(one.getsockname()[1])
-    except OSError:
+    if not (redirect and _redirect(one.getsockname()[1])):
         listeners = [_listen("0.0.0.0", port) for port in ports]
     connections = posix.open("/proc/self/net/tcp", posix.O_RDONLY)
     fds = [connections, *(each.fileno() for each in (names, *listeners))]
@@ -111,8 +109,8 @@ def _every_address_is_here() -> None:
     _ask(_NETLINK_ROUTE, [_message(_NEW_ROUTE, _ACK | _CREATE, body)], 1)
 
 
-def _redirect(port: int) -> None:
-    """Lead each connection that leaves for another address than a loopback one to `port`."""
+def _redirect(port: int) -> bool:
+    """Lead each connection that leaves for another address than a loopback one to `port`, if the kernel can."""
     name = b"lathe\0"
     output, before_others, tcp, equal, unequal = 3, -100, 6, 0, 1
     hook = _attribute(1, output.to_bytes(4, "big")) + _attribute(2, before_others.to_bytes(4, "big", signed=True))
@@ -137,7 +135,11 @@ def _redirect(port: int) -> None:
         _table_message(_NEW_RULE, body),
         _message(_BATCH_END, 0, _nftables(0, _NFTABLES)),
     ]
-    _ask(_NETLINK_NETFILTER, messages, 3)
+    try:
+        _ask(_NETLINK_NETFILTER, messages, 3)
+    except OSError:
+        return False
+    return True
 
 
 def _nftables(family: int, resource: int = 0) -> bytes:
