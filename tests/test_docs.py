@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 SHELLS = ("sh", "console", "")
 TABLES = {
+    "### `[egress]`": settings.EgressTable,
     "## Settings": settings.Settings,
     "### `[providers.NAME]`": settings.ProviderTable,
     "### `[models.NAME]`": settings.ModelTable,
@@ -148,7 +149,7 @@ def as_shown(value: Any) -> str:
     match value:
         case None | "":
             return "not set"
-        case dict() | settings.RuleTables():
+        case dict() | settings.RuleTables() | settings.EgressTable():
             return "empty"
         case tuple():
             return "`[]`"

@@ -197,6 +197,11 @@ class Approvals:
         self._asking = asyncio.Lock()
         self.at_risk: Callable[[], AtRisk] = AtRisk
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a person, and questions may be put."""
+        return self._ask is not None and self.mode != "never"
+
     async def review(self, access: tuple[Access, ...], *, policy: SandboxPolicy, cwd: Path) -> Reviewed:
         """Decide on a call's wishes, asking the person where that is needed; questions come one at a time."""
         verdict = self._decide(access, policy, cwd)

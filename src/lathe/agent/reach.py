@@ -42,7 +42,9 @@ def make_egress(
     except ValueError as error:
         raise ConfigError(f"egress: {error}.", hint="docs/network.md says how rules are written.") from None
 
-    async def ask(attempt: Attempt) -> bool:
+    async def ask(attempt: Attempt) -> bool | None:
+        if not approvals.can_ask:
+            return None
         wish = ReachHost(attempt.host, attempt.port, attempt.program)
         return (await approvals.review((wish,), policy=policy, cwd=cwd)).allowed
 

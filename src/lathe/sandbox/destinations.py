@@ -92,6 +92,8 @@ def parse_rules(texts: Iterable[str]) -> tuple[Rule, ...]:
 
 
 def _rule(where: str, text: str, methods: frozenset[str]) -> Rule:
+    if "://" in where:
+        raise ValueError(f"{text!r} is not a host; write it like example.com, *.example.com:443 or 10.0.0.0/8")
     host, colon, ports = where.rpartition(":")
     if not colon or ("]" in ports) or (host.count(":") and not host.startswith("[")):
         host, ports = where, ""

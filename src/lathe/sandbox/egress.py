@@ -59,7 +59,7 @@ class Proxy(NamedTuple):
     authorization: bytes | None = None
 
 
-AskFor: TypeAlias = Callable[[Attempt], Awaitable[bool]]
+AskFor: TypeAlias = Callable[[Attempt], Awaitable[bool | None]]
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 
@@ -78,8 +78,9 @@ async def resolve(host: str, port: int) -> list[Address]:
 class Egress:
     """Decides on connections and makes them, for the sandboxes that are attached to it.
 
-    `ask` puts an attempt that no rule speaks of to a person; without it such are refused. `heard` is told of every
-    decision. `proxy` names the proxy to dial through, if any. `inspection` looks into requests where that is needed.
+    `ask` puts an attempt that no rule speaks of to a person, and is None or returns None where nobody is there.
+    `heard` is told of every decision.
+    `proxy` names the proxy to dial through, if any. `inspection` looks into requests where that is needed.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Egress:
         self._resolve = resolver
         self._proxy = proxy
         self._inspection = inspection
-        self._answers: dict[tuple[str, int], asyncio.Future[bool]] = {}
+        self._answers: dict[tuple[str, int], asyncio.Future[bool | None]] = {}
         self._serving: set[asyncio.Task[None]] = set()
         self._open: list[Callable[[], None]] = []
         self._log: dict[str, dict[Decision, None]] = {}
@@ -141,11 +142,14 @@ class Egress:
         self._heard(decision)
 
     def forget(self) -> None:
-        """Ask again about what was allowed or declined for the time being."""
-        self._answers = {key: answer for key, answer in self._answers.items() if not answer.done()}
+        """Ask again about what was allowed or declined for the time being, and take back what is being asked."""
+        for answer in self._answers.values():
+            answer.cancel()
+        self._answers.clear()
 
     async def aclose(self) -> None:
         """End all connections and stop serving."""
+        self.forget()
         for close in self._open:
             close()
         self._open.clear()
@@ -223,9 +227,10 @@ class Egress:
         answer = self._answers.get(key)
         if answer is None:
             answer = self._answers[key] = asyncio.ensure_future(self._ask(attempt))
-        if await asyncio.shield(answer):
+        said = await asyncio.shield(answer)
+        if said:
             return "allowed by the person"
-        raise Refused("not listed, and the person did not allow it")
+        raise Refused("not listed" if said is None else "not listed, and the person did not allow it")
 
     async def _dial(self, host: str, port: int) -> socket.socket:
         """Return a connection to a destination that may be reached; raise `Refused`."""
@@ -268,7 +273,7 @@ async def _first_of(addresses: Sequence[Address], port: int) -> socket.socket:
             async with asyncio.timeout(_DIAL_S):
                 await asyncio.get_running_loop().sock_connect(one, (str(address), port))
         except (OSError, TimeoutError) as error:
-            why = (getattr(error, "strerror", "") or why).lower()
+            why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else why
             one.close()
         except BaseException:
             one.close()

@@ -231,7 +231,11 @@ class _Exchange:
                 return event is h11.PAUSED
             if isinstance(event, h11.InformationalResponse) and event.status_code == 100:
                 continue  # said to the client already
-            if isinstance(event, h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage):
+            if isinstance(event, h11.InformationalResponse | h11.Response):
+                # made anew, for that of an HTTP/1.0 server could not be sent on
+                onward = type(event)(status_code=event.status_code, headers=event.headers, reason=event.reason)
+                await self._send(self._inside, self._writer, onward)
+            elif isinstance(event, h11.Data | h11.EndOfMessage):
                 await self._send(self._inside, self._writer, event)
             if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
                 return True

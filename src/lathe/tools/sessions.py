@@ -325,9 +325,9 @@ class CommandSessions:
         sessions = list(self._background.values())
         self._background.clear()
         await self._published.aclose()
+        await asyncio.gather(*(runner.aclose() for runner in (self._confined, self._free) if runner is not None))
         if self._egress is not None:
             await self._egress.aclose()
-        await asyncio.gather(*(runner.aclose() for runner in (self._confined, self._free) if runner is not None))
         if sessions:
             await asyncio.wait([session.watch_exit() for session in sessions])
 
