@@ -29,6 +29,7 @@ INSTALL_HINT = (
 )
 TIERS = ("bubblewrap", "landlock")
 _fresh_proc_works = True
+_SYSTEM_PYTHON = "/usr/bin/python3"
 _READY_SECONDS = 20.0
 _SCM_CREDENTIALS = 2
 _CREDENTIALS = struct.Struct("iII")  # pid, user and group: unix(7)
@@ -119,6 +120,9 @@ async def _bubblewrap(wanted: Launch) -> Server:
     owner = _foreign_owner(wanted.cwd)
     env = _caches(wanted) | _with_home_of(owner, wanted.env)
     mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
+    if owner is not None:
+        # what that user cannot come to needs no hiding, and cannot be hidden by them
+        mounts = [mount for mount in mounts if mount.kind != "hidden" or _can_come_to(mount.path, *owner)]
     resolver = RESOLVER if wanted.egress is not None and not wanted.policy.network else ""
     global _fresh_proc_works  # a fact about the machine, learnt once
 
@@ -130,7 +134,7 @@ async def _bubblewrap(wanted: Launch) -> Server:
                 program, whole, network=network, fresh_proc=fresh_proc, owner=owner, resolver=resolver
             )
             try:
-                return await run_server("bubblewrap", prefix, env)
+                return await run_server("bubblewrap", prefix, env, interpreter=_interpreter(owner))
             except StartFailed:
                 # A socket that was closed meanwhile cannot be hidden: then, and only then, it is worth another try.
                 if all(os.path.lexists(mount.path) for mount in whole):
@@ -192,6 +196,24 @@ def _foreign_owner(cwd: Path) -> tuple[int, int] | None:
     return (status.st_uid, status.st_gid) if status.st_uid else None
 
 
+def _can_come_to(path: str, user: int, group: int) -> bool:
+    """Tell whether a user may go into every folder above a path."""
+    for folder in Path(path).parents:
+        status = folder.stat()
+        shift = 6 if status.st_uid == user else 3 if status.st_gid == group else 0
+        if not status.st_mode >> shift & 1:
+            return False
+    return True
+
+
+def _interpreter(owner: tuple[int, int] | None) -> str:
+    """Return the Python that runs the exec server: ours, or the system's where ours lies in root's home folder."""
+    own = os.path.realpath(sys.executable)
+    if owner is None or _can_come_to(own, *owner) or not os.access(_SYSTEM_PYTHON, os.X_OK):
+        return own
+    return _SYSTEM_PYTHON
+
+
 def _with_home_of(owner: tuple[int, int] | None, env: dict[str, str]) -> dict[str, str]:
     """Return the environment for commands of another user, for whom root's home is closed."""
     if owner is None:
@@ -231,14 +253,16 @@ def _compile_once() -> None:
         py_compile.compile(str(source), quiet=2)
 
 
-async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: bytes = b"") -> Server:
+async def run_server(
+    tier: str, prefix: list[str], env: dict[str, str], rules: bytes = b"", interpreter: str = ""
+) -> Server:
     """Start the script behind `prefix` and wait until it serves; raise `StartFailed`."""
     _compile_once()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     code = _CODE + ("confine=True)" if rules else ")")
-    argv = [*prefix, os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", code]
+    argv = [*prefix, interpreter or os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", code]
     try:
         # a vfork: it holds the loop for half a millisecond, less than a thread would cost
         pid = os.posix_spawn(  # noqa: ASYNC221
