@@ -5,45 +5,61 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 _MARK = b"LATHE_COMMAND="
+_BY_FAMILY, _REQUEST = 20, 1
+_HEADER = 16
+_INODE_AT = _HEADER + 68  # in what linux/inet_diag.h calls inet_diag_msg
 
 
-def owner_of(table: int, peer: tuple[str, int]) -> tuple[str, str]:
-    """Return the program that holds the socket bound to `peer`, and the mark of its command; "" for what is unknown.
+def owner_of(diagnosis: socket.socket, local: tuple[str, int], remote: tuple[str, int], root: int) -> tuple[str, str]:
+    """Return the program that holds a connection, and the mark of its command; "" for what is unknown.
 
-    `table` is open on the sandbox's own list of connections (/proc/net/tcp, see proc_pid_net(5)). A program that has
-    gone, or that may not be looked at, is unknown.
+    `diagnosis` is a netlink socket of the sandbox's own network, `local` and `remote` are as the program sees them,
+    `root` is the process from which all in the sandbox descend. A program that has gone is unknown.
     """
-    inode = _inode(table, peer)
+    inode = _inode(diagnosis, local, remote)
     if not inode:
         return "", ""
     link = f"socket:[{inode}]"
-    for process in _processes():
+    for process in _below(root):
         if link in _held_by(process):
             return _describe(process)
     return "", ""
 
 
-def _inode(table: int, peer: tuple[str, int]) -> str:
-    address = socket.inet_aton(peer[0])[::-1].hex().upper()
-    local = f"{address}:{peer[1]:04X}".encode()
-    data = b""
-    while block := os.pread(table, 1 << 16, len(data)):
-        data += block
-    for line in data.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 9 and fields[1] == local:
-            return fields[9].decode()
-    return ""
+def _inode(diagnosis: socket.socket, local: tuple[str, int], remote: tuple[str, int]) -> int:
+    """Return the number of a connection's socket, 0 where the kernel knows none (sock_diag(7))."""
+    ends = struct.pack("!HH", local[1], remote[1])
+    ends += socket.inet_aton(local[0]) + bytes(12) + socket.inet_aton(remote[0]) + bytes(12)
+    any_state, no_cookie = 0xFFFFFFFF, b"\xff" * 8
+    body = struct.pack("=BBBxI", socket.AF_INET, socket.IPPROTO_TCP, 0, any_state) + ends + bytes(4) + no_cookie
+    head = struct.pack("=IHHII", _HEADER + len(body), _BY_FAMILY, _REQUEST, 1, 0)
+    try:
+        diagnosis.send(head + body)
+        answer = diagnosis.recv(8192)
+    except OSError:
+        return 0
+    if len(answer) < _INODE_AT + 4 or struct.unpack_from("=H", answer, 4)[0] != _BY_FAMILY:
+        return 0
+    inode: int = struct.unpack_from("=I", answer, _INODE_AT)[0]
+    return inode
 
 
-def _processes() -> Iterator[Path]:
-    """Yield the folders of processes, the youngest first: it is one of them most likely."""
-    found = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
-    yield from (Path("/proc", str(number)) for number in sorted(found, reverse=True))
+def _below(root: int) -> Iterator[Path]:
+    """Yield the folders of the processes below `root`, the youngest first: it is one of them most likely."""
+    found: list[int] = []
+    todo = [root]
+    while todo:
+        number = todo.pop()
+        with contextlib.suppress(OSError):
+            for task in os.scandir(f"/proc/{number}/task"):
+                todo += map(int, Path(task.path, "children").read_bytes().split())
+        found.append(number)
+    yield from (Path("/proc", str(number)) for number in sorted(found[1:], reverse=True))
 
 
 def _held_by(process: Path) -> Iterator[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _ORIGINAL_DESTINATION: Final = 80  # SO_ORIGINAL_DST, linux/netfilter_ipv4.h
 _MOST_CONNECTIONS: Final = 512
 _MOST_NOTED: Final = 200
+_DIAGNOSIS_S: Final = 1.0
 _DIAL_S: Final = 15.0
 _LONGEST_QUERY: Final = 4096
 WELL_KNOWN_PORTS: Final = (22, 80, 443)
@@ -101,6 +102,7 @@ class Egress:
         self._proxy = proxy
         self._inspection = inspection
         self._answers: dict[tuple[str, int], asyncio.Future[bool | None]] = {}
+        self._diagnosing = asyncio.Lock()  # one question at a time on that socket
         self._serving: set[asyncio.Task[None]] = set()
         self._open: list[Callable[[], None]] = []
         self._log: dict[str, dict[Decision, None]] = {}
@@ -112,22 +114,25 @@ class Egress:
         named = (port for rule in self.destinations.allow for port in rule.ports)
         return sorted({*WELL_KNOWN_PORTS, *named})
 
-    def attach(self, fds: Sequence[int]) -> None:
-        """Serve the network whose descriptors `netns.py` made: connections, the socket for names, listeners."""
+    def attach(self, fds: Sequence[int], root: int) -> None:
+        """Serve the network whose descriptors `netns.py` made: connections, the socket for names, listeners.
+
+        `root` is the process from which all that is in that network descends.
+        """
         loop = asyncio.get_running_loop()
-        table = fds[0]
-        names, *listeners = (socket.socket(fileno=fd) for fd in fds[1:])
-        for one in (names, *listeners):
+        diagnosis, names, *listeners = every = [socket.socket(fileno=fd) for fd in fds]
+        for one in every:
             one.setblocking(False)
+        diagnosis.settimeout(_DIAGNOSIS_S)
         loop.add_reader(names, self._answer, names)
         for listener in listeners:
-            loop.add_reader(listener, self._accept, listener, table)
+            loop.add_reader(listener, self._accept, listener, diagnosis, root)
 
         def close() -> None:
             for one in (names, *listeners):
                 loop.remove_reader(one)
+            for one in every:
                 one.close()
-            os.close(table)
 
         self._open.append(close)
 
@@ -164,7 +169,7 @@ class Egress:
             if answer := self.names.answer(query):
                 names.sendto(answer, who)
 
-    def _accept(self, listener: socket.socket, table: int) -> None:
+    def _accept(self, listener: socket.socket, diagnosis: socket.socket, root: int) -> None:
         try:
             client, peer = listener.accept()
         except OSError:
@@ -173,17 +178,18 @@ class Egress:
         if len(self._serving) >= _MOST_CONNECTIONS:
             reset(client)
             return
-        task = asyncio.ensure_future(self._serve(client, peer, table))
+        task = asyncio.ensure_future(self._serve(client, peer, diagnosis, root))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
-    async def _serve(self, client: socket.socket, peer: tuple[str, int], table: int) -> None:
+    async def _serve(self, client: socket.socket, peer: tuple[str, int], diagnosis: socket.socket, root: int) -> None:
         address, port = _destination(client)
         attempt = Attempt(self.names.name_of(address) or address, port)
         try:
             if address.startswith("127."):
                 return  # to the listener itself, which is no way out
-            program, command = await asyncio.to_thread(owner_of, table, peer)
+            async with self._diagnosing:
+                program, command = await asyncio.to_thread(owner_of, diagnosis, peer, (address, port), root)
             attempt = attempt._replace(program=program, command=command)
             await self._connect(client, attempt)
             client.close()

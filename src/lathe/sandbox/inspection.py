@@ -103,7 +103,7 @@ class Inspection:
         dial: Callable[[str, int], Awaitable[socket.socket]],
         heard: Callable[[Decision], None],
     ) -> None:
-        """Pass the requests of one connection on, as far as each is allowed; raise `Refused`."""
+        """Pass the requests of one connection on, as far as each is allowed, and tell of each by `heard`."""
         secure = await _first_byte(client) == _HELLO
         reader, writer = await _accepted(client, self.authority.context_for(attempt.host) if secure else None)
         upstream: asyncio.StreamWriter | None = None
@@ -116,6 +116,8 @@ class Inspection:
             except (ssl.SSLError, OSError) as error:
                 raise Refused(f"its certificate is not trusted or TLS failed: {error}") from None
             await _Exchange(self, attempt, heard, (reader, writer), (answers, upstream), secure=secure).run()
+        except Refused as refusal:
+            heard(Decision(attempt, False, str(refusal)))  # before the client learns of it, and perhaps ends
         finally:
             for one in (writer, upstream):
                 if one is not None:

@@ -14,7 +14,7 @@ import posix
 import sys
 
 _REQUEST, _ACK, _CREATE = 1, 4, 0x400
-_NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
+_NETLINK_ROUTE, _NETLINK_SOCK_DIAG, _NETLINK_NETFILTER = 0, 4, 12
 _NEW_ROUTE, _BATCH_BEGIN, _BATCH_END = 24, 0x10, 0x11
 _NFTABLES = 10
 _NEW_TABLE, _NEW_CHAIN, _NEW_RULE = 0, 3, 6
@@ -29,7 +29,7 @@ _NS_GET_USERNS = 0xB701
 def main(link: int, pid: int, ports: list[int], *, redirect: bool) -> None:
     """Make the network of process `pid`'s namespace and send its descriptors through `link`; raise OSError.
 
-    They are: the table of connections (to tell whose one is), the socket that names are asked of, and listeners: one
+    They are: a netlink socket that tells whose a connection is, the socket that names are asked of, and listeners: one
     for all ports, or where the kernel has no redirection, or it is not to be used, one for each of `ports`.
     """
     _enter(pid)
@@ -40,8 +40,8 @@ def main(link: int, pid: int, ports: list[int], *, redirect: bool) -> None:
     listeners = [one]
     if not (redirect and _redirect(one.getsockname()[1])):
         listeners = [_listen("0.0.0.0", port) for port in ports]
-    connections = posix.open("/proc/self/net/tcp", posix.O_RDONLY)
-    fds = [connections, *(each.fileno() for each in (names, *listeners))]
+    diagnosis = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    fds = [each.fileno() for each in (diagnosis, names, *listeners)]
     rights = b"".join(_number(fd, 4) for fd in fds)
     _socket.socket(fileno=link).sendmsg([b"N"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
 

@@ -155,7 +155,8 @@ async def _with_way_out(wanted: Launch, server: Server) -> Server:
     from lathe.sandbox.namespace import NoNetwork, make_network
 
     try:
-        wanted.egress.attach(await make_network(server.inner_pid, wanted.egress.ports()))
+        fds = await make_network(server.inner_pid, wanted.egress.ports())
+        wanted.egress.attach(fds, server.inner_pid)
     except NoNetwork as error:
         wanted.egress.trouble = f"Nothing can be reached from the sandbox: its network could not be made ({error})."
     except BaseException:
