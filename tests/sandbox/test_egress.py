@@ -17,7 +17,8 @@ import pytest
 
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox.destinations import THIS_MACHINE, Address, Destinations
-from lathe.sandbox.egress import Attempt, Decision, Egress, Proxy
+from lathe.sandbox.dial import Proxy
+from lathe.sandbox.egress import Attempt, Decision, Egress
 from lathe.sandbox.inspection import BUNDLE_VARIABLES, Authority, Inspection, credential
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.published import Published
@@ -140,12 +141,10 @@ async def test_a_listed_name_is_reached_by_programs_that_know_of_no_proxy(boxed:
 @pytest.mark.parametrize(
     ("host", "reason"),
     [
-        ("evil.example", "not listed"),
-        ("bad.good.example", "denied by bad.good.example"),
+        ("192.0.2.9", "denied by 192.0.2.9"),
         ("192.0.2.7", "not listed"),
         ("169.254.169.254", "not listed"),
         ("198.19.200.1", "no name was asked for that this address stands for"),
-        (THIS_MACHINE, "not listed"),
         ("inside.example", "127.0.0.1 is not an address of the public internet"),
         ("nothing.good.example", "there is no such host"),
     ],
@@ -156,11 +155,28 @@ async def test_what_is_not_listed_is_refused_and_known(boxed: MakeBox, site: int
             raise socket.gaierror("no such host")
         return [ipaddress.ip_address(HERE)]
 
-    box = await boxed(["*.good.example", "inside.example"], ["bad.good.example"], resolver=resolver)
+    box = await boxed(["*.good.example", "inside.example"], ["bad.good.example", "192.0.2.9"], resolver=resolver)
     assert await box.code(f"http://{host}:{site}/") == "000"
     assert [(d.attempt.host, d.attempt.port, d.allowed, d.reason) for d in box.decisions] == [
         (host, site, False, reason)
     ]
+
+
+@pytest.mark.parametrize("command", ["curl -s", "python3 -c 'import socket, sys; socket.getaddrinfo(sys.argv[1], 80)'"])
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("evil.example", "not listed"), ("x.bad.example", "denied by *.bad.example"), (THIS_MACHINE, "not listed")],
+)
+async def test_a_name_of_which_nothing_can_be_reached_is_none(
+    boxed: MakeBox, command: str, host: str, reason: str
+) -> None:
+    box = await boxed(["*.example:443", HERE], ["*.bad.example", "evil.example:443"])
+    if host == "evil.example":
+        box = await boxed(["*.good.example"])
+    assert (await box.run(f"{command} {host}"))[0] != 0
+    program = command.split()[0]
+    assert box.decisions == [Decision(Attempt(host, 0, program, box.decisions[0].attempt.command), False, reason)]
+    assert box.decisions[0].attempt.command
 
 
 async def test_this_machine_is_reached_by_its_name_alone(boxed: MakeBox, site: int) -> None:
@@ -229,13 +245,15 @@ async def test_a_person_is_asked_once_about_what_is_not_listed(boxed: MakeBox, s
         await asyncio.sleep(0.05)
         return attempt.host == "yes.example"
 
-    box = await boxed([HERE], ask=ask)
+    box = await boxed([HERE], ask=ask, can_ask=lambda: True)
     urls = " ".join(f"http://{name}.example:{site}/" for name in ("yes", "yes", "no", "no"))
     status, said = await box.run(f"curl -s -Z -m 20 --fail {urls}")
     assert said.count("GET yes.example") == 2
     assert sorted(attempt.host for attempt in asked) == ["no.example", "yes.example"]
     assert all(attempt.program == "curl" and attempt.command for attempt in asked)
     assert status != 0
+    await box.code(f"http://no.example:{site}/")
+    assert [(d.attempt.port, "did not allow it" in d.reason) for d in box.decisions] == [(0, True)]
     box.egress.forget()
     await box.code(f"http://no.example:{site}/")
     assert len(asked) == 3

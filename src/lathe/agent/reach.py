@@ -12,7 +12,8 @@ from lathe.config.settings import CredentialTable, EgressTable
 from lathe.models.endpoint import Endpoint, proxy_for
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox.destinations import Destinations
-from lathe.sandbox.egress import Attempt, Egress, Proxy
+from lathe.sandbox.dial import Proxy
+from lathe.sandbox.egress import Attempt, Egress
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.base import ReachHost
 
@@ -42,9 +43,7 @@ def make_egress(
     except ValueError as error:
         raise ConfigError(f"egress: {error}.", hint="docs/network.md says how rules are written.") from None
 
-    async def ask(attempt: Attempt) -> bool | None:
-        if not approvals.can_ask:
-            return None
+    async def ask(attempt: Attempt) -> bool:
         wish = ReachHost(attempt.host, attempt.port, attempt.program)
         return (await approvals.review((wish,), policy=policy, cwd=cwd)).allowed
 
@@ -53,7 +52,8 @@ def make_egress(
         return Proxy(found.endpoint.host, found.endpoint.port, found.authorization) if found is not None else None
 
     inspection, variables = _inspection(destinations, credentials, environ, folder)
-    return Egress(destinations, ask=ask, proxy=proxy, inspection=inspection), variables
+    egress = Egress(destinations, ask=ask, can_ask=lambda: approvals.can_ask, proxy=proxy, inspection=inspection)
+    return egress, variables
 
 
 def _inspection(

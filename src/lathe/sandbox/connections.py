@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _MARK = b"LATHE_COMMAND="
+_DIAGNOSIS_S = 1.0
 _BY_FAMILY, _REQUEST = 20, 1
 _HEADER = 16
 _INODE_AT = _HEADER + 68  # in what linux/inet_diag.h calls inet_diag_msg
 
 
-def owner_of(diagnosis: socket.socket, local: tuple[str, int], remote: tuple[str, int], root: int) -> tuple[str, str]:
+class Inside:
+    """The sockets of one sandbox's network, as `netns.py` hands them out, and whose connections there are."""
+
+    def __init__(self, fds: Sequence[int], root: int) -> None:
+        self._diagnosis, self.names, *self.listeners = self._every = [socket.socket(fileno=fd) for fd in fds]
+        for one in self._every:
+            one.setblocking(False)
+        self._diagnosis.settimeout(_DIAGNOSIS_S)
+        self._root = root
+        self._asking = asyncio.Lock()
+
+    async def owner(self, protocol: int, local: tuple[str, int], remote: tuple[str, int]) -> tuple[str, str]:
+        """Return the program and the command behind a connection, see `owner_of`."""
+        async with self._asking:
+            return await asyncio.to_thread(owner_of, self._diagnosis, protocol, local, remote, self._root)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for one in self._every:
+            one.close()
+
+
+def owner_of(
+    diagnosis: socket.socket, protocol: int, local: tuple[str, int], remote: tuple[str, int], root: int
+) -> tuple[str, str]:
     """Return the program that holds a connection, and the mark of its command; "" for what is unknown.
 
-    `diagnosis` is a netlink socket of the sandbox's own network, `local` and `remote` are as the program sees them,
-    `root` is the process from which all in the sandbox descend. A program that has gone is unknown.
+    `diagnosis` is a netlink socket of the sandbox's own network, `protocol` that of IP, `local` and `remote` are as the
+    program sees them, `root` is the process from which all in the sandbox descend. A program that has gone is unknown.
     """
-    inode = _inode(diagnosis, local, remote)
+    inode = _inode(diagnosis, protocol, local, remote)
     if not inode:
         return "", ""
     link = f"socket:[{inode}]"
@@ -31,12 +57,14 @@ def owner_of(diagnosis: socket.socket, local: tuple[str, int], remote: tuple[str
     return "", ""
 
 
-def _inode(diagnosis: socket.socket, local: tuple[str, int], remote: tuple[str, int]) -> int:
+def _inode(diagnosis: socket.socket, protocol: int, local: tuple[str, int], remote: tuple[str, int]) -> int:
     """Return the number of a connection's socket, 0 where the kernel knows none (sock_diag(7))."""
+    if protocol == socket.IPPROTO_UDP:
+        local, remote = remote, local  # the kernel looks for whoever would receive such a datagram
     ends = struct.pack("!HH", local[1], remote[1])
     ends += socket.inet_aton(local[0]) + bytes(12) + socket.inet_aton(remote[0]) + bytes(12)
     any_state, no_cookie = 0xFFFFFFFF, b"\xff" * 8
-    body = struct.pack("=BBBxI", socket.AF_INET, socket.IPPROTO_TCP, 0, any_state) + ends + bytes(4) + no_cookie
+    body = struct.pack("=BBBxI", socket.AF_INET, protocol, 0, any_state) + ends + bytes(4) + no_cookie
     head = struct.pack("=IHHII", _HEADER + len(body), _BY_FAMILY, _REQUEST, 1, 0)
     try:
         diagnosis.send(head + body)

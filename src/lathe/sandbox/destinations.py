@@ -35,6 +35,7 @@ PRESETS: Final[dict[str, tuple[str, ...]]] = {
 THIS_MACHINE: Final = "host.lathe.internal"
 """The name of the machine that the sandbox runs on: its 127.0.0.1. It has to be listed by this very name."""
 
+NOT_LISTED: Final = "not listed"
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"})
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _LONGEST_NAME: Final = 253
@@ -59,9 +60,11 @@ class Rule(NamedTuple):
     methods: frozenset[str] = frozenset()
 
     def fits(self, host: str, port: int) -> bool:
-        """Tell whether the rule is about this host (a name or an address, see `Destination`) and port."""
-        if self.ports and port not in self.ports:
-            return False
+        """Tell whether the rule is about this host (a name or an address) and port."""
+        return (not self.ports or port in self.ports) and self.names(host)
+
+    def names(self, host: str) -> bool:
+        """Tell whether the rule is about this host, on whatever port."""
         address = as_address(host)
         if address is not None:
             return self.network is not None and address in self.network
@@ -145,9 +148,12 @@ class Destinations:
                 return "allowed", rule.text
         return "unlisted", ""
 
-    def add(self, text: str) -> None:
-        """Allow one more, from now on; raise ValueError."""
-        self.allow += parse_rules([text])
+    def closes(self, name: str) -> str:
+        """Return why no connection to this name could be allowed by a rule, "" where one could."""
+        for rule in self.deny:
+            if rule.names(name) and not rule.ports and not rule.methods:
+                return f"denied by {rule.text}"
+        return "" if any(rule.names(name) for rule in self.allow) else NOT_LISTED
 
     def by_method(self, host: str, port: int) -> bool:
         """Tell whether it takes the method of a request to say whether it is allowed."""

@@ -10,32 +10,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from lathe.sandbox.connections import owner_of
-from lathe.sandbox.destinations import THIS_MACHINE, Address, Destinations, as_address
-from lathe.sandbox.names import Names, is_stand_in
+from lathe.sandbox.connections import Inside
+from lathe.sandbox.destinations import NOT_LISTED, THIS_MACHINE, Destinations, as_address
+from lathe.sandbox.dial import Proxy, Refused, Resolve, dial_first, dial_through, resolve
+from lathe.sandbox.names import Names, asked, is_stand_in
 from lathe.sandbox.relay import Mismatch, relay, reset, server_name
 
 if TYPE_CHECKING:
     from lathe.sandbox.inspection import Inspection
 
 _ORIGINAL_DESTINATION: Final = 80  # SO_ORIGINAL_DST, linux/netfilter_ipv4.h
+DECLINED: Final = f"{NOT_LISTED}, and the person did not allow it"
 _MOST_CONNECTIONS: Final = 512
 _MOST_NOTED: Final = 200
-_DIAGNOSIS_S: Final = 1.0
-_DIAL_S: Final = 15.0
 _LONGEST_QUERY: Final = 4096
 WELL_KNOWN_PORTS: Final = (22, 80, 443)
 """Those that are listened on where the kernel cannot redirect, beside the ports that rules name."""
 
 
 class Attempt(NamedTuple):
-    """A wish to connect: to a name or address, and by whom: a program, and the mark of the command it belongs to."""
+    """A wish to connect: to a name or address, and by whom: a program, and the mark of the command it belongs to.
+
+    The port is 0 where it ended with the question for the name.
+    """
 
     host: str
     port: int
@@ -52,43 +54,27 @@ class Decision(NamedTuple):
     method: str = ""
 
 
-class Proxy(NamedTuple):
-    """An HTTP proxy through which this machine reaches others; `authorization` is the value of that header."""
-
-    host: str
-    port: int
-    authorization: bytes | None = None
+AskFor: TypeAlias = Callable[[Attempt], Awaitable[bool]]
 
 
-AskFor: TypeAlias = Callable[[Attempt], Awaitable[bool | None]]
-Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[Address]]]
-
-
-class Refused(Exception):
-    """An attempt is not allowed, or leads nowhere; the message says why."""
-
-
-async def resolve(host: str, port: int) -> list[Address]:
-    """Return the addresses of a name as this machine knows them; raise OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [as_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-    return [address for address in dict.fromkeys(addresses) if address is not None]
+async def _nobody(_attempt: Attempt) -> bool:
+    return False
 
 
 class Egress:
     """Decides on connections and makes them, for the sandboxes that are attached to it.
 
-    `ask` puts an attempt that no rule speaks of to a person, and is None or returns None where nobody is there.
-    `heard` is told of every decision.
-    `proxy` names the proxy to dial through, if any. `inspection` looks into requests where that is needed.
+    `ask` puts an attempt that no rule speaks of to a person, if `can_ask` says that one is there. `heard` is told of
+    every decision. `proxy` names the proxy to dial through, if any. `inspection` looks into requests where that is
+    needed.
     """
 
     def __init__(
         self,
         destinations: Destinations,
         *,
-        ask: AskFor | None = None,
+        ask: AskFor = _nobody,
+        can_ask: Callable[[], bool] = lambda: False,
         heard: Callable[[Decision], None] = lambda decision: None,
         resolver: Resolve = resolve,
         proxy: Callable[[str, int], Proxy | None] = lambda host, port: None,
@@ -97,14 +83,14 @@ class Egress:
         self.destinations = destinations
         self.names = Names()
         self._ask = ask
+        self._can_ask = can_ask
         self._heard = heard
         self._resolve = resolver
         self._proxy = proxy
         self._inspection = inspection
-        self._answers: dict[tuple[str, int], asyncio.Future[bool | None]] = {}
-        self._diagnosing = asyncio.Lock()  # one question at a time on that socket
+        self._answers: dict[tuple[str, int], asyncio.Future[bool]] = {}
         self._serving: set[asyncio.Task[None]] = set()
-        self._open: list[Callable[[], None]] = []
+        self._attached: list[Inside] = []
         self._log: dict[str, dict[Decision, None]] = {}
         self.trouble = ""
         """Why nothing can be reached, as a sentence, where the sandbox in force has no way out."""
@@ -119,22 +105,12 @@ class Egress:
 
         `root` is the process from which all that is in that network descends.
         """
+        network = Inside(fds, root)
         loop = asyncio.get_running_loop()
-        diagnosis, names, *listeners = every = [socket.socket(fileno=fd) for fd in fds]
-        for one in every:
-            one.setblocking(False)
-        diagnosis.settimeout(_DIAGNOSIS_S)
-        loop.add_reader(names, self._answer, names)
-        for listener in listeners:
-            loop.add_reader(listener, self._accept, listener, diagnosis, root)
-
-        def close() -> None:
-            for one in (names, *listeners):
-                loop.remove_reader(one)
-            for one in every:
-                one.close()
-
-        self._open.append(close)
+        loop.add_reader(network.names, self._answer, network)
+        for listener in network.listeners:
+            loop.add_reader(listener, self._accept, network, listener)
+        self._attached.append(network)
 
     def take(self, command: str) -> list[Decision]:
         """Return what was decided on attempts of a command, and of nobody known, since the last call; each once."""
@@ -155,21 +131,52 @@ class Egress:
     async def aclose(self) -> None:
         """End all connections and stop serving."""
         self.forget()
-        for close in self._open:
-            close()
-        self._open.clear()
+        loop = asyncio.get_running_loop()
+        for network in self._attached:
+            for one in (network.names, *network.listeners):
+                loop.remove_reader(one)
+            network.close()
+        self._attached.clear()
         serving = list(self._serving)
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
 
-    def _answer(self, names: socket.socket) -> None:
+    def _answer(self, network: Inside) -> None:
         with contextlib.suppress(OSError):
-            query, who = names.recvfrom(_LONGEST_QUERY)
-            if answer := self.names.answer(query):
-                names.sendto(answer, who)
+            query, who = network.names.recvfrom(_LONGEST_QUERY)
+            name = asked(query)
+            if name and (why := self._closes(name)):
+                self._keep(self._refuse_name(network, query, who, Decision(Attempt(name, 0), False, why)))
+            elif answer := self.names.answer(query):
+                network.names.sendto(answer, who)
 
-    def _accept(self, listener: socket.socket, diagnosis: socket.socket, root: int) -> None:
+    def _closes(self, name: str) -> str:
+        """Return why nothing of this name can be reached, "" where something may be.
+
+        To be told so at once is what programs can live with: from a connection that fails they expect better days,
+        and try again for minutes.
+        """
+        why = self.destinations.closes(name)
+        if why != NOT_LISTED:
+            return why
+        said = [answer.result() for (host, _), answer in self._answers.items() if host == name and answer.done()]
+        if said and not any(said):
+            return DECLINED
+        return "" if self._can_ask() else why
+
+    async def _refuse_name(self, network: Inside, query: bytes, who: tuple[str, int], decision: Decision) -> None:
+        program, command = await network.owner(socket.IPPROTO_UDP, who, network.names.getsockname())
+        self._note(decision._replace(attempt=decision.attempt._replace(program=program, command=command)))
+        with contextlib.suppress(OSError):
+            network.names.sendto(self.names.answer(query, closed=True), who)
+
+    def _keep(self, serving: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(serving)
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    def _accept(self, network: Inside, listener: socket.socket) -> None:
         try:
             client, peer = listener.accept()
         except OSError:
@@ -178,18 +185,15 @@ class Egress:
         if len(self._serving) >= _MOST_CONNECTIONS:
             reset(client)
             return
-        task = asyncio.ensure_future(self._serve(client, peer, diagnosis, root))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._keep(self._serve(client, peer, network))
 
-    async def _serve(self, client: socket.socket, peer: tuple[str, int], diagnosis: socket.socket, root: int) -> None:
+    async def _serve(self, client: socket.socket, peer: tuple[str, int], network: Inside) -> None:
         address, port = _destination(client)
         attempt = Attempt(self.names.name_of(address) or address, port)
         try:
             if address.startswith("127."):
                 return  # to the listener itself, which is no way out
-            async with self._diagnosing:
-                program, command = await asyncio.to_thread(owner_of, diagnosis, peer, (address, port), root)
+            program, command = await network.owner(socket.IPPROTO_TCP, peer, (address, port))
             attempt = attempt._replace(program=program, command=command)
             await self._connect(client, attempt)
             client.close()
@@ -227,16 +231,15 @@ class Egress:
             raise Refused(f"denied by {rule}")
         if is_stand_in(attempt.host):
             raise Refused("no name was asked for that this address stands for")
-        if self._ask is None:
-            raise Refused("not listed")
+        if not self._can_ask():
+            raise Refused(NOT_LISTED)
         key = (attempt.host, attempt.port)
         answer = self._answers.get(key)
         if answer is None:
             answer = self._answers[key] = asyncio.ensure_future(self._ask(attempt))
-        said = await asyncio.shield(answer)
-        if said:
+        if await asyncio.shield(answer):
             return "allowed by the person"
-        raise Refused("not listed" if said is None else "not listed, and the person did not allow it")
+        raise Refused(DECLINED)
 
     async def _dial(self, host: str, port: int) -> socket.socket:
         """Return a connection to a destination that may be reached; raise `Refused`."""
@@ -245,9 +248,9 @@ class Egress:
         if proxy is not None:
             if literal is not None and (why := self.destinations.refuses_address(literal, port)):
                 raise Refused(why)
-            return await _through(proxy, host, port)
+            return await dial_through(proxy, host, port)
         if host == THIS_MACHINE:
-            return await _first_of([ipaddress.IPv4Address("127.0.0.1")], port)
+            return await dial_first([ipaddress.IPv4Address("127.0.0.1")], port)
         try:
             addresses = [literal] if literal is not None else await self._resolve(host, port)
         except OSError:
@@ -256,7 +259,7 @@ class Egress:
         allowed = [address for address, why in zip(addresses, refusals, strict=True) if not why]
         if not allowed:
             raise Refused(refusals[0] if refusals else "there is no such host")
-        return await _first_of(allowed, port)
+        return await dial_first(allowed, port)
 
 
 def _destination(client: socket.socket) -> tuple[str, int]:
@@ -267,55 +270,3 @@ def _destination(client: socket.socket) -> tuple[str, int]:
         host, port = client.getsockname()
         return host, port
     return socket.inet_ntoa(packed), port
-
-
-async def _first_of(addresses: Sequence[Address], port: int) -> socket.socket:
-    why = "it does not answer"
-    for address in addresses:
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        one = socket.socket(family, socket.SOCK_STREAM)
-        one.setblocking(False)
-        try:
-            async with asyncio.timeout(_DIAL_S):
-                await asyncio.get_running_loop().sock_connect(one, (str(address), port))
-        except (OSError, TimeoutError) as error:
-            why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else why
-            one.close()
-        except BaseException:
-            one.close()
-            raise
-        else:
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return one
-    raise Refused(f"it cannot be reached: {why}")
-
-
-async def _through(proxy: Proxy, host: str, port: int) -> socket.socket:
-    """Return a connection by way of a proxy's CONNECT (RFC 9110, section 9.3.6)."""
-    loop = asyncio.get_running_loop()
-    try:
-        one = await _first_of(await resolve(proxy.host, proxy.port), proxy.port)
-    except OSError:
-        raise Refused(f"the proxy {proxy.host} is not known") from None
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    lines = [f"CONNECT {where} HTTP/1.1".encode(), f"Host: {where}".encode()]
-    if proxy.authorization:
-        lines.append(b"Proxy-Authorization: " + proxy.authorization)
-    try:
-        async with asyncio.timeout(_DIAL_S):
-            await loop.sock_sendall(one, b"\r\n".join(lines) + b"\r\n\r\n")
-            answer = b""
-            while not answer.endswith(b"\r\n\r\n") and len(answer) < 16384:
-                # byte by byte at the end, for what comes after it is not the proxy's
-                if not (part := await loop.sock_recv(one, 1)):
-                    break
-                answer += part
-    except (OSError, TimeoutError):
-        one.close()
-        raise Refused(f"the proxy {proxy.host} does not answer") from None
-    status = answer.partition(b"\r\n")[0].split(b" ")[1:2]
-    if status != [b"200"]:
-        one.close()
-        said = status[0].decode("latin-1") if status else "nothing"
-        raise Refused(f"the proxy {proxy.host} answered {said}")
-    return one

@@ -20,7 +20,8 @@ import h11
 
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox.destinations import Destinations, Rule, parse_rules
-from lathe.sandbox.egress import Attempt, Decision, Refused
+from lathe.sandbox.dial import Refused
+from lathe.sandbox.egress import Attempt, Decision
 
 if TYPE_CHECKING:
     from cryptography import x509

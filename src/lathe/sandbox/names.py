@@ -14,7 +14,7 @@ _STAND_INS: Final = ipaddress.IPv4Network("198.18.0.0/15")
 _FIRST: Final = int(_STAND_INS.network_address) + 1
 _MOST: Final = _STAND_INS.num_addresses - 2
 _HEADER: Final = 12
-_A, _ANY, _INTERNET = 1, 255, 1
+_A, _AAAA, _ANY, _INTERNET = 1, 28, 255, 1
 _OK, _MALFORMED, _FAILED, _NO_SUCH_NAME, _REFUSED = 0, 1, 2, 3, 5
 _TTL_S: Final = 60
 _NOWHERE: Final = ("invalid", "local", "onion", "arpa")
@@ -40,8 +40,8 @@ class Names:
         """Return the name that an address stands for."""
         return self._names.get(address)
 
-    def answer(self, query: bytes) -> bytes:
-        """Return the answer to a query, b"" where it is none."""
+    def answer(self, query: bytes, *, closed: bool = False) -> bytes:
+        """Return the answer to a query, b"" where it is none; with `closed`, that there is no such name."""
         if len(query) < _HEADER or query[2] & 0x80:
             return b""
         try:
@@ -51,7 +51,7 @@ class Names:
         if query[2] & 0x78:
             return _reply(query, _REFUSED)
         question = query[_HEADER:end]
-        if not is_name(name) or name.rpartition(".")[2] in _NOWHERE:
+        if closed or not is_name(name) or name.rpartition(".")[2] in _NOWHERE:
             return _reply(query, _NO_SUCH_NAME, question)
         if kind not in (_A, _ANY):
             return _reply(query, _OK, question)
@@ -62,6 +62,16 @@ class Names:
         pointer = b"\xc0\x0c"  # to the name in the question
         head = pointer + _A.to_bytes(2, "big") + _INTERNET.to_bytes(2, "big") + _TTL_S.to_bytes(4, "big")
         return _reply(query, _OK, question, head + b"\0\4" + ipaddress.IPv4Address(address).packed)
+
+
+def asked(query: bytes) -> str:
+    """Return the name that a query asks an address for, "" where it asks for something else, or for none of others."""
+    try:
+        name, kind, _ = _question(query) if len(query) >= _HEADER else ("", 0, 0)
+    except ValueError:
+        return ""
+    other = name.rpartition(".")[2] in (*_NOWHERE, "localhost")
+    return name if kind in (_A, _AAAA, _ANY) and is_name(name) and not other else ""
 
 
 def is_stand_in(host: str) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 from lathe.models.base import ToolSpec
 from lathe.protocol.events import CommandExecution, Connection
 from lathe.protocol.items import ToolCall
+from lathe.sandbox.destinations import NOT_LISTED
 from lathe.sandbox.runner import SpawnError
 from lathe.tools.arguments import decode_arguments
 from lathe.tools.base import Access, MalformedCall, Outcome, RunCommand, ToolContext
@@ -320,8 +321,9 @@ def _refusals(decisions: Sequence[Decision], trouble: str) -> list[str]:
     lines = [f"[network: {trouble}]"] if trouble else []
     for attempt, allowed, reason, method in decisions:
         if not allowed:
-            where = f"{method} {attempt.host}:{attempt.port}".strip()
-            fix = f'; egress.allow = ["{where}"] would allow it' if "not listed" in reason else ""
+            port = f":{attempt.port}" if attempt.port else ""
+            where = f"{method} {attempt.host}{port}".strip()
+            fix = f'; egress.allow = ["{where}"] would allow it' if NOT_LISTED in reason else ""
             lines.append(f"[network: {where} was refused: {reason}{fix}]")
     return lines
 
