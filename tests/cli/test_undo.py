@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
-import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,61 +16,15 @@ from running import Ran, environment, lathe, patch, run, says, scripted
 from lathe.models.script import Step
 from lathe.models.scripted import ScriptedServer
 
-Tree = dict[str, tuple[Any, ...]]
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-
-def git(ws: Path, *arguments: str) -> str:
-    who = ("-c", "user.name=Me", "-c", "user.email=me@example.com")
-    done = subprocess.run(["git", *who, *arguments], cwd=ws, capture_output=True, check=True, text=True)
-    return done.stdout
-
-
-def tree(ws: Path) -> Tree:
-    """All that is below a folder, git's own files too but for its objects: kind, permissions, times and bytes."""
-    found: Tree = {}
-    for folder, folders, files in os.walk(ws):
-        if folder.endswith(".git"):
-            folders[:] = [name for name in folders if name != "objects"]
-        for name in (*folders, *files):
-            path = Path(folder, name)
-            status = path.lstat()
-            if path.is_symlink():
-                held: Any = os.readlink(path)
-            else:
-                held = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
-            found[str(path.relative_to(ws))] = (oct(status.st_mode), status.st_mtime_ns, held)
-    return found
+from trees import build, git, tree
 
 
 @pytest.fixture
 def ws(tmp_path: Path) -> Path:
     top = tmp_path / "ws"
-    (top / "src" / "deep").mkdir(parents=True)
-    (top / "empty").mkdir()
-    git(top, "init", "-q", "-b", "main")
-    (top / "src" / "a.py").write_text("".join(f"line {number}\n" for number in range(20)))
-    (top / "src" / "deep" / "b.py").write_text("b = 1\n")
-    (top / "run.sh").write_text("#!/bin/sh\n")
-    (top / "run.sh").chmod(0o755)
-    (top / "link").symlink_to("src/a.py")
-    (top / "dangling").symlink_to("nowhere")
-    (top / ".gitignore").write_text("*.log\nsecret.env\n")
-    git(top, "add", "-A")
-    git(top, "commit", "-qm", "first")
-    (top / "src" / "c.py").write_text("c = 1\n")
-    git(top, "add", "-A")
-    git(top, "commit", "-qm", "second")
-    git(top, "branch", "other", "HEAD~1")
-    git(top, "tag", "v1")
-    (top / "src" / "deep" / "b.py").write_text("b = 2  # not committed\n")
-    (top / "untracked.txt").write_text("mine\n")
-    (top / "secret.env").write_text("ignored\n")
-    (top / "binary").write_bytes(bytes(range(256)) * 100)
-    (top / "large").write_bytes(os.urandom(3 << 20))
-    (top / "odd\nname").write_text("x")
-    Path(os.fsdecode(os.fsencode(top) + b"/\xff\xfe")).write_text("bytes")
-    (top / "read-only").write_text("r\n")
-    (top / "read-only").chmod(0o444)
+    build(top)
     return top
 
 
