@@ -22,7 +22,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def tree(folder: Path) -> Tree:
-    """Return all that is below a folder, git's own files too but for its objects: kind, permissions, time and bytes.
+    """Return all that is below a folder, git's own files too but for its objects: permissions, owner, time and bytes.
 
     Of a large file the bytes are a digest.
     """
@@ -38,7 +38,12 @@ def tree(folder: Path) -> Tree:
                 held = os.readlink(path)
             elif stat.S_ISREG(status.st_mode):
                 held = path.read_bytes() if status.st_size <= _LARGE else _digest(path)
-            found[str(path.relative_to(folder))] = (oct(status.st_mode), status.st_mtime_ns, held)
+            found[str(path.relative_to(folder))] = (
+                oct(status.st_mode),
+                (status.st_uid, status.st_gid),
+                status.st_mtime_ns,
+                held,
+            )
     return found
 
 
