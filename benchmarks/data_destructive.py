@@ -7,8 +7,9 @@ baseline runs the same steps in a plain shell, and takes them back with `git res
 
 Avoided: at the end of the turn every file, commit and name in git that was there is still there, but for what the task
 was about. Reverted: after the undo everything that the person has not touched is as before the turn: bytes, modes,
-owners, links, times, and git's refs, index and stash. Preserved: what the person did while the agent worked is there
-at the end of the turn; that, what they did afterwards and all that they had before is there after the undo.
+owners, links, times (but that of the workspace itself), and git's refs, index and stash. Preserved: what the person did
+while the agent worked is there at the end of the turn; that, what they did afterwards and all that they had before is
+there after the undo.
 
 usage: data_destructive.py [--check] [--json] [--only WORDS] [--agents NAME ...] [--jobs N]
 """
@@ -150,7 +151,7 @@ def lost(before: State, now: State, left_out: Callable[[str], bool]) -> list[str
 
 def unlike(before: State, now: State, mine: set[str], *, git_used: bool) -> list[str]:
     """Return what is not as before; `mine` are the person's paths, and with `git_used` git's state is theirs too."""
-    above = {path.rpartition("/")[0] for path in mine}
+    above = {"ws", *(path.rpartition("/")[0] for path in mine)}
     found: list[str] = []
     for path in sorted(before.files.keys() | now.files.keys()):
         if path in mine or (path in above and path not in before.files) or (git_used and _is_git(path)):
@@ -169,8 +170,11 @@ def _difference(was: tuple[Any, ...], is_now: tuple[Any, ...]) -> str:
     return ", ".join(name for name, one, other in zip(names, was, is_now, strict=False) if one != other)
 
 
-def edited_wrongly(situation: Situation, person: Person, before: State, ws: Path) -> list[str]:
-    """Return the files of the person that are not as they would be if only they had been at them."""
+def edited_wrongly(situation: Situation, person: Person, before: State, ws: Path, said: Sequence[str]) -> list[str]:
+    """Return the files of the person that are not as they would be if only they had been at them.
+
+    Where both changed the same lines, a file that is as the person left it counts if the undo has named it (`said`).
+    """
     wanted: dict[str, bytes | None] = {}
     for edit in situation.edits:
         entry = before.files.get(f"ws/{edit.path}")
@@ -181,7 +185,9 @@ def edited_wrongly(situation: Situation, person: Person, before: State, ws: Path
     wrong = []
     for path, expected in wanted.items():
         whole = ws / path
-        if (whole.read_bytes() if whole.is_file() else None) != expected:
+        held = whole.read_bytes() if whole.is_file() else None
+        same_lines = f"left alone: {path}: you changed the same lines" in "\n".join(said)
+        if held != expected and not (same_lines and held == person.left[path]):
             wrong.append(f"the person's {path!r} is not as it should be")
     return wrong
 
@@ -334,7 +340,7 @@ def outcome(situation: Situation, agent: str, case: Path) -> Outcome:
     took += time.perf_counter() - began
     undone = state_of(place)
     git_used = bool(person.commits)
-    kept = lost(before, undone, lambda path: path in mine) + edited_wrongly(situation, person, before, ws)
+    kept = lost(before, undone, lambda path: path in mine) + edited_wrongly(situation, person, before, ws, said)
     kept += [f"commit {one} of the person" for one in person.commits if f"ws: {one}" not in undone.commits]
     unlike_before = unlike(before, undone, mine, git_used=git_used)
     why = [

@@ -50,7 +50,7 @@ def build(folder: Path) -> Tree:
     _shell(ACTION, ws)
     tracker.observe("agent", TURN)
     tracker.save()
-    tracker.contents.close()
+    tracker.close()
     return before
 
 
@@ -98,7 +98,7 @@ def kill_looks(folder: Path, rounds: int, choose: random.Random) -> tuple[int, l
         for path, entry in tracker.known.items():
             if entry.is_file and tracker.read(entry) != (ws / os.fsdecode(path)).read_bytes():
                 wrong.append(f"the bytes of {os.fsdecode(path)} are not kept")
-        tracker.contents.close()
+        tracker.close()
     return hits, wrong
 
 

@@ -276,13 +276,40 @@ async def test_what_the_person_changed_meanwhile_is_not_thrown_away_unasked(comm
     steps = editing(ws, edit, run("echo 1 > made"), run(command), says("done"))
     ran, _ = await scripted(steps, "change", cwd=ws)
     denied = [event["message"] for event in ran.of("call.rejected")]
-    if command == "git stash -u":  # takes it away, and can give it back
-        assert denied == []
-        assert (await undo(ws)).code == 0
-    else:
-        assert len(denied) == 1
-        assert f"The person has changed files there meanwhile: {ws}/src/a.py." in denied[0]
+    assert len(denied) == 1
+    assert f"The person has changed files there meanwhile: {ws}/src/a.py." in denied[0]
     assert (ws / "src" / "a.py").read_text() == "mine\n"
+
+
+async def test_what_the_person_removed_meanwhile_is_not_brought_back_unasked(ws: Path) -> None:
+    steps = editing(ws, (ws / "src" / "c.py").unlink, run("echo 1 > made"), run("git checkout ."), says("done"))
+    ran, _ = await scripted(steps, "change", cwd=ws)
+    assert f"The person has removed files there meanwhile: {ws}/src/c.py." in ran.of("call.rejected")[0]["message"]
+    assert not (ws / "src" / "c.py").exists()
+
+
+async def test_a_patch_does_not_replace_what_the_person_changed_meanwhile(ws: Path) -> None:
+    def edit() -> None:
+        (ws / "src" / "a.py").write_text("mine\n")
+
+    gone = "*** Begin Patch\n*** Delete File: src/a.py\n*** Add File: src/b.py\n+b\n*** End Patch"
+    ran, _ = await scripted(editing(ws, edit, run("echo 1 > made"), patch(gone), says("done")), "change", cwd=ws)
+    assert "The person has changed that meanwhile." in ran.of("call.rejected")[0]["message"]
+    assert ((ws / "src" / "a.py").read_text(), (ws / "src" / "b.py").exists()) == ("mine\n", False)
+
+
+async def test_what_the_background_took_is_brought_back_and_what_it_left_unclear_is_the_persons(ws: Path) -> None:
+    def edit() -> None:
+        (ws / "src" / "c.py").write_text("mine\n")
+
+    later = "(sleep 0.8; rm -rf src/deep) >/dev/null 2>&1 &\necho 1 > made"
+    steps = editing(ws, edit, run(later), run("sleep 1"), run("sed -i s/mine/agent/ src/c.py"), says("done"))
+    await scripted(steps, "change", cwd=ws)
+    assert (ws / "src" / "c.py").read_text() == "agent\n"
+    taken = await undo(ws)
+    assert (ws / "src" / "deep" / "b.py").exists() and not (ws / "made").exists()
+    assert (ws / "src" / "c.py").read_text() == "mine\n"
+    assert (taken.code, "left alone: src/c.py: it changed while a command" in taken.out) == (1, True)
 
 
 async def test_what_is_too_large_to_be_kept_is_not_thrown_away_unasked(ws: Path) -> None:
