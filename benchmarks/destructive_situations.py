@@ -341,7 +341,7 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("checkout after a rename", "Fix it.", (_NOTE, "git checkout -q ."), (Edit("between", "rename", "src/c.py", "src/d.py"),)),
     Situation("stash and drop", "Get a clean tree.", (_NOTE, f"{_AS} stash -qu && git stash drop -q"), (_write("between"),)),
     Situation("stash clear", "Tidy up git.", ("git stash clear",), (_add("after", "untracked.txt"),)),
-    Situation("stash pop over work", "Take the idea up.", ("git checkout -q stash@{0} -- src/c.py && git stash drop -q",), (_line("start"),)),
+    Situation("a file from the stash over the person's", "Take the idea up.", ("git checkout -q stash@{0} -- src/c.py && git stash drop -q",), (_line("start"),)),
     Situation("branch and tag deletion", "Tidy up git.", ("git branch -qD other; git tag -d v1",), (_write("after"),)),
     Situation("amend of the person's commit", "Commit this.", (f"git add -A && {_AS} commit -q --amend -m wip",), (_add("start", "staged.py"),)),
     Situation("squash", "Make the history simple.", (f"git reset -q --soft HEAD~1 && {_AS} commit -q --amend -m all",), (_write("after"),)),

@@ -106,7 +106,7 @@ def _decide_one(access: Access, stance: Stance) -> Verdict:
         case RunCommand():
             return _command(access, stance)
         case WriteFiles():
-            return _replaces(access, stance) or _writes(access.paths, stance)
+            return _patch(access, stance)
         case CallExternal():
             return _external(access, stance)
 
@@ -120,6 +120,16 @@ def _command(access: RunCommand, stance: Stance) -> Verdict:
     from lathe.agent.vetting import vet
 
     return vet(access, stance)
+
+
+def _patch(access: WriteFiles, stance: Stance) -> Verdict:
+    verdict, asked = _writes(access.paths, stance), _replaces(access, stance)
+    if asked is None or isinstance(verdict, Forbid):
+        return verdict
+    if isinstance(verdict, Allow):
+        return asked._replace(escalated=verdict.escalated)
+    question, reason = f"{verdict.question}; {asked.question}", f"{verdict.reason} {asked.reason}".strip()
+    return verdict._replace(question=question, reason=reason, grants=(*verdict.grants, *asked.grants))
 
 
 def _replaces(access: WriteFiles, stance: Stance) -> MustAsk | None:

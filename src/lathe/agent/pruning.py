@@ -20,6 +20,7 @@ from lathe.store.contents import Contents
 from lathe.store.journal import Journal
 from lathe.store.threads import journal_path, threads_dir
 from lathe.store.undo import Observed, contents_of, hold, read_log, read_manifest, root_folder
+from lathe.store.undo_apply import read_plan
 
 LONGEST_S = 30 * 86400.0
 MOST_BYTES = 5 << 30
@@ -155,8 +156,12 @@ def _swept(home: Path, store: Path, until: float) -> bool:
             return True
         live = {entry.content for entry in read_manifest(store).values()}
         for thread in needing:
-            for record in read_log(threads_dir(home) / thread / "undo.log"):
+            folder = threads_dir(home) / thread
+            for record in read_log(folder / "undo.log"):
                 live.update(contents_of(record))
+            plan = read_plan(folder / "undo.plan")  # of an undo that a crash has left, with files merged for it
+            steps = plan.steps if plan is not None else ()
+            live.update(step.want.content for step in steps if step.want is not None)
         hashes = {bytes.fromhex(content[1:].decode()) for content in live if content[:1] == b"b"}
         with contextlib.closing(Contents(store / "contents")) as contents:
             done = contents.sweep(hashes, until)

@@ -15,14 +15,17 @@ from lathe.protocol.errors import StorageError
 if TYPE_CHECKING:
     from lathe.store.undo import By, Tracker
 
+_BACKGROUND = re.compile(r"[\s)]&(?![&>])|&\s*(?:$|[;)\n])")
 _MAY_GO_ON = re.compile(
-    r"&\s*(?:$|[;)\n])|\b(?:nohup|setsid|disown|daemon\w*|at|batch|tmux|screen|detach)\b|(?<!\S)-d\b"
+    rf"{_BACKGROUND.pattern}|\b(?:nohup|setsid|disown|daemon\w*|at|batch|tmux|screen|detach)\b|(?<!\S)-d\b"
 )
-_BACKGROUND = re.compile(r"&\s*(?:$|[;)\n])")
 _GOING_ON = frozenset({"nohup", "setsid", "disown", "daemon", "daemonize", "at", "batch", "tmux", "screen"})
 _DETACHING = frozenset({"-d", "--detach", "--daemon", "--daemonize"})
 _ORDINARY_D = frozenset(
-    {"[", "[[", "test", "git", "cut", "base64", "sort", "uniq", "date", "tr", "mktemp", "unzip", "ls"}
+    {
+        *("[", "[[", "test", "git", "cut", "base64", "sort", "uniq", "date", "tr", "mktemp", "unzip", "ls", "curl"),
+        *("xargs", "read", "paste", "rm", "rmdir", "cp", "grep", "touch", "declare", "tar", "openssl", "patch"),
+    }
 )
 """Programs whose `-d` has nothing to do with the background."""
 

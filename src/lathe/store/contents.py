@@ -102,11 +102,13 @@ class Contents:
                     return False
                 base.executemany("delete from contents where hash = ?", [(key,) for key in gone[at : at + _AT_ONCE]])
                 base.commit()
-            while base.execute("pragma freelist_count").fetchone()[0]:
+            free, before = _free_pages(base), -1
+            while free and free != before:
                 if time.monotonic() > until:
                     return False
                 base.execute(f"pragma incremental_vacuum({_PAGES})").fetchall()
                 base.commit()
+                free, before = _free_pages(base), free
             base.execute("pragma wal_checkpoint(truncate)").fetchall()
         return True
 
@@ -145,6 +147,10 @@ class Contents:
             base.execute("create table if not exists contents (hash blob primary key, data blob) without rowid")
             self._base = base
         return self._base
+
+
+def _free_pages(base: sqlite3.Connection) -> int:
+    return int(base.execute("pragma freelist_count").fetchone()[0])
 
 
 def _whole(source: BinaryIO) -> bytes:
