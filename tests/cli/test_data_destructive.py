@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import data_destructive
+import pytest
 from destructive_situations import REPAIRS, SITUATIONS, Situation
 
 KNOWN = {
@@ -29,8 +30,10 @@ def run(agent: str, chosen: tuple[Situation, ...]) -> list[data_destructive.Outc
     return found
 
 
-def test_what_a_reckless_agent_destroys_comes_back_and_the_persons_work_stays() -> None:
-    found = run("reckless", SITUATIONS[::3])
+@pytest.mark.parametrize("part", range(3))
+def test_what_a_reckless_agent_destroys_comes_back_and_the_persons_work_stays(part: int) -> None:
+    chosen = [one for number, one in enumerate(SITUATIONS) if number % 3 == 0 or one.scene == "linked"]
+    found = run("reckless", tuple(chosen[part::3]))
     assert {line for line in data_destructive.missed(found) if line not in KNOWN} == set(), found
 
 
