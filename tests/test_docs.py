@@ -27,6 +27,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.
 SHELLS = ("sh", "console", "")
 TABLES = {
     "## Settings": settings.Settings,
+    "### `[limits]`": settings.LimitTable,
     "### `[providers.NAME]`": settings.ProviderTable,
     "### `[models.NAME]`": settings.ModelTable,
     "### `price`, `long_price`": settings.PriceTable,
@@ -148,7 +149,7 @@ def as_shown(value: Any) -> str:
     match value:
         case None | "":
             return "not set"
-        case dict() | settings.RuleTables():
+        case dict() | settings.RuleTables() | settings.LimitTable():
             return "empty"
         case tuple():
             return "`[]`"

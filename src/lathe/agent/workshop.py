@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from lathe.agent.approvals import Approvals, Ask
 from lathe.agent.calls import CallRunner, CallWatch
 from lathe.agent.compaction import Kept
@@ -28,6 +30,7 @@ from lathe.protocol.errors import ConfigError, LatheError
 from lathe.protocol.events import FileUpdate
 from lathe.protocol.items import FunctionCall, Item, user_message
 from lathe.sandbox.environment import command_environment
+from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.store.baseline import baseline_tree, diff_since, keep_baseline
 from lathe.store.threads import journal_path, patches
@@ -91,6 +94,7 @@ class Workshop:
             env=command_environment(engine.secret_names, cache_home(environ)),
             hidden=hidden,
             readable=(str(spill),),
+            limits=Limits(*msgspec.structs.astuple(settings.limits)),
         )
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),

@@ -18,6 +18,7 @@ APPROVAL_MODES: tuple[ApprovalMode, ...] = ("untrusted", "on-request", "never")
 
 Position: TypeAlias = str | tuple[str, ...]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -54,6 +55,20 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trusted: bool = False
 
 
+class LimitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What commands in the sandbox may use; 0 is no limit, None as much as is good for the machine.
+
+    The fields are those of `lathe.sandbox.limits.Limits`, in their order.
+    """
+
+    memory_mb: Amount | None = None
+    processes: Amount | None = None
+    cpu_seconds: Amount = 0
+    cpus: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    file_mb: Amount = 0
+    open_files: Amount = 0
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings in force. Times are seconds, sizes tokens.
 
@@ -79,6 +94,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instructions_file: str | None = None
     skills: tuple[str, ...] = ()
     allowed_providers: tuple[str, ...] | None = None
+    limits: LimitTable = LimitTable()
     providers: dict[str, dict[str, Any]] = {}
     models: dict[str, dict[str, Any]] = {}
     mcp: dict[str, dict[str, Any]] = {}
@@ -142,6 +158,7 @@ class Requirements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approve: ApprovalMode | None = None
     network: Literal[False] | None = None
     allowed_providers: tuple[str, ...] | None = None
+    limits: LimitTable = LimitTable()
     rules: RuleTables = RuleTables()
 
 
@@ -159,7 +176,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 PROJECT_KEYS = frozenset(
     {
         *("model", "reasoning_effort", "max_output_tokens", "compact_at", "tool_output_tokens"),
-        *("sandbox", "approve", "network", "rules", "instructions_file", "skills"),
+        *("sandbox", "approve", "network", "limits", "rules", "instructions_file", "skills"),
     }
 )
 """What a trusted repository may set. Never who is asked and with which key, what is started outside the sandbox,

@@ -4,8 +4,9 @@ It is a program of its own, run by `python -I -S -E` once per runner, with a SOC
 imports next to nothing: its start-up time and its memory are paid by every run of Lathe. Messages are fields joined
 by NUL; the first field is one letter.
 
-From Lathe: `L` landlock rules (first of all, if any), `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end
-everything and leave, `M` the message is in the memory file that comes with it (it was too long for a packet).
+From Lathe: `L` landlock rules (first of all, if any), `U` resource limits, `S` spawn, `K` kill a command's tree, `I`
+interrupt, `Q` end everything and leave, `M` the message is in the memory file that comes with it (it was too long for
+a packet).
 To Lathe: `R` ready, `P` pid (a pty's master comes with it), `F` could not start, `X` exit status, `D` tree is dead.
 
 When Lathe is gone, in whatever way, the socket reads end-of-file: all that was started here is killed.
@@ -167,6 +168,9 @@ class Server:
         self.endings: dict[bytes, _Ending] = {}
         self.environment: dict[bytes, bytes] = dict(posix.environ)
         self.null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+        self.cpu_seconds = 0
+        self.oom_score = -1
+        self.oom_scores = (b"", b"")
 
     def tell(self, *fields: bytes, fd: int = -1) -> None:
         message = b"\0".join(fields)
@@ -207,7 +211,46 @@ class Server:
                 if fd >= 0:
                     posix.close(fd)
 
+    def limit(self, fields: list[bytes], fds: list[int]) -> None:
+        """Set resource limits, given as numbers and values in turn; that on CPU counts for commands only.
+
+        The first two fields are the scores of a command and of this server where memory runs out. The file that comes
+        along is this server's /proc/self/oom_score_adj, which it may not be able to open itself.
+        """
+        import resource  # paid only where there are limits
+
+        if fds:
+            self.oom_score = posix.dup(fds[0])
+            posix.set_inheritable(self.oom_score, False)
+            self.oom_scores = (fields[0], fields[1])
+        for number, value in zip(map(int, fields[2::2]), map(int, fields[3::2]), strict=True):
+            if number == resource.RLIMIT_CPU:
+                self.cpu_seconds = value
+                continue
+            hard = resource.getrlimit(number)[1]
+            most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(number, (most, most))
+
     def execute(self, argv: list[bytes], environment: dict[bytes, bytes], actions: list[tuple[int, ...]]) -> int:
+        """Start a program with what it is to inherit, and this server is not to keep."""
+        if self.oom_score >= 0:
+            # where memory runs out, commands go first, and never this server, which alone can end them
+            posix.write(self.oom_score, self.oom_scores[0])
+        if self.cpu_seconds:
+            import resource
+
+            # this server may use more in the end than a single command, and a hard limit could never be lifted again
+            own = resource.getrlimit(resource.RLIMIT_CPU)
+            resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_seconds, own[1]))
+        try:
+            return self.spawn_now(argv, environment, actions)
+        finally:
+            if self.oom_score >= 0:
+                posix.write(self.oom_score, self.oom_scores[1])
+            if self.cpu_seconds:
+                resource.setrlimit(resource.RLIMIT_CPU, own)
+
+    def spawn_now(self, argv: list[bytes], environment: dict[bytes, bytes], actions: list[tuple[int, ...]]) -> int:
         return posix.posix_spawn(
             _program(argv[0], environment),
             argv,
@@ -222,6 +265,8 @@ class Server:
         kind = fields[0]
         if kind == b"S":
             self.spawn(fields[1:], fds)
+        elif kind == b"U":
+            self.limit(fields[1:], fds)
         elif kind == b"K":
             leader = int(fields[2])
             if not leader:  # killed before it was known to have started

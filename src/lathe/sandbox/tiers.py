@@ -40,12 +40,12 @@ class Launch(NamedTuple):
 
 
 class Server:
-    """A running exec server: its tier, the socket to it, and the process to wait for."""
+    """A running exec server: its tier, the socket to it, and the process to wait for (itself or bubblewrap)."""
 
     def __init__(self, tier: str, link: socket.socket, pid: int) -> None:
         self.tier = tier
         self.link = link
-        self._pid = pid
+        self.pid = pid
         self._handle = os.pidfd_open(pid)
 
     async def end(self) -> None:
@@ -58,7 +58,7 @@ class Server:
         gone = await self._gone(_END_SECONDS)
         self.link.close()
         if not gone and not await self._gone(_END_SECONDS):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
             await self._gone(_END_SECONDS)
         self.abandon()
 
@@ -68,7 +68,7 @@ class Server:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
 
     async def _gone(self, seconds: float) -> bool:
         loop = asyncio.get_running_loop()

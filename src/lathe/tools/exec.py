@@ -180,7 +180,8 @@ class ExecCommandTool:
                 unbuffered=args.until is not None,
             )
         except SpawnError as error:
-            return _refused(args.command, context, str(error))
+            reason = "\n".join((str(error), *self._sessions.limits_met()))
+            return _refused(args.command, context, reason)
         stop = await session.wait(args.wait_s, args.until, context.delta)
         return _report(
             self._sessions,
@@ -287,6 +288,9 @@ def _report(
         elif stop == "slow pattern":
             head += ", `until` takes too long to match: use a simpler one"
     shown = session.buffer.take(limit_tokens)
+    if met := sessions.limits_met(returncode):
+        before = [shown.text.removesuffix("\n")] if shown.text else []
+        shown = shown._replace(text="\n".join((*before, *met)))
     output = f"{head} · {_seconds(session.wall_s)}"
     if shown.text:
         output += "\n" + shown.text

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.runner import Process, Runner, SpawnError
 from lathe.tools.output import OutputBuffer, clean
@@ -170,7 +171,8 @@ class CommandSessions:
 
     `cwd` is the thread's working directory, `env` the whole environment of its commands, `hidden` paths that
     they may not see, `readable` paths below those that they may (such as the folder of long outputs). Commands
-    that were allowed to leave the sandbox run beside it, in a second runner started when first needed.
+    that were allowed to leave the sandbox run beside it, in a second runner started when first needed. `limits` hold
+    in the sandbox.
     """
 
     def __init__(
@@ -181,10 +183,11 @@ class CommandSessions:
         env: Mapping[str, str],
         hidden: Sequence[str] = (),
         readable: Sequence[str] = (),
+        limits: Limits | None = None,
     ) -> None:
         self.cwd = cwd
         self._env = {**env, **_UNATTENDED, "PWD": str(cwd)}
-        self._confined = Runner(policy, cwd=cwd, env=self._env, hidden=hidden, readable=readable)
+        self._confined = Runner(policy, cwd=cwd, env=self._env, hidden=hidden, readable=readable, limits=limits)
         self._free: Runner | None = None
         self._shell = find_shell(self._env)
         self._shell_is_plain = shell_is_plain(self._env)
@@ -274,6 +277,10 @@ class CommandSessions:
                 self._announced.add(number)
                 lines.append(f"[session {number} ended: {exit_text(session.process.returncode)}]")
         return lines
+
+    def limits_met(self, returncode: int | None = None) -> list[str]:
+        """Return one line for each limit met since the last call, and for one that ended a process so."""
+        return self._confined.limits_met(returncode)
 
     def open_processes(self) -> list[str]:
         """Return one line for each session still running: its number, its command and for how long."""
