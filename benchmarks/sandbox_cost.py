@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from measuring import median, table
+from sandbox_escape import STARTED_BY
 
-import lathe.sandbox.tiers as tiers_of
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
@@ -34,7 +34,6 @@ from lathe.sandbox.runner import Runner
 
 BAR = 2.0
 BARRED = ("bubblewrap", "bubblewrap with the machine's proc")
-TIERS = (*BARRED, "landlock")
 BATCH = 20
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -102,11 +101,9 @@ def _below(pid: int) -> tuple[int, ...]:
 
 async def sandboxed(tier: str, folder: Path) -> tuple[Runner, Way]:
     """Start a runner of a tier; raise `ConfigError` where the tier cannot be had."""
-    name, _, variant = tier.partition(" ")
-    tiers_of._fresh_proc_works = not variant
     policy = SandboxPolicy(writable_roots=(str(folder),))
     env = {"PATH": os.environ["PATH"]}
-    runner = Runner(policy, cwd=folder, env=env, tiers=(name,), limits=Limits(None, None))
+    runner = Runner(policy, cwd=folder, env=env, tiers=(STARTED_BY[tier],), limits=Limits(None, None))
 
     async def spawn() -> None:
         process = await runner.spawn(["true"], cwd=str(folder), on_output=lambda block: None)
@@ -138,7 +135,7 @@ async def measure(folder: Path, rounds: int) -> dict[str, Cost]:
     ways = {"subprocess.run": Way(by_run), "asyncio.create_subprocess_exec": Way(by_asyncio)}
     runners: list[Runner] = []
     try:
-        for tier in TIERS:
+        for tier in STARTED_BY:
             try:
                 runner, ways[tier] = await sandboxed(tier, folder)
             except ConfigError as error:
@@ -166,7 +163,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lathe-cost-") as folder:
         costs = asyncio.run(measure(Path(folder), options.rounds))
-    free = [cost for name, cost in costs.items() if name not in TIERS]
+    free = [cost for name, cost in costs.items() if name not in STARTED_BY]
     wall, cpu = min(cost.wall for cost in free), min(cost.cpu for cost in free)
     times = {name: (cost.wall / wall, cost.cpu / cpu) for name, cost in costs.items()}
     missed = [name for name in BARRED if name in times and max(times[name]) > BAR]

@@ -31,11 +31,16 @@ from escapes import ATTEMPTS, Attempt
 from measuring import table
 
 from lathe.protocol.errors import ConfigError
-from lathe.sandbox import tiers as tiers_of
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.runner import Runner
 
-TIERS = ["none", "bubblewrap", "bubblewrap with the machine's proc", "landlock"]
+STARTED_BY = {
+    "bubblewrap": "bubblewrap",
+    "bubblewrap with the machine's proc": "machine-proc",
+    "bubblewrap with the machine's network": "shared-network",
+    "landlock": "landlock",
+}
+TIERS = ["none", *STARTED_BY]
 USER = 12345
 LIMIT_S = 10.0
 SHM_KEY = 0x1A7E5C << 8
@@ -264,10 +269,8 @@ def plainly(world: World, argv: list[str]) -> bytes:
 
 async def confined(world: World, tier: str, argv: list[str]) -> bytes:
     """Run a program in a sandbox of its own, which ends with it; return its output."""
-    name, _, variant = tier.partition(" ")
-    tiers_of._fresh_proc_works = not variant
     policy = SandboxPolicy(writable_roots=(str(world.ws),))
-    runner = Runner(policy, cwd=world.ws, env=world.environ, hidden=(str(world.state),), tiers=(name,))
+    runner = Runner(policy, cwd=world.ws, env=world.environ, hidden=(str(world.state),), tiers=(STARTED_BY[tier],))
     output = bytearray()
     try:
         await runner.start()

@@ -452,4 +452,4 @@ async def test_a_command_that_meets_a_limit_says_so_to_the_model(tmp_path):
         await desk.sessions.aclose()
     line = "[limit: a file of 1 MiB was reached; the process was ended; set limits.file_mb]"
     assert (body(outcome).splitlines()[0], body(outcome).splitlines()[-1]) == ("first", line)
-    assert line in outcome.item.output
+    assert line in outcome.item.aggregated_output

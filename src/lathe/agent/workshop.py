@@ -94,6 +94,7 @@ class Workshop:
             env=command_environment(engine.secret_names, cache_home(environ)),
             hidden=hidden,
             readable=(str(spill),),
+            floor=settings.sandbox_floor,
             limits=Limits(*msgspec.structs.astuple(settings.limits)),
         )
         self._tools: list[Tool] = [
@@ -115,6 +116,7 @@ class Workshop:
         self._warm: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
         self._unwatched = ""
+        self._warned = self._judged = False
 
     async def open(self, items: Sequence[Item] = ()) -> Surface:
         """Return the surface for turns of a thread whose transcript is `items` so far.
@@ -187,6 +189,15 @@ class Workshop:
         problems = self._pool.problems() if self._pool is not None else ()
         unwatched = [self._unwatched] if self._unwatched else []
         return [*self._instructions.notes, *self._skills.warnings, *problems, *unwatched]
+
+    def new_warnings(self) -> list[str]:
+        """Return the warnings that were not returned before; how strong the sandbox is shows only after its start."""
+        found = [] if self._warned else self.warnings
+        self._warned = True
+        if not self._judged and self._sessions.tier:
+            self._judged = True
+            found += [weakness] if (weakness := self._sessions.weakness()) else []
+        return found
 
     async def _open_mcp(self) -> None:
         from lathe.tools.mcp import servers_from

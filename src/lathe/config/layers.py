@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from lathe.config.paths import config_home, project_root
-from lathe.config.settings import APPROVAL_MODES, PROJECT_KEYS, SANDBOX_MODES, LimitTable, Requirements, Settings
+from lathe.config.settings import (
+    APPROVAL_MODES,
+    FLOORS,
+    PROJECT_KEYS,
+    SANDBOX_MODES,
+    LimitTable,
+    Requirements,
+    Settings,
+)
 from lathe.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -342,7 +350,7 @@ def _requirements(stack: _Stack, path: Path) -> Requirements | None:
 
 def _tighten(settings: Settings, demands: Requirements, source: str, stack: _Stack) -> Settings:
     changed: dict[str, Any] = {}
-    for key, order in (("sandbox", SANDBOX_MODES), ("approve", APPROVAL_MODES)):
+    for key, order in (("sandbox", SANDBOX_MODES), ("sandbox_floor", FLOORS), ("approve", APPROVAL_MODES)):
         limit, value = getattr(demands, key), getattr(settings, key)
         ranks: tuple[str, ...] = order
         if limit is not None and ranks.index(value) > ranks.index(limit):

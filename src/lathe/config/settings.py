@@ -13,6 +13,9 @@ Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh",
 
 SANDBOX_MODES: tuple[SandboxMode, ...] = ("read-only", "workspace-write", "danger-full-access")
 """From the strictest to the loosest."""
+SandboxFloor: TypeAlias = Literal["bubblewrap", "landlock", "container"]
+FLOORS: tuple[SandboxFloor, ...] = ("bubblewrap", "landlock", "container")
+"""From the strictest to the loosest."""
 APPROVAL_MODES: tuple[ApprovalMode, ...] = ("untrusted", "on-request", "never")
 """From the strictest to the loosest."""
 
@@ -80,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str | None = None
     provider: str | None = None
     sandbox: SandboxMode = "workspace-write"
+    sandbox_floor: SandboxFloor = "landlock"
     approve: ApprovalMode = "on-request"
     network: bool = False
     writable_roots: tuple[str, ...] = ()
@@ -155,6 +159,7 @@ class Requirements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an administrator demands in `requirements.toml`; it can only tighten what the other layers say."""
 
     sandbox: SandboxMode | None = None
+    sandbox_floor: SandboxFloor | None = None
     approve: ApprovalMode | None = None
     network: Literal[False] | None = None
     allowed_providers: tuple[str, ...] | None = None
@@ -167,6 +172,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {"providers": ProviderTable, "models":
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "sandbox": SANDBOX_MODES,
+    "sandbox_floor": FLOORS,
     "approve": APPROVAL_MODES,
     "wire": ("responses", "chat", "messages"),
     "reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh", "max"),

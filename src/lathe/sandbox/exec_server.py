@@ -4,9 +4,9 @@ It is a program of its own, run by `python -I -S -E` once per runner, with a SOC
 imports next to nothing: its start-up time and its memory are paid by every run of Lathe. Messages are fields joined
 by NUL; the first field is one letter.
 
-From Lathe: `L` landlock rules (first of all, if any), `U` resource limits, `S` spawn, `K` kill a command's tree, `I`
-interrupt, `Q` end everything and leave, `M` the message is in the memory file that comes with it (it was too long for
-a packet).
+From Lathe: `L` landlock rules, `N` no network, `E` only the container around (one of them, first of all), `U` resource
+limits, `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end everything and leave, `M` the message is in the
+memory file that comes with it (it was too long for a packet).
 To Lathe: `R` ready, `P` pid (a pty's master comes with it), `F` could not start, `X` exit status, `D` tree is dead.
 
 When Lathe is gone, in whatever way, the socket reads end-of-file: all that was started here is killed.
@@ -352,15 +352,21 @@ def _open_terminal(rows: int, columns: int) -> tuple[int, int, str]:
 
 
 def _confine(link: _socket.socket) -> None:
-    """Apply the landlock rules that come as the first message."""
-    confine = __import__("landlock").confine
-    _kind, network, uid, gid, *fields = link.recv(1 << 20).split(b"\0")
+    """Do what the first message says: apply landlock rules, or what holds without them."""
+    landlock = __import__("landlock")
+    kind, network, uid, gid, *fields = link.recv(1 << 20).split(b"\0")
+    if kind == b"N":
+        landlock.keep_abstract_sockets_inside()
+        return
+    if kind == b"E":
+        landlock.drop(network=network == b"1", user=int(uid), group=int(gid))
+        return
     lists = []
     while fields:
         end = 1 + int(fields[0])
         lists.append(fields[1:end])
         fields = fields[end:]
-    confine(*lists, network=network == b"1", user=int(uid), group=int(gid))
+    landlock.confine(*lists, network=network == b"1", user=int(uid), group=int(gid))
 
 
 def _adopt_orphans() -> None:

@@ -25,7 +25,8 @@ _PACKET = 60_000  # below every default socket buffer; longer messages travel in
 class Runner:
     """Starts processes under one policy; all of them die with it, and with Lathe.
 
-    `tier` says what confines them: "bubblewrap", "landlock" or "none"; it is known after `start`. `env` is the
+    `tier` says what confines them: "bubblewrap", "landlock", "container" or "none", `letter` which kind of it
+    (`lathe.sandbox.ladder`); both are known after `start`. `env` is the
     whole environment of the commands, `hidden` are more paths that they may not see, `readable` paths below a
     hidden one that they may read. `controls` are the `limits` as they are in force; there are none before `start`,
     nor without a sandbox.
@@ -44,6 +45,7 @@ class Runner:
     ) -> None:
         self.policy = policy
         self.tier = "none" if policy.mode == "danger-full-access" else ""
+        self.letter = "F" if policy.mode == "danger-full-access" else ""
         self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers))
         self.controls: Controls | None = None
         self._limits = limits if policy.mode != "danger-full-access" else None
@@ -75,7 +77,7 @@ class Runner:
         finally:
             self._starting = None
         self._server = server
-        self.tier = server.tier
+        self.tier, self.letter = server.tier, server.letter
         asyncio.get_running_loop().add_reader(server.link.fileno(), self._receive)
 
     async def _control(self, server: Server, limits: Limits) -> None:

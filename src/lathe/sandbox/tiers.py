@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lathe.protocol.errors import ConfigError
-from lathe.sandbox import bubblewrap
+from lathe.sandbox import bubblewrap, seccomp
+from lathe.sandbox.ladder import in_container, tiers_down_to
 from lathe.sandbox.mounts import is_below, plan, sockets
 from lathe.sandbox.policy import SandboxPolicy
 
@@ -22,7 +23,8 @@ _CODE = f"import sys; sys.path.append({str(_HERE)!r}); import exec_server; exec_
 INSTALL_HINT = (
     "Install bubblewrap (Debian and Ubuntu: apt-get install bubblewrap); `lathe doctor` says what is missing."
 )
-TIERS = ("bubblewrap", "landlock")
+TIERS = tiers_down_to("landlock")
+_FILTER_FD = 4
 _fresh_proc_works = True
 _READY_SECONDS = 20.0
 _END_SECONDS = 10.0
@@ -40,10 +42,11 @@ class Launch(NamedTuple):
 
 
 class Server:
-    """A running exec server: its tier, the socket to it, and the process to wait for (itself or bubblewrap)."""
+    """A running exec server: its tier and letter, the socket to it, and what to wait for (itself or bubblewrap)."""
 
-    def __init__(self, tier: str, link: socket.socket, pid: int) -> None:
+    def __init__(self, tier: str, letter: str, link: socket.socket, pid: int) -> None:
         self.tier = tier
+        self.letter = letter
         self.link = link
         self.pid = pid
         self._handle = os.pidfd_open(pid)
@@ -90,7 +93,7 @@ class StartFailed(Exception):
 async def launch(wanted: Launch) -> Server:
     """Start an exec server; raise `ConfigError` where the policy asks for confinement that cannot be had here."""
     if wanted.policy.mode == "danger-full-access":
-        return await run_server("none", [], wanted.env)
+        return await run_server("none", "F", [], wanted.env)
     reasons: list[str] = []
     for tier in wanted.tiers:
         try:
@@ -104,32 +107,65 @@ async def launch(wanted: Launch) -> Server:
 
 
 async def _bubblewrap(wanted: Launch) -> Server:
+    global _fresh_proc_works  # a fact about the machine, learnt once
+    if _fresh_proc_works:
+        with contextlib.suppress(StartFailed):
+            return await _namespaces(wanted, "A")
+    server = await _machine_proc(wanted)
+    _fresh_proc_works = False
+    return server
+
+
+async def _machine_proc(wanted: Launch) -> Server:
+    return await _namespaces(wanted, "B")
+
+
+async def _shared_network(wanted: Launch) -> Server:
+    if wanted.policy.network:
+        raise StartFailed("the network is on, so that it is shared as it is")
+    try:
+        return await _namespaces(wanted, "C")
+    except StartFailed:
+        return await _namespaces(wanted, "C", fresh_proc=False)
+
+
+async def _namespaces(wanted: Launch, letter: str, *, fresh_proc: bool = True) -> Server:
+    """Start bubblewrap as the kind of that letter is."""
     program = bubblewrap.find_program()
     if program is None:
         raise StartFailed("bwrap is not installed")
     owner = _foreign_owner(wanted.cwd)
     env = _caches(wanted) | _with_home_of(owner, wanted.env)
     mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
-    global _fresh_proc_works  # a fact about the machine, learnt once
-
-    async def start(fresh_proc: bool) -> Server:
-        network = wanted.policy.network
-        while True:
-            whole = [*mounts, *sockets(mounts)]
-            prefix = bubblewrap.arguments(program, whole, network=network, fresh_proc=fresh_proc, owner=owner)
-            try:
-                return await run_server("bubblewrap", prefix, env)
-            except StartFailed:
-                # A socket that was closed meanwhile cannot be hidden: then, and only then, it is worth another try.
-                if all(os.path.lexists(mount.path) for mount in whole):
-                    raise
-
-    if _fresh_proc_works:
+    calls = seccomp.program(network=letter != "C")
+    if calls is None and letter == "C":
+        raise StartFailed("there is no system call filter for this processor")
+    while True:
+        whole = [*mounts, *sockets(mounts)]
+        prefix = bubblewrap.arguments(
+            program,
+            whole,
+            network=wanted.policy.network or letter == "C",
+            fresh_proc=fresh_proc and letter != "B",
+            owner=owner,
+            filter_fd=_FILTER_FD if calls else -1,
+        )
+        rules = b"N\0000\0-1\0-1" if letter == "C" else b""
         try:
-            return await start(True)
+            return await run_server("bubblewrap", letter, prefix, env, rules=rules, calls=calls or b"")
         except StartFailed:
-            _fresh_proc_works = False
-    return await start(False)
+            # A socket that was closed meanwhile cannot be hidden: then, and only then, it is worth another try.
+            if all(os.path.lexists(mount.path) for mount in whole):
+                raise
+
+
+async def _container(wanted: Launch) -> Server:
+    if not in_container():
+        raise StartFailed("this is no container")
+    owner = _foreign_owner(wanted.cwd)
+    uid, gid = owner or (-1, -1)
+    rules = f"E\0{int(wanted.policy.network)}\0{uid}\0{gid}".encode()
+    return await run_server("container", "E", [], _with_home_of(owner, wanted.env), rules=rules)
 
 
 async def _landlock(wanted: Launch) -> Server:
@@ -148,7 +184,7 @@ async def _landlock(wanted: Launch) -> Server:
     for paths in (writable, readable, hidden):
         fields += [str(len(paths)), *paths]
     rules = "\0".join(fields).encode("utf-8", "surrogateescape")
-    return await run_server("landlock", [], _with_home_of(owner, wanted.env), rules)
+    return await run_server("landlock", "D", [], _with_home_of(owner, wanted.env), rules=rules)
 
 
 def _foreign_owner(cwd: Path) -> tuple[int, int] | None:
@@ -183,7 +219,13 @@ def _caches(wanted: Launch) -> dict[str, str]:
     return {"UV_CACHE_DIR": "/tmp/.cache/uv", "GOCACHE": "/tmp/.cache/go-build", "npm_config_cache": "/tmp/.cache/npm"}
 
 
-_STARTERS = {"bubblewrap": _bubblewrap, "landlock": _landlock}
+_STARTERS = {
+    "bubblewrap": _bubblewrap,
+    "machine-proc": _machine_proc,
+    "shared-network": _shared_network,
+    "landlock": _landlock,
+    "container": _container,
+}
 
 
 def _compile_once() -> None:
@@ -201,26 +243,35 @@ def _compile_once() -> None:
         py_compile.compile(str(source), quiet=2)
 
 
-async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: bytes = b"") -> Server:
-    """Start the script behind `prefix` and wait until it serves; raise `StartFailed`."""
+async def run_server(
+    tier: str, letter: str, prefix: list[str], env: dict[str, str], *, rules: bytes = b"", calls: bytes = b""
+) -> Server:
+    """Start the script behind `prefix` and wait until it serves; raise `StartFailed`.
+
+    `rules` are its first message, `calls` a system call filter for bubblewrap to load.
+    """
     _compile_once()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     code = _CODE + ("confine=True)" if rules else ")")
     argv = [*prefix, os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", code]
+    actions: list[tuple[int, ...]] = [
+        (os.POSIX_SPAWN_DUP2, null, 0),
+        (os.POSIX_SPAWN_DUP2, null, 1),
+        (os.POSIX_SPAWN_DUP2, errors, 2),
+        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+    ]
+    filtering = _filter_file(calls) if calls else -1
+    if calls:
+        actions.append((os.POSIX_SPAWN_DUP2, filtering, _FILTER_FD))
     try:
         # a vfork: it holds the loop for half a millisecond, less than a thread would cost
         pid = os.posix_spawn(  # noqa: ASYNC221
             argv[0],
             argv,
             env,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, null, 1),
-                (os.POSIX_SPAWN_DUP2, errors, 2),
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-            ],
+            file_actions=actions,
             setsid=True,
             setsigmask=[],
         )
@@ -230,8 +281,10 @@ async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: b
     finally:
         theirs.close()
         os.close(null)
+        if calls:
+            os.close(filtering)
     ours.setblocking(False)
-    server = Server(tier, ours, pid)
+    server = Server(tier, letter, ours, pid)
     try:
         if rules:
             ours.send(rules)
@@ -249,6 +302,17 @@ async def run_server(tier: str, prefix: list[str], env: dict[str, str], rules: b
     finally:
         os.close(errors)
     return server
+
+
+def _filter_file(calls: bytes) -> int:
+    """Return a file with a filter to be read from its start, above the numbers that the exec server is given."""
+    import fcntl
+
+    file = os.memfd_create("lathe-calls", os.MFD_CLOEXEC)
+    os.pwrite(file, calls, 0)
+    high = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(file)
+    return high
 
 
 async def _first_message(link: socket.socket) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from lathe.sandbox.ladder import Floor, rung, tiers_down_to
 from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.runner import Process, Runner, SpawnError
@@ -172,7 +173,7 @@ class CommandSessions:
     `cwd` is the thread's working directory, `env` the whole environment of its commands, `hidden` paths that
     they may not see, `readable` paths below those that they may (such as the folder of long outputs). Commands
     that were allowed to leave the sandbox run beside it, in a second runner started when first needed. `limits` hold
-    in the sandbox.
+    in the sandbox, which is of the strongest kind that works, down to `floor`.
     """
 
     def __init__(
@@ -184,10 +185,19 @@ class CommandSessions:
         hidden: Sequence[str] = (),
         readable: Sequence[str] = (),
         limits: Limits | None = None,
+        floor: Floor = "landlock",
     ) -> None:
         self.cwd = cwd
         self._env = {**env, **_UNATTENDED, "PWD": str(cwd)}
-        self._confined = Runner(policy, cwd=cwd, env=self._env, hidden=hidden, readable=readable, limits=limits)
+        self._confined = Runner(
+            policy,
+            cwd=cwd,
+            env=self._env,
+            hidden=hidden,
+            readable=readable,
+            tiers=tiers_down_to(floor),
+            limits=limits,
+        )
         self._free: Runner | None = None
         self._shell = find_shell(self._env)
         self._shell_is_plain = shell_is_plain(self._env)
@@ -200,6 +210,15 @@ class CommandSessions:
     def tier(self) -> str:
         """What confines the commands: "bubblewrap", "landlock" or "none"; "" before the first has started."""
         return self._confined.tier
+
+    def weakness(self) -> str:
+        """Return what the person should know where commands run in a weaker sandbox than there is, "" elsewhere."""
+        if self._confined.letter in ("", "A", "F"):
+            return ""
+        from lathe.sandbox.probe import fix
+
+        kind = rung(self._confined.letter)
+        return f"Commands run in a weaker sandbox, {kind.letter} ({kind.name}): {kind.lacks}. {fix('A')}"
 
     async def start(self) -> None:
         """Start the sandbox ahead of the first command."""
