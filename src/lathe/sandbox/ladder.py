@@ -41,8 +41,7 @@ RUNGS = (
         "E",
         "the container alone",
         "container",
-        "all files of the container can be read and written, and only the network, the privileges and the limits are"
-        " taken away",
+        "all files of the container can be read and written, and only the network and privileges are taken away",
     ),
     Rung("F", "no sandbox", "none", "commands run with your own rights"),
 )

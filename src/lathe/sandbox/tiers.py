@@ -20,9 +20,7 @@ from lathe.sandbox.policy import SandboxPolicy
 _HERE = Path(__file__).parent
 # imported, not run as a script: only what is imported is compiled once and for all
 _CODE = f"import sys; sys.path.append({str(_HERE)!r}); import exec_server; exec_server.main("
-INSTALL_HINT = (
-    "Install bubblewrap (Debian and Ubuntu: apt-get install bubblewrap); `lathe doctor` says what is missing."
-)
+INSTALL_HINT = "`lathe doctor` says what is missing (mostly bubblewrap: apt-get install bubblewrap)."
 TIERS = tiers_down_to("landlock")
 _FILTER_FD = 4
 _fresh_proc_works = True
@@ -94,16 +92,30 @@ async def launch(wanted: Launch) -> Server:
     """Start an exec server; raise `ConfigError` where the policy asks for confinement that cannot be had here."""
     if wanted.policy.mode == "danger-full-access":
         return await run_server("none", "F", [], wanted.env)
-    reasons: list[str] = []
+    reasons: dict[str, str] = {}
     for tier in wanted.tiers:
         try:
             return await _STARTERS[tier](wanted)
         except StartFailed as failure:
-            reasons.append(f"{tier}: {failure}")
-    raise ConfigError(
-        f"The sandbox mode {wanted.policy.mode} cannot be had on this machine ({'; '.join(reasons)}).",
-        hint=f"{INSTALL_HINT} To run commands without any sandbox, say so with --sandbox danger-full-access.",
-    )
+            reasons[tier] = str(failure).partition(". See <")[0].rstrip(".")
+    raise NoTierWorks(wanted.policy.mode, reasons)
+
+
+class NoTierWorks(ConfigError):
+    """A policy asks for confinement that cannot be had here; `reasons` says why not, by tier."""
+
+    def __init__(self, mode: str, reasons: dict[str, str]) -> None:
+        self.reasons = reasons
+        whys = {why: [tier for tier, other in reasons.items() if other == why] for why in reasons.values()}
+        all_of_them = "; ".join(f"{', '.join(tiers)}: {why}" for why, tiers in whys.items())
+        boundary = (
+            ' Where the container may be the boundary, set sandbox_floor = "container".' if in_container() else ""
+        )
+        super().__init__(
+            f"The sandbox mode {mode} cannot be had on this machine ({all_of_them}).",
+            hint=f"{INSTALL_HINT}{boundary} To run commands without any sandbox, say so with"
+            " --sandbox danger-full-access.",
+        )
 
 
 async def _bubblewrap(wanted: Launch) -> Server:
@@ -287,7 +299,8 @@ async def run_server(
     server = Server(tier, letter, ours, pid)
     try:
         if rules:
-            ours.send(rules)
+            with contextlib.suppress(BrokenPipeError):  # it has ended already, and is about to be asked why
+                ours.send(rules)
         answer = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
         kind, *facts = answer.split(b"\0")
         if kind != b"R":

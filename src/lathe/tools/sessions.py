@@ -218,7 +218,7 @@ class CommandSessions:
         from lathe.sandbox.probe import fix
 
         kind = rung(self._confined.letter)
-        return f"Commands run in a weaker sandbox, {kind.letter} ({kind.name}): {kind.lacks}. {fix('A')}"
+        return f"Commands run in a weaker sandbox, {kind.letter} ({kind.name}): {kind.lacks}. {fix('A', kind.letter)}"
 
     async def start(self) -> None:
         """Start the sandbox ahead of the first command."""
