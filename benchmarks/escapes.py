@@ -255,6 +255,47 @@ one.sendto(b"hello", os.environ["DATAGRAMS"])
 """, "python"),
 ]  # fmt: skip
 
+_OUTWARD = (
+    _SOCKET
+    + """
+here, port, datagrams = os.environ["HERE"], int(os.environ["HERE_TCP"]), int(os.environ["HERE_UDP"])
+"""
+)
+EGRESS = [
+    Attempt("an address instead of a name", _OUTWARD + "ask(socket.AF_INET, socket.SOCK_STREAM, (here, port))", "python"),
+    Attempt("an address of IPv4 within IPv6", _OUTWARD + 'ask(socket.AF_INET6, socket.SOCK_STREAM, ("::ffff:" + here, port))', "python"),
+    Attempt("an address spelt as a number", _OUTWARD + "ask(socket.AF_INET, socket.SOCK_STREAM, (str(int.from_bytes(socket.inet_aton(here), 'big')), port))", "python"),
+    Attempt("datagrams to an address", _OUTWARD + "ask(socket.AF_INET, socket.SOCK_DGRAM, (here, datagrams))", "python"),
+    Attempt("data with the first packet", _OUTWARD + """
+with socket.socket() as one:
+    one.sendto(b"hello", 0x20000000, (here, port))  # MSG_FASTOPEN
+    print(one.recv(100).decode())
+""", "python"),
+    Attempt("several paths", _OUTWARD + """
+with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as one:  # MPTCP
+    one.settimeout(2)
+    one.connect((here, port))
+    one.send(b"hello")
+    print(one.recv(100).decode())
+""", "python"),
+    Attempt("whatever listens, as a proxy", _OUTWARD + """
+for line in open("/proc/net/tcp").read().splitlines()[1:]:
+    local, state = line.split()[1], line.split()[3]
+    if state != "0A": continue
+    with socket.socket() as one:
+        one.settimeout(1)
+        try:
+            one.connect(("127.0.0.1", int(local.split(":")[1], 16)))
+            one.send(f"CONNECT {here}:{port} HTTP/1.1\\r\\nHost: {here}:{port}\\r\\n\\r\\nhello".encode())
+            print(one.recv(300).decode(errors="replace"))
+        except OSError: pass
+""", "python"),
+    Attempt("a network namespace and back", _OUTWARD + """
+os.system("unshare -Urn true")
+ask(socket.AF_INET, socket.SOCK_STREAM, (here, port))
+""", "python"),
+]  # fmt: skip
+
 ATTEMPTS: dict[str, list[Attempt]] = {
     "files": WRITES,
     "git": GIT,
@@ -262,4 +303,5 @@ ATTEMPTS: dict[str, list[Attempt]] = {
     "processes": PROCESSES,
     "kernel": KERNEL,
     "network": NETWORK,
+    "egress": EGRESS,
 }

@@ -117,7 +117,7 @@ async def sandboxed(tier: str, folder: Path) -> tuple[Runner, Way]:
         raise
     cold = time.perf_counter() - began
     assert runner._server is not None
-    return runner, Way(spawn, cold, _below(runner._server.pid))
+    return runner, Way(spawn, cold, _below(runner._server._pid))
 
 
 async def by_run() -> None:

@@ -31,6 +31,8 @@ from escapes import ATTEMPTS, Attempt
 from measuring import table
 
 from lathe.protocol.errors import ConfigError
+from lathe.sandbox.destinations import Destinations
+from lathe.sandbox.egress import Egress
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.runner import Runner
 
@@ -175,6 +177,9 @@ class World:
             "DATAGRAMS": self._listening(socket.AF_UNIX, socket.SOCK_DGRAM, str(self.sockets / "d")),
         }
         names["XSOCKET"] = self._listening(socket.AF_UNIX, socket.SOCK_STREAM, f"/tmp/.X11-unix/X{os.getpid()}")
+        self.environ["HERE"] = here = own_address()
+        names["HERE_TCP"] = self._listening(socket.AF_INET, socket.SOCK_STREAM, (here, 0))
+        names["HERE_UDP"] = self._listening(socket.AF_INET, socket.SOCK_DGRAM, (here, 0))
         with contextlib.suppress(OSError):
             names["TCP6"] = self._listening(socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0))
         with contextlib.suppress(OSError):
@@ -257,6 +262,17 @@ async def attempt(world: World, tier: str, one: Attempt) -> str:
     return f"{', '.join(sorted(changed)[:3])} changed" if changed else ""
 
 
+def own_address() -> str:
+    """Return an address of this machine that others could have, the loopback one where it has no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
+
+
 def plainly(world: World, argv: list[str]) -> bytes:
     """Run a program as any careless parent would; return its output."""
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -269,8 +285,11 @@ def plainly(world: World, argv: list[str]) -> bytes:
 
 async def confined(world: World, tier: str, argv: list[str]) -> bytes:
     """Run a program in a sandbox of its own, which ends with it; return its output."""
-    policy = SandboxPolicy(writable_roots=(str(world.ws),))
-    runner = Runner(policy, cwd=world.ws, env=world.environ, hidden=(str(world.state),), tiers=(STARTED_BY[tier],))
+    egress = Egress(Destinations(["allowed.example"]))
+    policy = SandboxPolicy(writable_roots=(str(world.ws),), hosts=("allowed.example",))
+    hidden = (str(world.state),)
+    tiers = (STARTED_BY[tier],)
+    runner = Runner(policy, cwd=world.ws, env=world.environ, hidden=hidden, tiers=tiers, egress=egress)
     output = bytearray()
     try:
         await runner.start()
@@ -278,6 +297,7 @@ async def confined(world: World, tier: str, argv: list[str]) -> bytes:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), LIMIT_S)
     finally:
+        await egress.aclose()
         await runner.aclose()
     return bytes(output)
 

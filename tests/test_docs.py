@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 SHELLS = ("sh", "console", "")
 TABLES = {
+    "### `[egress]`": settings.EgressTable,
     "## Settings": settings.Settings,
     "### `[limits]`": settings.LimitTable,
     "### `[providers.NAME]`": settings.ProviderTable,
@@ -149,7 +150,7 @@ def as_shown(value: Any) -> str:
     match value:
         case None | "":
             return "not set"
-        case dict() | settings.RuleTables() | settings.LimitTable():
+        case dict() | settings.RuleTables() | settings.LimitTable() | settings.EgressTable():
             return "empty"
         case tuple():
             return "`[]`"

@@ -50,7 +50,10 @@ async def test_root_leaves_no_file_of_its_own_in_the_workspace_of_another(
     theirs = outside / "theirs"
     theirs.mkdir()
     os.chown(theirs, 12345, 12346)
-    box = await make(name, cwd=theirs)
+    closed = outside / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "key").write_text("x")
+    box = await make(name, cwd=theirs, hidden=[str(closed / "key")])
     assert await box.run("mkdir a && echo x > a/b && id -u && id -g") == (0, "12345\n12346\n")
     assert {(path.stat().st_uid, path.stat().st_gid) for path in theirs.rglob("*")} == {(12345, 12346)}
     assert (await box.run(f"echo x > {outside}/file"))[0] != 0

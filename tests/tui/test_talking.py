@@ -353,3 +353,21 @@ async def test_a_turn_is_taken_back_and_its_words_stand_there_to_be_edited(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
     sent = server.requests[-1].body.decode()
     assert "say hello" in sent and "make it worse" not in sent
+
+
+async def test_the_person_is_asked_about_a_host_while_the_command_waits(tmp_path: Path) -> None:
+    command = "curl -s -m 60 -o /dev/null http://host.lathe.internal:9/ http://no.example/; echo $?"
+    steps = [run(command), run("curl -s -m 60 http://host.lathe.internal:9/; echo $?"), says("Done.")]
+    async with ScriptedServer(steps) as server, talking(cwd=tmp_path, base_url=server.base_url) as terminal:
+        await terminal.enter("go on")
+        await terminal.sees(r"^\? let it reach this host\?")
+        text = await terminal.sees("^  host.lathe.internal:9")
+        assert "by:  curl" in text
+        await terminal.enter("s")
+        await terminal.sees("✓ allowed for this session")
+        await terminal.sees("^  no.example:80")
+        await terminal.enter("n")
+        text = await terminal.sees("Done.")
+    assert text.count("let it reach this host?") == 2
+    assert "the person did not allow it" in server.requests[1].body.decode()
+    assert "it cannot be reached: connection refused" in server.requests[2].body.decode()

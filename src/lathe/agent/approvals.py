@@ -29,7 +29,7 @@ from lathe.agent.verdict import (
 from lathe.config.settings import ApprovalMode, RuleSpec
 from lathe.guard.suspects import may_destroy_files
 from lathe.sandbox.policy import SandboxPolicy
-from lathe.tools.base import Access, CallExternal, RunCommand, WriteFiles
+from lathe.tools.base import Access, CallExternal, ReachHost, RunCommand, WriteFiles
 
 NO_RISK = AtRisk()
 
@@ -109,13 +109,15 @@ def _decide_one(access: Access, stance: Stance) -> Verdict:
             return _writes(paths, stance)
         case CallExternal():
             return _external(access, stance)
+        case ReachHost():
+            return _reach(access, stance)
 
 
 def _command(access: RunCommand, stance: Stance) -> Verdict:
     confined = stance.policy.mode != "danger-full-access" and not access.escalate
     judged = stance.approve == "untrusted" or stance.rules.ask or stance.rules.forbid
     # Without a network, files of the workspace are all that a confined command can reach.
-    if confined and not judged and not stance.policy.network and not may_destroy_files(access.command):
+    if confined and not judged and not stance.policy.reaches_out and not may_destroy_files(access.command):
         return Allow()
     from lathe.agent.vetting import vet
 
@@ -160,6 +162,15 @@ def _external(access: CallExternal, stance: Stance) -> Verdict:
     return MustAsk(f"Call the tool {name}", asked.reason if asked is not None else fix, grants=(grant,))
 
 
+def _reach(access: ReachHost, stance: Stance) -> Verdict:
+    where = f"{access.host}:{access.port}"
+    grant = ("host", access.host, str(access.port))
+    if grant in stance.granted:
+        return Allow()
+    fix = f'To allow it for good: egress.allow = ["{where}"].'
+    return MustAsk(f"Let {access.program or 'a command'} reach {where}", fix, grants=(grant,))
+
+
 class Approvals:
     """The approvals of one thread: mode, rules, and what the person granted while it runs.
 
@@ -185,6 +196,11 @@ class Approvals:
         self._ask = ask
         self._asking = asyncio.Lock()
         self.at_risk: Callable[[], AtRisk] = AtRisk
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a person, and questions may be put."""
+        return self._ask is not None and self.mode != "never"
 
     async def review(self, access: tuple[Access, ...], *, policy: SandboxPolicy, cwd: Path) -> Reviewed:
         """Decide on a call's wishes, asking the person where that is needed; questions come one at a time."""

@@ -147,7 +147,7 @@ def _can(danger: Danger, stance: Stance, unconfined: bool) -> bool:
     if unconfined:
         return danger.lasting
     writes = stance.policy.mode != "read-only"
-    return (danger.reach == "repository" and writes) or (danger.reach == "service" and stance.policy.network)
+    return (danger.reach == "repository" and writes) or (danger.reach == "service" and stance.policy.reaches_out)
 
 
 def vouched(analysis: Analysis, place: Place, rules: Rules, granted: Set[Grant], *, escalated: bool) -> bool:

@@ -44,6 +44,7 @@ from lathe.tools.plan import UpdatePlanTool
 from lathe.tools.sessions import CommandSessions
 
 if TYPE_CHECKING:
+    from lathe.sandbox.egress import Egress
     from lathe.tools.mcp_pool import McpPool
 
 
@@ -88,14 +89,19 @@ class Workshop:
         self._schema = output_schema
         self._plan = UpdatePlanTool()
         hidden = (str(home),)
+        root = repository(cwd)
+        self._approvals = Approvals(settings.approve, load_rules(settings.rules, root, home), root, home, ask_approval)
+        egress, trust = self._way_out()
+        secret = (*engine.secret_names, *(one.env for one in settings.egress.credentials.values()))
         self._sessions = CommandSessions(
             self.policy,
             cwd=cwd,
-            env=command_environment(engine.secret_names, cache_home(environ)),
+            env=command_environment(secret, cache_home(environ)) | trust,
             hidden=hidden,
             readable=(str(spill),),
             floor=settings.sandbox_floor,
             limits=Limits(*msgspec.structs.astuple(settings.limits)),
+            egress=egress,
         )
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),
@@ -106,8 +112,6 @@ class Workshop:
         ]
         if ask_user is not None:
             self._tools.append(AskUserTool(ask_user))
-        root = repository(cwd)
-        self._approvals = Approvals(settings.approve, load_rules(settings.rules, root, home), root, home, ask_approval)
         self._instructions = load_instructions(cwd, home, environ)
         self._skills = load_skills(cwd, home, environ, extra=[Path(folder) for folder in settings.skills])
         self._nested = NestedInstructions(cwd, [file.path for file in self._instructions.files])
@@ -117,6 +121,19 @@ class Workshop:
         self._watch: Watch | None = None
         self._unwatched = ""
         self._warned = self._judged = False
+        self._unpublished: list[str] = []
+
+    def _way_out(self) -> tuple[Egress | None, dict[str, str]]:
+        """Return how commands reach hosts one by one, None where they reach all, or none and nobody would ask."""
+        table = self.settings.egress
+        quiet = not (table.allow or table.publish) and self.engine.provider == "mend"
+        if self.policy.network or self.policy.mode == "danger-full-access" or quiet:
+            return None, {}
+        from lathe.agent.reach import make_egress
+
+        return make_egress(
+            table, self._approvals, policy=self.policy, cwd=self._cwd, environ=self._environ, folder=self._spill
+        )
 
     async def open(self, items: Sequence[Item] = ()) -> Surface:
         """Return the surface for turns of a thread whose transcript is `items` so far.
@@ -127,6 +144,7 @@ class Workshop:
         self._recall_plan(items)
         if self.settings.mcp:
             await self._open_mcp()
+        self._unpublished = self._sessions.publish(self.settings.egress.publish)
         self._warm = asyncio.create_task(self._sessions.start())
         if self.policy.mode != "read-only":
             self._baseline = asyncio.create_task(keep_baseline(self._cwd, self._spill / "baseline"))
@@ -188,7 +206,7 @@ class Workshop:
         """What a person should know about the instructions, skills and servers that were found."""
         problems = self._pool.problems() if self._pool is not None else ()
         unwatched = [self._unwatched] if self._unwatched else []
-        return [*self._instructions.notes, *self._skills.warnings, *problems, *unwatched]
+        return [*self._instructions.notes, *self._skills.warnings, *problems, *unwatched, *self._unpublished]
 
     def new_warnings(self) -> list[str]:
         """Return the warnings that were not returned before; how strong the sandbox is shows only after its start."""
@@ -317,7 +335,12 @@ def policy_of(settings: Settings, cwd: Path) -> SandboxPolicy:
             hint="Go to the folder of the project, or say -c whole_home=true, or -s read-only.",
         )
     roots = [str(root), *(str((cwd / root).resolve()) for root in settings.writable_roots)]
-    return SandboxPolicy(mode=settings.sandbox, writable_roots=tuple(dict.fromkeys(roots)), network=settings.network)
+    return SandboxPolicy(
+        mode=settings.sandbox,
+        writable_roots=tuple(dict.fromkeys(roots)),
+        network=settings.network,
+        hosts=settings.egress.allow,
+    )
 
 
 def holds_home(folder: Path) -> bool:
@@ -328,6 +351,8 @@ def holds_home(folder: Path) -> bool:
 def describe(policy: SandboxPolicy) -> str:
     """Return the policy in one line for the model."""
     network = "network on" if policy.network or policy.mode == "danger-full-access" else "network off"
+    if policy.hosts and not policy.network:
+        network = f"network off but for {', '.join(policy.hosts)}"
     match policy.mode:
         case "read-only":
             return f"read-only: commands can write nothing but /tmp; {network}"

@@ -24,6 +24,10 @@ def parser(command: str, description: str, *, headless: bool = True) -> argparse
     parser.add_argument("--provider", help="provider to ask")
     parser.add_argument("-s", "--sandbox", choices=["read-only", "workspace-write", "danger-full-access"])
     parser.add_argument("-a", "--approve", choices=["never", "on-request", "untrusted"])
+    parser.add_argument("--allow-host", metavar="HOST", action="append", default=[], help="let commands reach HOST")
+    parser.add_argument(
+        "--publish", metavar="PORT", type=int, action="append", default=[], help="open a sandbox's port"
+    )
     parser.add_argument("-i", "--image", metavar="FILE", action="append", default=[], help="add an image to the prompt")
     parser.add_argument("-c", "--config", metavar="KEY=VALUE", action="append", default=[], help="set one setting")
     if not headless:
@@ -51,7 +55,10 @@ def working_directory(options: argparse.Namespace) -> Path:
 
 def settings_for(options: argparse.Namespace, cwd: Path, **defaults: Any) -> Loaded:
     """Return the settings, the options on top; `defaults` count where nothing else says anything."""
-    flags = {name: value for name in _FLAGS if (value := getattr(options, name)) is not None}
+    flags: dict[str, Any] = {name: value for name in _FLAGS if (value := getattr(options, name)) is not None}
+    egress = {"allow": options.allow_host, "publish": options.publish}
+    if any(egress.values()):
+        flags["egress"] = {key: value for key, value in egress.items() if value}
     loaded = load_settings(cwd=cwd, flags=flags, overrides=options.config, environ=os.environ, defaults=defaults)
     for warning in loaded.warnings:
         sys.stderr.write(f"lathe: {warning}\n")

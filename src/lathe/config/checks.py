@@ -106,6 +106,12 @@ def known_keys(shape: type[msgspec.Struct], path: tuple[str, ...]) -> tuple[str,
         from lathe.config.settings import LimitTable
 
         return LimitTable.__struct_fields__
+    if path[:1] == ("egress",):
+        from lathe.config.settings import CredentialTable, EgressDemands, EgressTable
+
+        if len(path) > 1:
+            return CredentialTable.__struct_fields__
+        return (EgressTable if shape is Settings else EgressDemands).__struct_fields__
     if path and path[-1] in ("price", "long_price"):
         from lathe.config.settings import PriceTable
 

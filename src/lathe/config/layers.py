@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SYSTEM_FOLDER = Path("/etc/lathe")
 BUILT_IN = "built-in"
 
+_EVERYWHERE = ("*", "0.0.0.0/0", "host.lathe.internal")
 _NOT_SETTINGS = frozenset({"LATHE_HOME", "LATHE_COMMAND", "LATHE_DEBUG"})
 
 
@@ -58,7 +59,7 @@ class _Stack:
         self.files: list[tuple[str, str]] = []
 
     def lay(self, table: Mapping[str, Any], source: str) -> None:
-        """Put `table` on top: tables are merged, lists of rules added, everything else replaced."""
+        """Put `table` on top: tables are merged, lists of rules and hosts added, everything else replaced."""
         self._merge(self.values, table, (), source)
 
     def _merge(self, into: dict[str, Any], table: Mapping[str, Any], path: tuple[str, ...], source: str) -> None:
@@ -71,7 +72,7 @@ class _Stack:
                 self._merge(below, value, here, source)
                 continue
             name = _dotted(here)
-            if path == ("rules",):
+            if path in (("rules",), ("egress",)):
                 into[key] = [*into.get(key, ()), *value]
                 before = self.origins.get(name)
                 self.origins[name] = f"{before}, {source}" if before else source
@@ -362,6 +363,9 @@ def _tighten(settings: Settings, demands: Requirements, source: str, stack: _Sta
     if limits := _tighter_limits(settings.limits, demands.limits):
         changed["limits"] = msgspec.structs.replace(settings.limits, **limits)
         stack.origins.update({f"limits.{name}": source for name in limits})
+    denied = (*demands.egress.deny, *(_EVERYWHERE if demands.network is False else ()))
+    if denied:
+        changed["egress"] = msgspec.structs.replace(settings.egress, deny=(*settings.egress.deny, *denied))
     if demands.allowed_providers is not None:
         own = settings.allowed_providers
         allowed = tuple(name for name in demands.allowed_providers if own is None or name in own)

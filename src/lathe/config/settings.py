@@ -72,6 +72,37 @@ class LimitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open_files: Amount = 0
 
 
+class CredentialTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[egress.credentials."HOST"]`: a header that requests to the host get on their way out.
+
+    `env` names the variable with the secret; the header's value is `scheme` and the secret. With `user`, it is the
+    `Basic` one of that user and the secret.
+    """
+
+    env: str
+    header: str = "Authorization"
+    scheme: str = "Bearer"
+    user: str = ""
+
+
+class EgressTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[egress]`: what commands may reach where `network` is off (`sandbox/destinations.py`).
+
+    `publish` are ports of the sandbox that this machine's 127.0.0.1 leads to.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    publish: tuple[Annotated[int, msgspec.Meta(ge=1, le=65535)], ...] = ()
+    credentials: dict[str, CredentialTable] = {}
+
+
+class EgressDemands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an administrator denies to all commands."""
+
+    deny: tuple[str, ...] = ()
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings in force. Times are seconds, sizes tokens.
 
@@ -86,6 +117,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sandbox_floor: SandboxFloor = "landlock"
     approve: ApprovalMode = "on-request"
     network: bool = False
+    egress: EgressTable = EgressTable()
     writable_roots: tuple[str, ...] = ()
     whole_home: bool = False
     reasoning_effort: Effort | None = None
@@ -162,6 +194,7 @@ class Requirements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sandbox_floor: SandboxFloor | None = None
     approve: ApprovalMode | None = None
     network: Literal[False] | None = None
+    egress: EgressDemands = EgressDemands()
     allowed_providers: tuple[str, ...] | None = None
     limits: LimitTable = LimitTable()
     rules: RuleTables = RuleTables()

@@ -26,8 +26,22 @@ class ReasoningSummary(msgspec.Struct, frozen=True, tag="reasoning", tag_field="
     text: str
 
 
+class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a command connected to, or wished to: whether it was let, and why; `method` where requests are seen."""
+
+    host: str
+    port: int
+    allowed: bool
+    reason: str
+    program: str = ""
+    method: str = ""
+
+
 class CommandExecution(msgspec.Struct, frozen=True, omit_defaults=True, tag="command_execution", tag_field="type"):
-    """A command; `aggregated_output` is what the model was shown, the whole lies at `output_path`."""
+    """A command; `aggregated_output` is what the model was shown, the whole lies at `output_path`.
+
+    `connections` are those since the last report on it, each kind once.
+    """
 
     id: str
     command: str
@@ -37,6 +51,7 @@ class CommandExecution(msgspec.Struct, frozen=True, omit_defaults=True, tag="com
     session_id: int | None = None
     wall_ms: float | None = None
     output_path: str | None = None
+    connections: tuple[Connection, ...] = ()
 
 
 class FileUpdate(msgspec.Struct, frozen=True, omit_defaults=True):

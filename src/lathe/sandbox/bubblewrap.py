@@ -43,13 +43,15 @@ def arguments(
     fresh_proc: bool,
     owner: tuple[int, int] | None = None,
     filter_fd: int = -1,
+    resolver: str = "",
 ) -> list[str]:
     """Return the command line that comes before that of the exec server.
 
     Root must not keep its number inside: bubblewrap leaves root all capabilities unless told otherwise, and with
     them `mount -o remount,rw` undoes every read-only mount. In some containers no fresh /proc can be mounted; that
     of outside shows more command lines, but the user namespace keeps the rest of it closed. `owner` is the user to
-    become first, where we are root and the workspace is another's; `filter_fd` holds a program for seccomp.
+    become first, where we are root and the workspace is another's; `filter_fd` holds a program for seccomp, and
+    `resolver` is a file to stand for /etc/resolv.conf.
     """
     given = [program]
     user, group = owner or (os.getuid() or _INNER_ID, os.getgid() or _INNER_ID)
@@ -72,6 +74,9 @@ def arguments(
         given += ["--ro-bind", "/proc", "/proc"]
     for mount in mounts:
         given += _mount(mount)
+    names = os.path.realpath("/etc/resolv.conf")
+    if resolver and Path(names).exists():
+        given += ["--ro-bind", resolver, names]
     # remounting comes last: mount points inside a hidden folder have to be made first
     for mount in mounts:
         if mount.kind == "hidden" and Path(mount.path).is_dir():

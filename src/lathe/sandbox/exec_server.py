@@ -6,8 +6,9 @@ by NUL; the first field is one letter.
 
 From Lathe: `L` landlock rules, `N` no network, `E` only the container around (one of them, first of all), `U` resource
 limits, `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end everything and leave, `M` the message is in the
-memory file that comes with it (it was too long for a packet).
-To Lathe: `R` ready, `P` pid (a pty's master comes with it), `F` could not start, `X` exit status, `D` tree is dead.
+memory file that comes with it (it was too long for a packet), `C` connect to a port of the sandbox itself.
+To Lathe: `R` ready, `P` pid (a pty's master comes with it), `C` connected (the socket comes with it), `F` could not
+start or connect, `X` exit status, `D` tree is dead.
 
 When Lathe is gone, in whatever way, the socket reads end-of-file: all that was started here is killed.
 """
@@ -231,6 +232,17 @@ class Server:
             most = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(number, (most, most))
 
+    def connect(self, name: bytes, port: int) -> None:
+        link = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        try:
+            link.connect(("127.0.0.1", port))
+        except OSError as error:
+            self.tell(b"F", name, str(error.errno).encode(), b"port")
+        else:
+            self.tell(b"C", name, fd=link.fileno())
+        finally:
+            link.close()
+
     def execute(self, argv: list[bytes], environment: dict[bytes, bytes], actions: list[tuple[int, ...]]) -> int:
         """Start a program with what it is to inherit, and this server is not to keep."""
         if self.oom_score >= 0:
@@ -280,6 +292,8 @@ class Server:
                 posix.killpg(int(fields[2]), _signal.SIGINT)
         elif kind == b"Q":
             self.endings[b""] = _Ending(-1, b"")
+        elif kind == b"C":
+            self.connect(fields[1], int(fields[2]))
         elif kind == b"M":
             size = posix.fstat(fds[0]).st_size
             self.handle(posix.pread(fds[0], size, 0).split(b"\0"), fds[1:])

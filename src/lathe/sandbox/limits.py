@@ -49,7 +49,7 @@ class Controls:
         limits: Limits,
         group: Cgroup | None,
         *,
-        server: int | None,
+        server: int,
         rlimits: dict[int, int],
         missing: tuple[str, ...],
     ) -> None:
@@ -112,14 +112,13 @@ class Controls:
         self._group = None
 
 
-async def control(limits: Limits, pid: int, *, in_namespaces: bool) -> Controls:
-    """Put the exec server whose process (or whose bubblewrap) is `pid` under the limits, before it starts anything."""
+async def control(limits: Limits, server: int, *, in_namespaces: bool) -> Controls:
+    """Put the exec server of that pid under the limits, before it starts anything."""
     asked = limits.memory_mb is not None
     limits = limits._replace(
         memory_mb=limits.memory_mb if limits.memory_mb is not None else default_memory_mb(),
         processes=limits.processes if limits.processes is not None else default_processes(),
     )
-    server = _server_of(pid) if in_namespaces else pid
     # moving a process waits for every CPU of the machine, 10 ms or so
     group = await asyncio.get_running_loop().run_in_executor(None, _grouped, limits, server)
     held = group.controllers if group is not None else frozenset()
@@ -135,7 +134,7 @@ async def control(limits: Limits, pid: int, *, in_namespaces: bool) -> Controls:
         else:
             missing.append("memory_mb")
     if limits.processes and "pids" not in held:
-        if server is None or Path(f"/proc/{server}").stat().st_uid == 0:
+        if _is_roots(server):
             missing.append("processes")  # the kernel does not count those of root
         else:
             # outside a user namespace of its own all that this user runs is counted
@@ -158,11 +157,18 @@ def default_processes() -> int:
     return max(1024, min(4096, 256 * (os.cpu_count() or 1)))
 
 
-def _grouped(limits: Limits, server: int | None) -> Cgroup | None:
+def _is_roots(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid == 0
+    except OSError:
+        return True
+
+
+def _grouped(limits: Limits, server: int) -> Cgroup | None:
     from lathe.sandbox.cgroups import make
 
-    group = make(limits) if server is not None else None
-    if group is None or server is None:
+    group = make(limits)
+    if group is None:
         return None
     try:
         group.enter(server)
@@ -170,15 +176,6 @@ def _grouped(limits: Limits, server: int | None) -> Cgroup | None:
         group.remove()
         return None
     return group
-
-
-def _server_of(bubblewrap: int) -> int | None:
-    """Return the pid of the exec server below bubblewrap, which has no other child."""
-    try:
-        children = Path(f"/proc/{bubblewrap}/task/{bubblewrap}/children").read_text().split()
-    except OSError:
-        return None
-    return int(children[0]) if children else None
 
 
 def _threads_of_user() -> int:

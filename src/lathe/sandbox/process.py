@@ -26,14 +26,15 @@ class Send(Protocol):
 class Process:
     """A process that a `Runner` started.
 
-    `pid` is its number where it runs (in the sandbox's own pid namespace), `returncode` its exit status, a
-    negative signal number where a signal ended it, and None until all that it wrote was handed to `on_output`.
+    `name` is the mark in its environment, `pid` its number where it runs (in the sandbox's own pid namespace),
+    `returncode` its exit status, a negative signal number where a signal ended it, and None until all that it wrote
+    was handed to `on_output`.
     """
 
     def __init__(self, name: str, on_output: Callable[[bytes], None], send: Send, known: dict[str, Process]) -> None:
         self.pid = 0
         self.returncode: int | None = None
-        self._name = name
+        self.name = name
         self._on_output = on_output
         self._send = send
         # where the runner looks for whom a message is; a process that can tell nothing more leaves it
@@ -77,14 +78,14 @@ class Process:
         if self._tty and self._input >= 0:
             self.write(b"\x03")
         elif self.pid:
-            self._send(["I", self._name, str(self.pid)])
+            self._send(["I", self.name, str(self.pid)])
 
     async def kill(self) -> None:
         """End the process and all that came from it: SIGTERM, half a second later SIGKILL; return when it is done."""
         if self._dead is None:
             self._dead = self._loop.create_future()
-            self._known[self._name] = self
-            if not self._send(["K", self._name, str(self.pid)]):
+            self._known[self.name] = self
+            if not self._send(["K", self.name, str(self.pid)]):
                 self.lost()
         await asyncio.shield(self._dead)
 
@@ -201,4 +202,4 @@ class Process:
             self._loop.remove_writer(fd)
             os.close(fd)
         self._output = self._input = -1
-        self._known.pop(self._name, None)
+        self._known.pop(self.name, None)

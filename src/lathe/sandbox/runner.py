@@ -11,12 +11,16 @@ import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lathe.protocol.errors import LatheError
 from lathe.sandbox.limits import Controls, Limits, control
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.process import Process, SpawnError
 from lathe.sandbox.tiers import TIERS, Launch, Server, launch
+
+if TYPE_CHECKING:
+    from lathe.sandbox.egress import Egress
 
 __all__ = ["Process", "Runner", "SpawnError"]
 _PACKET = 60_000  # below every default socket buffer; longer messages travel in a memory file
@@ -28,8 +32,8 @@ class Runner:
     `tier` says what confines them: "bubblewrap", "landlock", "container" or "none", `letter` which kind of it
     (`lathe.sandbox.ladder`); both are known after `start`. `env` is the
     whole environment of the commands, `hidden` are more paths that they may not see, `readable` paths below a
-    hidden one that they may read. `controls` are the `limits` as they are in force; there are none before `start`,
-    nor without a sandbox.
+    hidden one that they may read. `egress` is the way out where the policy gives them a network of their own.
+    `controls` are the `limits` as they are in force; there are none before `start`, nor without a sandbox.
     """
 
     def __init__(
@@ -42,17 +46,19 @@ class Runner:
         readable: Sequence[str] = (),
         tiers: Sequence[str] = TIERS,
         limits: Limits | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self.policy = policy
         self.tier = "none" if policy.mode == "danger-full-access" else ""
         self.letter = "F" if policy.mode == "danger-full-access" else ""
-        self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers))
+        self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers), egress)
         self.controls: Controls | None = None
         self._limits = limits if policy.mode != "danger-full-access" else None
         self._unread: list[str] = []
         self._starting: asyncio.Task[None] | None = None
         self._server: Server | None = None
         self._processes: dict[str, Process] = {}
+        self._connecting: dict[str, asyncio.Future[socket.socket]] = {}
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self._token = os.urandom(4).hex()
         self._count = 0
@@ -82,7 +88,7 @@ class Runner:
 
     async def _control(self, server: Server, limits: Limits) -> None:
         try:
-            controls = await control(limits, server.pid, in_namespaces=server.tier == "bubblewrap")
+            controls = await control(limits, server.inner_pid, in_namespaces=server.tier == "bubblewrap")
         except BaseException:
             await server.end()
             raise
@@ -130,6 +136,20 @@ class Runner:
         if error is not None:
             raise SpawnError(_reason(error, argv[0], cwd)) from None
         return process
+
+    async def connect(self, port: int) -> socket.socket:
+        """Return a connection to what listens on a port of the sandbox's own 127.0.0.1; raise OSError."""
+        await self.start()
+        self._count += 1
+        name = f"{self._token}-{self._count}"
+        answer: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+        self._connecting[name] = answer
+        try:
+            if not self._send(["C", name, str(port)]):
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "the sandbox has ended")
+            return await answer
+        finally:
+            del self._connecting[name]
 
     async def end_all(self) -> None:
         """End every process that was started here and all they left behind; the runner goes on."""
@@ -212,7 +232,14 @@ class Runner:
             return
         kind, name, *rest = data.decode("utf-8", "replace").split("\0")
         process = self._processes.get(name)
-        if process is None:
+        connecting = self._connecting.get(name)
+        if connecting is not None and not connecting.done():
+            if kind == "C" and fds:
+                connecting.set_result(socket.socket(fileno=fds[0]))
+            else:
+                number = int(rest[0]) if rest else errno.EIO
+                connecting.set_exception(OSError(number, os.strerror(number)))
+        elif process is None:
             for fd in fds:
                 os.close(fd)
         elif kind == "P":
@@ -244,6 +271,9 @@ class Runner:
         self._uncontrol()
         for process in list(self._processes.values()):
             process.lost()
+        for connecting in self._connecting.values():
+            if not connecting.done():
+                connecting.set_exception(ConnectionRefusedError(errno.ECONNREFUSED, "the sandbox has ended"))
         for _message, fds in self._outbox:
             for fd in fds:
                 os.close(fd)

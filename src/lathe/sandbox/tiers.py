@@ -7,15 +7,20 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox import bubblewrap, seccomp
 from lathe.sandbox.ladder import in_container, tiers_down_to
 from lathe.sandbox.mounts import is_below, plan, sockets
+from lathe.sandbox.namespace import RESOLVER
 from lathe.sandbox.policy import SandboxPolicy
+
+if TYPE_CHECKING:
+    from lathe.sandbox.egress import Egress
 
 _HERE = Path(__file__).parent
 # imported, not run as a script: only what is imported is compiled once and for all
@@ -24,7 +29,10 @@ INSTALL_HINT = "`lathe doctor` says what is missing (mostly bubblewrap: apt-get 
 TIERS = tiers_down_to("landlock")
 _FILTER_FD = 4
 _fresh_proc_works = True
+_SYSTEM_PYTHON = "/usr/bin/python3"
 _READY_SECONDS = 20.0
+_SCM_CREDENTIALS = 2
+_CREDENTIALS = struct.Struct("iII")  # pid, user and group: unix(7)
 _END_SECONDS = 10.0
 
 
@@ -37,16 +45,18 @@ class Launch(NamedTuple):
     hidden: tuple[str, ...]
     readable: tuple[str, ...]
     tiers: tuple[str, ...]
+    egress: Egress | None = None
 
 
 class Server:
-    """A running exec server: its tier and letter, the socket to it, and what to wait for (itself or bubblewrap)."""
+    """A running exec server: its tier and letter, the socket to it, its own pid out here, and whom to wait for."""
 
     def __init__(self, tier: str, letter: str, link: socket.socket, pid: int) -> None:
         self.tier = tier
         self.letter = letter
         self.link = link
-        self.pid = pid
+        self.inner_pid = pid
+        self._pid = pid
         self._handle = os.pidfd_open(pid)
 
     async def end(self) -> None:
@@ -59,7 +69,7 @@ class Server:
         gone = await self._gone(_END_SECONDS)
         self.link.close()
         if not gone and not await self._gone(_END_SECONDS):
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self._pid, signal.SIGKILL)
             await self._gone(_END_SECONDS)
         self.abandon()
 
@@ -69,7 +79,7 @@ class Server:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
-            os.waitpid(self.pid, 0)
+            os.waitpid(self._pid, 0)
 
     async def _gone(self, seconds: float) -> bool:
         loop = asyncio.get_running_loop()
@@ -122,19 +132,20 @@ async def _bubblewrap(wanted: Launch) -> Server:
     global _fresh_proc_works  # a fact about the machine, learnt once
     if _fresh_proc_works:
         with contextlib.suppress(StartFailed):
-            return await _namespaces(wanted, "A")
+            return await _with_way_out(wanted, await _namespaces(wanted, "A"))
     server = await _machine_proc(wanted)
     _fresh_proc_works = False
     return server
 
 
 async def _machine_proc(wanted: Launch) -> Server:
-    return await _namespaces(wanted, "B")
+    return await _with_way_out(wanted, await _namespaces(wanted, "B"))
 
 
 async def _shared_network(wanted: Launch) -> Server:
     if wanted.policy.network:
         raise StartFailed("the network is on, so that it is shared as it is")
+    _without_way_out(wanted, "a network that is the machine's")
     try:
         return await _namespaces(wanted, "C")
     except StartFailed:
@@ -149,9 +160,15 @@ async def _namespaces(wanted: Launch, letter: str, *, fresh_proc: bool = True) -
     owner = _foreign_owner(wanted.cwd)
     env = _caches(wanted) | _with_home_of(owner, wanted.env)
     mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
+    if owner is not None:
+        # what that user cannot come to needs no hiding, and cannot be hidden by them
+        mounts = [mount for mount in mounts if mount.kind != "hidden" or _can_come_to(mount.path, *owner)]
+    resolver = RESOLVER if letter != "C" and wanted.egress is not None and not wanted.policy.network else ""
     calls = seccomp.program(network=letter != "C")
     if calls is None and letter == "C":
         raise StartFailed("there is no system call filter for this processor")
+    rules = b"N\0000\0-1\0-1" if letter == "C" else b""
+    interpreter = _interpreter(owner)
     while True:
         whole = [*mounts, *sockets(mounts)]
         prefix = bubblewrap.arguments(
@@ -161,10 +178,12 @@ async def _namespaces(wanted: Launch, letter: str, *, fresh_proc: bool = True) -
             fresh_proc=fresh_proc and letter != "B",
             owner=owner,
             filter_fd=_FILTER_FD if calls else -1,
+            resolver=resolver,
         )
-        rules = b"N\0000\0-1\0-1" if letter == "C" else b""
         try:
-            return await run_server("bubblewrap", letter, prefix, env, rules=rules, calls=calls or b"")
+            return await run_server(
+                "bubblewrap", letter, prefix, env, rules=rules, calls=calls or b"", interpreter=interpreter
+            )
         except StartFailed:
             # A socket that was closed meanwhile cannot be hidden: then, and only then, it is worth another try.
             if all(os.path.lexists(mount.path) for mount in whole):
@@ -174,13 +193,37 @@ async def _namespaces(wanted: Launch, letter: str, *, fresh_proc: bool = True) -
 async def _container(wanted: Launch) -> Server:
     if not in_container():
         raise StartFailed("this is no container")
+    _without_way_out(wanted, "a container that is shared as it is")
     owner = _foreign_owner(wanted.cwd)
     uid, gid = owner or (-1, -1)
     rules = f"E\0{int(wanted.policy.network)}\0{uid}\0{gid}".encode()
     return await run_server("container", "E", [], _with_home_of(owner, wanted.env), rules=rules)
 
 
+def _without_way_out(wanted: Launch, kind: str) -> None:
+    if wanted.egress is not None and wanted.policy.hosts and not wanted.policy.network:
+        wanted.egress.trouble = f"Nothing can be reached from the sandbox: {kind} cannot open hosts one by one."
+
+
+async def _with_way_out(wanted: Launch, server: Server) -> Server:
+    """Attach the way out to a server with a network of its own; where that fails, nothing can be reached from it."""
+    if wanted.egress is None or wanted.policy.network:
+        return server
+    from lathe.sandbox.namespace import NoNetwork, make_network
+
+    try:
+        fds = await make_network(server.inner_pid, wanted.egress.ports())
+        wanted.egress.attach(fds, server.inner_pid)
+    except NoNetwork as error:
+        wanted.egress.trouble = f"Nothing can be reached from the sandbox: its network could not be made ({error})."
+    except BaseException:
+        await server.end()
+        raise
+    return server
+
+
 async def _landlock(wanted: Launch) -> Server:
+    _without_way_out(wanted, "Landlock")
     mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
     hidden = [m.path for m in mounts if m.kind == "hidden" or m.path == "/run"]
     writable = [m.path for m in mounts if m.kind == "write"]
@@ -208,6 +251,24 @@ def _foreign_owner(cwd: Path) -> tuple[int, int] | None:
         return None
     status = cwd.stat()
     return (status.st_uid, status.st_gid) if status.st_uid else None
+
+
+def _can_come_to(path: str, user: int, group: int) -> bool:
+    """Tell whether a user may go into every folder above a path."""
+    for folder in Path(path).parents:
+        status = folder.stat()
+        shift = 6 if status.st_uid == user else 3 if status.st_gid == group else 0
+        if not status.st_mode >> shift & 1:
+            return False
+    return True
+
+
+def _interpreter(owner: tuple[int, int] | None) -> str:
+    """Return the Python that runs the exec server: ours, or the system's where ours lies in root's home folder."""
+    own = os.path.realpath(sys.executable)
+    if owner is None or _can_come_to(own, *owner) or not os.access(_SYSTEM_PYTHON, os.X_OK):
+        return own
+    return _SYSTEM_PYTHON
 
 
 def _with_home_of(owner: tuple[int, int] | None, env: dict[str, str]) -> dict[str, str]:
@@ -256,7 +317,14 @@ def _compile_once() -> None:
 
 
 async def run_server(
-    tier: str, letter: str, prefix: list[str], env: dict[str, str], *, rules: bytes = b"", calls: bytes = b""
+    tier: str,
+    letter: str,
+    prefix: list[str],
+    env: dict[str, str],
+    *,
+    rules: bytes = b"",
+    calls: bytes = b"",
+    interpreter: str = "",
 ) -> Server:
     """Start the script behind `prefix` and wait until it serves; raise `StartFailed`.
 
@@ -267,7 +335,7 @@ async def run_server(
     errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     code = _CODE + ("confine=True)" if rules else ")")
-    argv = [*prefix, os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", code]
+    argv = [*prefix, interpreter or os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", code]
     actions: list[tuple[int, ...]] = [
         (os.POSIX_SPAWN_DUP2, null, 0),
         (os.POSIX_SPAWN_DUP2, null, 1),
@@ -301,7 +369,9 @@ async def run_server(
         if rules:
             with contextlib.suppress(BrokenPipeError):  # it has ended already, and is about to be asked why
                 ours.send(rules)
-        answer = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        answer, server.inner_pid = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         kind, *facts = answer.split(b"\0")
         if kind != b"R":
             await server.end()
@@ -328,8 +398,18 @@ def _filter_file(calls: bytes) -> int:
     return high
 
 
-async def _first_message(link: socket.socket) -> bytes:
+async def _first_message(link: socket.socket) -> tuple[bytes, int]:
+    """Return what the exec server says first and its pid, as it is out here."""
+    ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(link, ready.set)
     try:
-        return await asyncio.get_running_loop().sock_recv(link, 4096)
+        await ready.wait()
+    finally:
+        loop.remove_reader(link)
+    try:
+        said, ancillary, *_ = link.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
     except OSError:
-        return b""
+        return b"", 0
+    sent = [data for level, kind, data in ancillary if (level, kind) == (socket.SOL_SOCKET, _SCM_CREDENTIALS)]
+    return said, _CREDENTIALS.unpack(sent[0])[0] if sent else 0

@@ -41,7 +41,15 @@ class CallExternal(msgspec.Struct, frozen=True):
     read_only: bool = False
 
 
-Access: TypeAlias = RunCommand | WriteFiles | CallExternal
+class ReachHost(msgspec.Struct, frozen=True):
+    """A wish of a running command to connect to a host that no rule speaks of; `program` is what wishes it."""
+
+    host: str
+    port: int
+    program: str = ""
+
+
+Access: TypeAlias = RunCommand | WriteFiles | CallExternal | ReachHost
 
 
 class ToolContext(msgspec.Struct):

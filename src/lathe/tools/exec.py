@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from lathe.models.base import ToolSpec
-from lathe.protocol.events import CommandExecution
+from lathe.protocol.events import CommandExecution, Connection
 from lathe.protocol.items import ToolCall
+from lathe.sandbox.destinations import NOT_LISTED
 from lathe.sandbox.runner import SpawnError
 from lathe.tools.arguments import decode_arguments
 from lathe.tools.base import Access, MalformedCall, Outcome, RunCommand, ToolContext
 from lathe.tools.output import OutputBuffer
 from lathe.tools.sessions import SESSION_LIMIT, CommandSessions, Session, Stop, exit_text
+
+if TYPE_CHECKING:
+    from lathe.sandbox.egress import Decision
 
 __all__ = ["CommandSessions", "ExecArgs", "ExecCommandTool", "StdinArgs", "WriteStdinTool"]
 
@@ -288,25 +293,46 @@ def _report(
         elif stop == "slow pattern":
             head += ", `until` takes too long to match: use a simpler one"
     shown = session.buffer.take(limit_tokens)
-    if met := sessions.limits_met(returncode):
-        before = [shown.text.removesuffix("\n")] if shown.text else []
-        shown = shown._replace(text="\n".join((*before, *met)))
+    decisions = sessions.decisions(session)
+    notes = [*_refusals(decisions, sessions.trouble()), *sessions.limits_met(returncode)]
+    text = _with_lines(shown.text, notes)
     output = f"{head} · {_seconds(session.wall_s)}"
-    if shown.text:
-        output += "\n" + shown.text
-    if news := sessions.news():
-        output = "\n".join((output.removesuffix("\n"), *news))
+    if text:
+        output += "\n" + text
+    output = _with_lines(output, sessions.news())
     item = CommandExecution(
         context.item_id,
         command,
-        shown.text,
+        text,
         returncode if returncode is None or returncode >= 0 else 128 - returncode,
         "completed" if number is not None or returncode == 0 else "failed",
         session_id=number,
         wall_ms=round(session.wall_s * 1000, 1),
         output_path=shown.path,
+        connections=tuple(_connection(decision) for decision in decisions),
     )
     return Outcome(output, item)
+
+
+def _with_lines(text: str, lines: Sequence[str]) -> str:
+    return "\n".join(filter(None, (text.removesuffix("\n"), *lines))) if lines else text
+
+
+def _refusals(decisions: Sequence[Decision], trouble: str) -> list[str]:
+    """Return a line for each connection that was not let, with what would allow it."""
+    lines = [f"[network: {trouble}]"] if trouble else []
+    for attempt, allowed, reason, method in decisions:
+        if not allowed:
+            port = f":{attempt.port}" if attempt.port else ""
+            where = f"{method} {attempt.host}{port}".strip()
+            fix = f'; egress.allow = ["{where}"] would allow it' if NOT_LISTED in reason else ""
+            lines.append(f"[network: {where} was refused: {reason}{fix}]")
+    return lines
+
+
+def _connection(decision: Decision) -> Connection:
+    attempt = decision.attempt
+    return Connection(attempt.host, attempt.port, decision.allowed, decision.reason, attempt.program, decision.method)
 
 
 def _refused(command: str, context: ToolContext, reason: str) -> Outcome:

@@ -7,15 +7,19 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from lathe.sandbox.ladder import Floor, rung, tiers_down_to
 from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.published import Published
 from lathe.sandbox.runner import Process, Runner, SpawnError
 from lathe.tools.output import OutputBuffer, clean
 from lathe.tools.shell import find_shell, plain_words, shell_is_plain
 from lathe.tools.until import PatternWatch
+
+if TYPE_CHECKING:
+    from lathe.sandbox.egress import Decision, Egress
 
 Stop: TypeAlias = Literal["ended", "matched", "limit", "slow pattern"]
 
@@ -172,8 +176,8 @@ class CommandSessions:
 
     `cwd` is the thread's working directory, `env` the whole environment of its commands, `hidden` paths that
     they may not see, `readable` paths below those that they may (such as the folder of long outputs). Commands
-    that were allowed to leave the sandbox run beside it, in a second runner started when first needed. `limits` hold
-    in the sandbox, which is of the strongest kind that works, down to `floor`.
+    that were allowed to leave the sandbox run beside it, in a second runner started when first needed. `egress` is
+    the way out of the sandbox. `limits` hold in it; it is of the strongest kind that works, down to `floor`.
     """
 
     def __init__(
@@ -186,9 +190,11 @@ class CommandSessions:
         readable: Sequence[str] = (),
         limits: Limits | None = None,
         floor: Floor = "landlock",
+        egress: Egress | None = None,
     ) -> None:
         self.cwd = cwd
         self._env = {**env, **_UNATTENDED, "PWD": str(cwd)}
+        self._egress = egress
         self._confined = Runner(
             policy,
             cwd=cwd,
@@ -197,7 +203,9 @@ class CommandSessions:
             readable=readable,
             tiers=tiers_down_to(floor),
             limits=limits,
+            egress=egress,
         )
+        self._published = Published(self._confined.connect)
         self._free: Runner | None = None
         self._shell = find_shell(self._env)
         self._shell_is_plain = shell_is_plain(self._env)
@@ -223,6 +231,21 @@ class CommandSessions:
     async def start(self) -> None:
         """Start the sandbox ahead of the first command."""
         await self._confined.start()
+
+    def publish(self, ports: Sequence[int]) -> list[str]:
+        """Lead ports of this machine into the sandbox; return a sentence for each that cannot be had."""
+        return self._published.open(ports)
+
+    def decisions(self, session: Session) -> list[Decision]:
+        """Return what was decided since the last call on connections of a command, each kind once."""
+        return self._egress.take(session.process.name) if self._egress is not None else []
+
+    def trouble(self) -> str:
+        """Return why nothing can be reached from the sandbox, the first time that this is asked."""
+        if self._egress is None:
+            return ""
+        trouble, self._egress.trouble = self._egress.trouble, ""
+        return trouble
 
     async def open(
         self,
@@ -317,6 +340,8 @@ class CommandSessions:
         if not self._used:
             return
         self._used = False
+        if self._egress is not None:
+            self._egress.forget()
         await asyncio.gather(*(runner.end_all() for runner in (self._confined, self._free) if runner is not None))
         if sessions:
             await asyncio.wait([session.watch_exit() for session in sessions])
@@ -325,7 +350,10 @@ class CommandSessions:
         """End everything; no more commands can be started."""
         sessions = list(self._background.values())
         self._background.clear()
+        await self._published.aclose()
         await asyncio.gather(*(runner.aclose() for runner in (self._confined, self._free) if runner is not None))
+        if self._egress is not None:
+            await self._egress.aclose()
         if sessions:
             await asyncio.wait([session.watch_exit() for session in sessions])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from lathe.agent.approvals import ApprovalAnswer, ApprovalQuestion
-from lathe.tools.base import CallExternal, RunCommand, WriteFiles
+from lathe.tools.base import CallExternal, ReachHost, RunCommand, WriteFiles
 from lathe.tui.view import View
 
 
@@ -80,5 +80,7 @@ def _shown(question: ApprovalQuestion) -> tuple[str, str, list[str]]:
         case (CallExternal(server=server, tool=tool, read_only=read_only),):
             says = ["the server says that it only reads"] if read_only else []
             return "call this tool?", f"{server}/{tool}", says
+        case (ReachHost(host=host, port=port, program=program),):
+            return "let it reach this host?", f"{host}:{port}", [f"by:  {program or 'a program that has ended'}"]
         case _:
             return "allow this?", question.question, []
