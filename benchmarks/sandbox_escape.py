@@ -31,13 +31,18 @@ from escapes import ATTEMPTS, Attempt
 from measuring import table
 
 from lathe.protocol.errors import ConfigError
-from lathe.sandbox import tiers as tiers_of
 from lathe.sandbox.destinations import Destinations
 from lathe.sandbox.egress import Egress
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.runner import Runner
 
-TIERS = ["none", "bubblewrap", "bubblewrap with the machine's proc", "landlock"]
+STARTED_BY = {
+    "bubblewrap": "bubblewrap",
+    "bubblewrap with the machine's proc": "machine-proc",
+    "bubblewrap with the machine's network": "shared-network",
+    "landlock": "landlock",
+}
+TIERS = ["none", *STARTED_BY]
 USER = 12345
 LIMIT_S = 10.0
 SHM_KEY = 0x1A7E5C << 8
@@ -280,12 +285,11 @@ def plainly(world: World, argv: list[str]) -> bytes:
 
 async def confined(world: World, tier: str, argv: list[str]) -> bytes:
     """Run a program in a sandbox of its own, which ends with it; return its output."""
-    name, _, variant = tier.partition(" ")
-    tiers_of._fresh_proc_works = not variant
     egress = Egress(Destinations(["allowed.example"]))
     policy = SandboxPolicy(writable_roots=(str(world.ws),), hosts=("allowed.example",))
     hidden = (str(world.state),)
-    runner = Runner(policy, cwd=world.ws, env=world.environ, hidden=hidden, tiers=(name,), egress=egress)
+    tiers = (STARTED_BY[tier],)
+    runner = Runner(policy, cwd=world.ws, env=world.environ, hidden=hidden, tiers=tiers, egress=egress)
     output = bytearray()
     try:
         await runner.start()

@@ -232,6 +232,20 @@ def test_a_trusted_repository_can_tighten(machine: Machine) -> None:
     assert settings.rules.forbid[0].prefix == ("make", "deploy")
 
 
+def test_limits_are_tightened_by_a_repository_and_by_requirements_and_never_loosened(machine: Machine) -> None:
+    machine.trust("[limits]\nprocesses = 500\ncpu_seconds = 60\n")
+    machine.repository("[limits]\nprocesses = 600\ncpu_seconds = 0\nfile_mb = 100\nmemory_mb = 100000000\n")
+    loaded = machine.load()
+    limits = loaded.settings.limits
+    assert (limits.processes, limits.cpu_seconds, limits.file_mb, limits.memory_mb) == (500, 60, 100, None)
+    ignored = ("processes = 600", "cpu_seconds = 0", "memory_mb = 100000000")
+    assert all(any(f"limits.{what} is ignored" in said for said in loaded.warnings) for what in ignored)
+    path = machine.write(machine.system / "requirements.toml", "[limits]\nprocesses = 100\ncpu_seconds = 90\n")
+    loaded = machine.load()
+    assert (loaded.settings.limits.processes, loaded.settings.limits.cpu_seconds) == (100, 60)
+    assert loaded.origin("limits.processes") == str(path)
+
+
 def test_a_link_in_a_repository_does_not_lead_its_instructions_out(machine: Machine, tmp_path: Path) -> None:
     machine.trust()
     machine.write(tmp_path / "secret", "x")

@@ -17,6 +17,17 @@ from lathe.protocol.errors import ConfigError
 from lathe.sandbox.policy import SandboxMode, SandboxPolicy
 from lathe.sandbox.runner import Process, Runner
 
+CONFINING = [
+    "bubblewrap",
+    "bubblewrap with the machine's proc",
+    "bubblewrap with the machine's network",
+    "landlock",
+]
+STARTED_BY = {
+    "bubblewrap with the machine's proc": "machine-proc",
+    "bubblewrap with the machine's network": "shared-network",
+}
+
 
 class Box:
     """A runner, its workspace, and short words for what tests do with them."""
@@ -63,27 +74,28 @@ def environment() -> Mapping[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LANG": "C.UTF-8"}
 
 
+@pytest.fixture(autouse=True)
+def _nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test made Lathe believe of the machine holds for that test alone."""
+    monkeypatch.setattr("lathe.sandbox.tiers._fresh_proc_works", True)
+
+
 @pytest.fixture
-async def make(
-    workspace: Path, environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[MakeBox]:
+async def make(workspace: Path, environment: Mapping[str, str]) -> AsyncIterator[MakeBox]:
     """Make boxes that are closed with the test."""
     boxes: list[Box] = []
 
     async def make(tier: str, mode: SandboxMode = "workspace-write", **more: object) -> Box:
-        tier, _, variant = tier.partition(" ")
-        if variant:  # as in a container, where no fresh /proc can be mounted
-            monkeypatch.setattr("lathe.sandbox.tiers._fresh_proc_works", False)
         if tier == "none":
             mode = "danger-full-access"
         cwd = Path(str(more.pop("cwd", workspace)))
         policy = SandboxPolicy(mode=mode, writable_roots=(str(cwd),), network=bool(more.pop("network", False)))
-        runner = Runner(policy, cwd=cwd, env=environment, tiers=(tier,), **more)
+        runner = Runner(policy, cwd=cwd, env=environment, tiers=(STARTED_BY.get(tier, tier),), **more)
         try:
             await runner.start()
         except ConfigError as error:
             pytest.skip(f"{tier}: {error.message}")
-        assert runner.tier == tier
+        assert runner.tier == tier.partition(" ")[0]
         boxes.append(Box(runner, cwd))
         return boxes[-1]
 
@@ -92,7 +104,7 @@ async def make(
         await box.runner.aclose()
 
 
-@pytest.fixture(params=["none", "bubblewrap", "bubblewrap with the machine's proc", "landlock"])
+@pytest.fixture(params=["none", *CONFINING])
 def tier(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -103,7 +115,7 @@ async def box(tier: str, make: MakeBox) -> Box:
     return await make(tier)
 
 
-@pytest.fixture(params=["bubblewrap", "bubblewrap with the machine's proc", "landlock"])
+@pytest.fixture(params=CONFINING)
 async def confined(request: pytest.FixtureRequest, make: MakeBox) -> Box:
     """A box of each tier that confines."""
     return await make(request.param)

@@ -14,7 +14,6 @@ from conftest import Box, MakeBox
 from lathe.protocol.errors import ConfigError
 from lathe.protocol.ids import new_id
 from lathe.sandbox.policy import SandboxPolicy
-from lathe.sandbox.probe import probe
 from lathe.sandbox.runner import Runner
 
 GIT = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
@@ -295,11 +294,3 @@ async def test_a_broken_bubblewrap_gives_way_to_landlock(
     finally:
         await runner.aclose()
     assert runner.tier == "landlock"
-
-
-def test_a_probe_tells_of_every_tier(own_home: Path) -> None:
-    reports = probe()
-    assert [report.tier for report in reports] == ["bubblewrap", "landlock"]
-    for report in reports:
-        assert report.reason
-        assert report.works or report.fix

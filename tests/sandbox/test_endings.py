@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Box, MakeBox, Traced
+from conftest import STARTED_BY, Box, MakeBox, Traced
 
 from lathe.sandbox.runner import Runner, SpawnError
 
@@ -37,13 +37,10 @@ MEMBERS = 5
 PARENT = """
 import asyncio, json, os, sys
 from pathlib import Path
-from lathe.sandbox import tiers
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.runner import Runner
 
 async def main(tier, workspace, *argv):
-    tier, _, variant = tier.partition(" ")
-    tiers._fresh_proc_works = not variant
     mode = "danger-full-access" if tier == "none" else "workspace-write"
     runner = Runner(
         SandboxPolicy(mode=mode, writable_roots=(workspace,)), cwd=Path(workspace), env=dict(os.environ), tiers=(tier,)
@@ -156,7 +153,7 @@ async def test_nothing_outlives_a_lathe_that_is_killed(
     tier: str, ending: signal.Signals, make: MakeBox, workspace: Path, traced: Traced
 ) -> None:
     await make(tier)  # skips where the tier does not work
-    argv = [sys.executable, "-c", PARENT, tier, str(workspace), *family(traced)]
+    argv = [sys.executable, "-c", PARENT, STARTED_BY.get(tier, tier), str(workspace), *family(traced)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as parent:
         assert parent.stdout is not None
         await asyncio.to_thread(parent.stdout.readline)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lathe.protocol.items import FunctionCall
+from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.base import MalformedCall, RunCommand, ToolContext
 from lathe.tools.exec import CommandSessions, ExecCommandTool, WriteStdinTool
@@ -437,3 +438,18 @@ async def test_arguments_that_make_no_sense_are_named_in_a_sentence(desk, argume
     with pytest.raises(MalformedCall) as raised:
         desk.exec.parse(FunctionCall("c", "exec_command", arguments))
     assert str(raised.value).startswith(sentence)
+
+
+async def test_a_command_that_meets_a_limit_says_so_to_the_model(tmp_path):
+    policy = SandboxPolicy(writable_roots=(str(tmp_path),))
+    sessions = CommandSessions(policy, cwd=tmp_path, env={"PATH": os.environ["PATH"]}, limits=Limits(file_mb=1))
+    desk = Desk(tmp_path, policy)
+    desk.exec = ExecCommandTool(sessions)
+    try:
+        outcome = await desk.run("echo first; head -c 3000000 /dev/zero > big")
+    finally:
+        await sessions.aclose()
+        await desk.sessions.aclose()
+    line = "[limit: a file of 1 MiB was reached; the process was ended; set limits.file_mb]"
+    assert (body(outcome).splitlines()[0], body(outcome).splitlines()[-1]) == ("first", line)
+    assert line in outcome.item.aggregated_output

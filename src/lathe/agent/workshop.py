@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from lathe.agent.approvals import Approvals, Ask
 from lathe.agent.calls import CallRunner, CallWatch
 from lathe.agent.compaction import Kept
@@ -28,6 +30,7 @@ from lathe.protocol.errors import ConfigError, LatheError
 from lathe.protocol.events import FileUpdate
 from lathe.protocol.items import FunctionCall, Item, user_message
 from lathe.sandbox.environment import command_environment
+from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.store.baseline import baseline_tree, diff_since, keep_baseline
 from lathe.store.threads import journal_path, patches
@@ -96,6 +99,8 @@ class Workshop:
             env=command_environment(secret, cache_home(environ)) | trust,
             hidden=hidden,
             readable=(str(spill),),
+            floor=settings.sandbox_floor,
+            limits=Limits(*msgspec.structs.astuple(settings.limits)),
             egress=egress,
         )
         self._tools: list[Tool] = [
@@ -115,6 +120,7 @@ class Workshop:
         self._warm: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
         self._unwatched = ""
+        self._warned = self._judged = False
         self._unpublished: list[str] = []
 
     def _way_out(self) -> tuple[Egress | None, dict[str, str]]:
@@ -204,6 +210,15 @@ class Workshop:
         problems = self._pool.problems() if self._pool is not None else ()
         unwatched = [self._unwatched] if self._unwatched else []
         return [*self._instructions.notes, *self._skills.warnings, *problems, *unwatched, *self._unpublished]
+
+    def new_warnings(self) -> list[str]:
+        """Return the warnings that were not returned before; how strong the sandbox is shows only after its start."""
+        found = [] if self._warned else self.warnings
+        self._warned = True
+        if not self._judged and self._sessions.tier:
+            self._judged = True
+            found += [weakness] if (weakness := self._sessions.weakness()) else []
+        return found
 
     async def _open_mcp(self) -> None:
         from lathe.tools.mcp import servers_from

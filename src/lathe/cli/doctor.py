@@ -21,6 +21,7 @@ from lathe.protocol.errors import LatheError
 
 if TYPE_CHECKING:
     from lathe.models.provider import Provider
+    from lathe.sandbox.probe import TierReport
 
 State: TypeAlias = Literal["ok", "warn", "fail"]
 _MARKS: dict[State, str] = {"ok": "ok", "warn": "warn", "fail": "FAIL"}
@@ -112,17 +113,38 @@ def check_configuration(cwd: Path, environ: Mapping[str, str]) -> tuple[Loaded |
 
 
 def check_sandbox(settings: Settings) -> list[Check]:
-    """Try every tier of the sandbox by running a command in it."""
+    """Try every kind of sandbox by running a command in it; say which one commands get, and what holds the limits."""
+    import msgspec
+
+    from lathe.sandbox.ladder import tiers_down_to
+    from lathe.sandbox.limits import Limits
     from lathe.sandbox.probe import probe
 
-    reports = probe()
-    works = [report for report in reports if report.works]
-    needed = settings.sandbox != "danger-full-access"
+    reports = probe(Limits(*msgspec.structs.astuple(settings.limits)))
+    allowed = {*tiers_down_to(settings.sandbox_floor), "machine-proc"}
+    if settings.sandbox == "danger-full-access":
+        allowed = {"none"}
+    taken = next((report for report in reports if report.works and report.rung.tier in allowed), None)
     checks = []
     for report in reports:
-        state: State = "ok" if report.works else "warn" if works or not needed else "fail"
-        checks.append(Check(f"sandbox {report.tier}", state, report.reason, report.fix))
+        state: State = "ok" if report.works or report.rung.letter in "EF" else "warn" if taken else "fail"
+        chosen = "commands run in it. " if report is taken else ""
+        detail = f"{report.rung.name}: {chosen}{report.reason}"
+        checks.append(Check(f"sandbox {report.rung.letter}", state, detail, "" if report.works else report.fix))
+    if taken is not None and taken.driver:
+        checks.append(_limits_of(taken))
     return checks
+
+
+def _limits_of(report: TierReport) -> Check:
+    if not report.missing:
+        return Check("limits", "ok", f"held by {report.driver}")
+    return Check(
+        "limits",
+        "warn",
+        f"held by {report.driver}; nothing holds {', '.join(report.missing)}",
+        "Run Lathe in a systemd user session (systemd-run --user --scope lathe), or give the container its cgroups.",
+    )
 
 
 def check_program(name: str, environ: Mapping[str, str], fix: str) -> Check:

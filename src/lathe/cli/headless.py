@@ -83,15 +83,20 @@ async def _run(
     _stop_on_signals(thread, opening)
     try:
         surface = await _opened(opening)
-        for warning in workshop.warnings:
-            sys.stderr.write(f"lathe: {warning}\n")
+        _warn(workshop)
         # Closed before anything else: the turn ends, and says so in the journal, while all it needs is there.
         async with aclosing(thread.run(message, surface)) as events:
             async for event in events:
+                _warn(workshop)
                 show(event)
         return thread.failure
     finally:
         await workshop.aclose()
+
+
+def _warn(workshop: Workshop) -> None:
+    for warning in workshop.new_warnings():
+        sys.stderr.write(f"lathe: {warning}\n")
 
 
 async def _opened(opening: asyncio.Future[Surface]) -> Surface:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from lathe.config.paths import config_home, project_root
-from lathe.config.settings import APPROVAL_MODES, PROJECT_KEYS, SANDBOX_MODES, Requirements, Settings
+from lathe.config.settings import (
+    APPROVAL_MODES,
+    FLOORS,
+    PROJECT_KEYS,
+    SANDBOX_MODES,
+    LimitTable,
+    Requirements,
+    Settings,
+)
 from lathe.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -186,6 +194,16 @@ def _allowed_of_project(table: dict[str, Any], root: Path, path: Path, stack: _S
                 result[key] = value
             else:
                 stack.warnings.append(f"{path}: {key} is ignored, for it leads out of the repository.")
+        elif key == "limits":
+            # what is left to the machine is at least this
+            least = {"memory_mb": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 21, "processes": 1024}
+            below = msgspec.convert({**least, **stack.values.get(key, {})}, LimitTable)
+            result[key] = tightened = _tighter_limits(below, msgspec.convert(value, LimitTable))
+            stack.warnings += [
+                f"{path}: limits.{name} = {value[name]!r} is ignored, for a repository can only tighten it."
+                for name in value
+                if name not in tightened
+            ]
         elif key == "rules" and value.get("allow"):
             stack.warnings.append(f"{path}: rules.allow is ignored, for a repository may not allow commands.")
             result[key] = {kind: rules for kind, rules in value.items() if kind != "allow"}
@@ -199,6 +217,15 @@ def _is_looser(key: str, value: Any, below: Mapping[str, Any]) -> bool:
         return bool(value) and not below.get(key, False)
     order: tuple[str, ...] = SANDBOX_MODES if key == "sandbox" else APPROVAL_MODES
     return order.index(value) > order.index(below.get(key) or getattr(Settings(), key))
+
+
+def _tighter_limits(limits: LimitTable, demanded: LimitTable) -> dict[str, float]:
+    """Return what of `demanded` is tighter than `limits`; where these set nothing, all of it is."""
+    return {
+        name: value
+        for name in LimitTable.__struct_fields__
+        if (value := getattr(demanded, name)) and not 0 < (getattr(limits, name) or 0) <= value
+    }
 
 
 def _is_inside(root: Path, name: str) -> bool:
@@ -324,7 +351,7 @@ def _requirements(stack: _Stack, path: Path) -> Requirements | None:
 
 def _tighten(settings: Settings, demands: Requirements, source: str, stack: _Stack) -> Settings:
     changed: dict[str, Any] = {}
-    for key, order in (("sandbox", SANDBOX_MODES), ("approve", APPROVAL_MODES)):
+    for key, order in (("sandbox", SANDBOX_MODES), ("sandbox_floor", FLOORS), ("approve", APPROVAL_MODES)):
         limit, value = getattr(demands, key), getattr(settings, key)
         ranks: tuple[str, ...] = order
         if limit is not None and ranks.index(value) > ranks.index(limit):
@@ -333,6 +360,9 @@ def _tighten(settings: Settings, demands: Requirements, source: str, stack: _Sta
     if demands.network is False and settings.network:
         changed["network"] = False
         stack.warnings.append(f"network is off: {source} demands it.")
+    if limits := _tighter_limits(settings.limits, demands.limits):
+        changed["limits"] = msgspec.structs.replace(settings.limits, **limits)
+        stack.origins.update({f"limits.{name}": source for name in limits})
     denied = (*demands.egress.deny, *(_EVERYWHERE if demands.network is False else ()))
     if denied:
         changed["egress"] = msgspec.structs.replace(settings.egress, deny=(*settings.egress.deny, *denied))

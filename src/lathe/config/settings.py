@@ -13,11 +13,15 @@ Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh",
 
 SANDBOX_MODES: tuple[SandboxMode, ...] = ("read-only", "workspace-write", "danger-full-access")
 """From the strictest to the loosest."""
+SandboxFloor: TypeAlias = Literal["bubblewrap", "landlock", "container"]
+FLOORS: tuple[SandboxFloor, ...] = ("bubblewrap", "landlock", "container")
+"""From the strictest to the loosest."""
 APPROVAL_MODES: tuple[ApprovalMode, ...] = ("untrusted", "on-request", "never")
 """From the strictest to the loosest."""
 
 Position: TypeAlias = str | tuple[str, ...]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -52,6 +56,20 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the person says of a project."""
 
     trusted: bool = False
+
+
+class LimitTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What commands in the sandbox may use; 0 is no limit, None as much as is good for the machine.
+
+    The fields are those of `lathe.sandbox.limits.Limits`, in their order.
+    """
+
+    memory_mb: Amount | None = None
+    processes: Amount | None = None
+    cpu_seconds: Amount = 0
+    cpus: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    file_mb: Amount = 0
+    open_files: Amount = 0
 
 
 class CredentialTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str | None = None
     provider: str | None = None
     sandbox: SandboxMode = "workspace-write"
+    sandbox_floor: SandboxFloor = "landlock"
     approve: ApprovalMode = "on-request"
     network: bool = False
     egress: EgressTable = EgressTable()
@@ -111,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instructions_file: str | None = None
     skills: tuple[str, ...] = ()
     allowed_providers: tuple[str, ...] | None = None
+    limits: LimitTable = LimitTable()
     providers: dict[str, dict[str, Any]] = {}
     models: dict[str, dict[str, Any]] = {}
     mcp: dict[str, dict[str, Any]] = {}
@@ -171,10 +191,12 @@ class Requirements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an administrator demands in `requirements.toml`; it can only tighten what the other layers say."""
 
     sandbox: SandboxMode | None = None
+    sandbox_floor: SandboxFloor | None = None
     approve: ApprovalMode | None = None
     network: Literal[False] | None = None
     egress: EgressDemands = EgressDemands()
     allowed_providers: tuple[str, ...] | None = None
+    limits: LimitTable = LimitTable()
     rules: RuleTables = RuleTables()
 
 
@@ -183,6 +205,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {"providers": ProviderTable, "models":
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "sandbox": SANDBOX_MODES,
+    "sandbox_floor": FLOORS,
     "approve": APPROVAL_MODES,
     "wire": ("responses", "chat", "messages"),
     "reasoning_effort": ("none", "minimal", "low", "medium", "high", "xhigh", "max"),
@@ -192,7 +215,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 PROJECT_KEYS = frozenset(
     {
         *("model", "reasoning_effort", "max_output_tokens", "compact_at", "tool_output_tokens"),
-        *("sandbox", "approve", "network", "rules", "instructions_file", "skills"),
+        *("sandbox", "approve", "network", "limits", "rules", "instructions_file", "skills"),
     }
 )
 """What a trusted repository may set. Never who is asked and with which key, what is started outside the sandbox,

@@ -42,6 +42,7 @@ def arguments(
     network: bool,
     fresh_proc: bool,
     owner: tuple[int, int] | None = None,
+    filter_fd: int = -1,
     resolver: str = "",
 ) -> list[str]:
     """Return the command line that comes before that of the exec server.
@@ -49,8 +50,8 @@ def arguments(
     Root must not keep its number inside: bubblewrap leaves root all capabilities unless told otherwise, and with
     them `mount -o remount,rw` undoes every read-only mount. In some containers no fresh /proc can be mounted; that
     of outside shows more command lines, but the user namespace keeps the rest of it closed. `owner` is the user to
-    become first, where we are root and the workspace is another's. `resolver` is a file to stand for
-    /etc/resolv.conf.
+    become first, where we are root and the workspace is another's; `filter_fd` holds a program for seccomp, and
+    `resolver` is a file to stand for /etc/resolv.conf.
     """
     given = [program]
     user, group = owner or (os.getuid() or _INNER_ID, os.getgid() or _INNER_ID)
@@ -59,6 +60,8 @@ def arguments(
         given += ["--clear-groups", "--", program]
     given += ["--unshare-user", "--uid", str(user), "--gid", str(group), "--cap-drop", "ALL"]
     given += ["--unshare-pid", "--as-pid-1", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if filter_fd >= 0:
+        given += ["--seccomp", str(filter_fd)]
     if not network:
         given.append("--unshare-net")
     given += ["--die-with-parent", "--new-session", "--ro-bind", "/", "/", "--dev", "/dev"]

@@ -4,9 +4,9 @@ It is a program of its own, run by `python -I -S -E` once per runner, with a SOC
 imports next to nothing: its start-up time and its memory are paid by every run of Lathe. Messages are fields joined
 by NUL; the first field is one letter.
 
-From Lathe: `L` landlock rules (first of all, if any), `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end
-everything and leave, `M` the message is in the memory file that comes with it (it was too long for a packet),
-`C` connect to a port of the sandbox itself.
+From Lathe: `L` landlock rules, `N` no network, `E` only the container around (one of them, first of all), `U` resource
+limits, `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end everything and leave, `M` the message is in the
+memory file that comes with it (it was too long for a packet), `C` connect to a port of the sandbox itself.
 To Lathe: `R` ready, `P` pid (a pty's master comes with it), `C` connected (the socket comes with it), `F` could not
 start or connect, `X` exit status, `D` tree is dead.
 
@@ -169,6 +169,9 @@ class Server:
         self.endings: dict[bytes, _Ending] = {}
         self.environment: dict[bytes, bytes] = dict(posix.environ)
         self.null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+        self.cpu_seconds = 0
+        self.oom_score = -1
+        self.oom_scores = (b"", b"")
 
     def tell(self, *fields: bytes, fd: int = -1) -> None:
         message = b"\0".join(fields)
@@ -209,6 +212,26 @@ class Server:
                 if fd >= 0:
                     posix.close(fd)
 
+    def limit(self, fields: list[bytes], fds: list[int]) -> None:
+        """Set resource limits, given as numbers and values in turn; that on CPU counts for commands only.
+
+        The first two fields are the scores of a command and of this server where memory runs out. The file that comes
+        along is this server's /proc/self/oom_score_adj, which it may not be able to open itself.
+        """
+        import resource  # paid only where there are limits
+
+        if fds:
+            self.oom_score = posix.dup(fds[0])
+            posix.set_inheritable(self.oom_score, False)
+            self.oom_scores = (fields[0], fields[1])
+        for number, value in zip(map(int, fields[2::2]), map(int, fields[3::2]), strict=True):
+            if number == resource.RLIMIT_CPU:
+                self.cpu_seconds = value
+                continue
+            hard = resource.getrlimit(number)[1]
+            most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(number, (most, most))
+
     def connect(self, name: bytes, port: int) -> None:
         link = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
         try:
@@ -221,6 +244,25 @@ class Server:
             link.close()
 
     def execute(self, argv: list[bytes], environment: dict[bytes, bytes], actions: list[tuple[int, ...]]) -> int:
+        """Start a program with what it is to inherit, and this server is not to keep."""
+        if self.oom_score >= 0:
+            # where memory runs out, commands go first, and never this server, which alone can end them
+            posix.write(self.oom_score, self.oom_scores[0])
+        if self.cpu_seconds:
+            import resource
+
+            # this server may use more in the end than a single command, and a hard limit could never be lifted again
+            own = resource.getrlimit(resource.RLIMIT_CPU)
+            resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_seconds, own[1]))
+        try:
+            return self.spawn_now(argv, environment, actions)
+        finally:
+            if self.oom_score >= 0:
+                posix.write(self.oom_score, self.oom_scores[1])
+            if self.cpu_seconds:
+                resource.setrlimit(resource.RLIMIT_CPU, own)
+
+    def spawn_now(self, argv: list[bytes], environment: dict[bytes, bytes], actions: list[tuple[int, ...]]) -> int:
         return posix.posix_spawn(
             _program(argv[0], environment),
             argv,
@@ -235,6 +277,8 @@ class Server:
         kind = fields[0]
         if kind == b"S":
             self.spawn(fields[1:], fds)
+        elif kind == b"U":
+            self.limit(fields[1:], fds)
         elif kind == b"K":
             leader = int(fields[2])
             if not leader:  # killed before it was known to have started
@@ -322,15 +366,21 @@ def _open_terminal(rows: int, columns: int) -> tuple[int, int, str]:
 
 
 def _confine(link: _socket.socket) -> None:
-    """Apply the landlock rules that come as the first message."""
-    confine = __import__("landlock").confine
-    _kind, network, uid, gid, *fields = link.recv(1 << 20).split(b"\0")
+    """Do what the first message says: apply landlock rules, or what holds without them."""
+    landlock = __import__("landlock")
+    kind, network, uid, gid, *fields = link.recv(1 << 20).split(b"\0")
+    if kind == b"N":
+        landlock.keep_abstract_sockets_inside()
+        return
+    if kind == b"E":
+        landlock.drop(network=network == b"1", user=int(uid), group=int(gid))
+        return
     lists = []
     while fields:
         end = 1 + int(fields[0])
         lists.append(fields[1:end])
         fields = fields[end:]
-    confine(*lists, network=network == b"1", user=int(uid), group=int(gid))
+    landlock.confine(*lists, network=network == b"1", user=int(uid), group=int(gid))
 
 
 def _adopt_orphans() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lathe.protocol.errors import LatheError
+from lathe.sandbox.limits import Controls, Limits, control
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.process import Process, SpawnError
 from lathe.sandbox.tiers import TIERS, Launch, Server, launch
@@ -28,9 +29,11 @@ _PACKET = 60_000  # below every default socket buffer; longer messages travel in
 class Runner:
     """Starts processes under one policy; all of them die with it, and with Lathe.
 
-    `tier` says what confines them: "bubblewrap", "landlock" or "none"; it is known after `start`. `env` is the
+    `tier` says what confines them: "bubblewrap", "landlock", "container" or "none", `letter` which kind of it
+    (`lathe.sandbox.ladder`); both are known after `start`. `env` is the
     whole environment of the commands, `hidden` are more paths that they may not see, `readable` paths below a
     hidden one that they may read. `egress` is the way out where the policy gives them a network of their own.
+    `controls` are the `limits` as they are in force; there are none before `start`, nor without a sandbox.
     """
 
     def __init__(
@@ -42,11 +45,16 @@ class Runner:
         hidden: Sequence[str] = (),
         readable: Sequence[str] = (),
         tiers: Sequence[str] = TIERS,
+        limits: Limits | None = None,
         egress: Egress | None = None,
     ) -> None:
         self.policy = policy
         self.tier = "none" if policy.mode == "danger-full-access" else ""
+        self.letter = "F" if policy.mode == "danger-full-access" else ""
         self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers), egress)
+        self.controls: Controls | None = None
+        self._limits = limits if policy.mode != "danger-full-access" else None
+        self._unread: list[str] = []
         self._starting: asyncio.Task[None] | None = None
         self._server: Server | None = None
         self._processes: dict[str, Process] = {}
@@ -70,11 +78,28 @@ class Runner:
     async def _launch(self) -> None:
         try:
             server = await launch(self._wanted)
+            if self._limits is not None:
+                await self._control(server, self._limits)
         finally:
             self._starting = None
         self._server = server
-        self.tier = server.tier
+        self.tier, self.letter = server.tier, server.letter
         asyncio.get_running_loop().add_reader(server.link.fileno(), self._receive)
+
+    async def _control(self, server: Server, limits: Limits) -> None:
+        try:
+            controls = await control(limits, server.inner_pid, in_namespaces=server.tier == "bubblewrap")
+        except BaseException:
+            await server.end()
+            raise
+        self.controls = controls
+        message, scores = controls.message()
+        try:
+            # the very first message, so there is room for it
+            socket.send_fds(server.link, [message], scores)
+        finally:
+            for fd in scores:
+                os.close(fd)
 
     async def spawn(
         self,
@@ -131,6 +156,13 @@ class Runner:
         if self._server is not None:
             await Process("*", lambda block: None, self._send, self._processes).kill()
 
+    def limits_met(self, returncode: int | None) -> list[str]:
+        """Return a line for each limit met since the last call, and for one that ended a process with this status."""
+        lines, self._unread = self._unread, []
+        if self.controls is not None:
+            lines += [*self.controls.news(), *self.controls.ended(returncode)]
+        return lines
+
     async def aclose(self) -> None:
         """End every process that was started here, and return when they are dead."""
         self._closed = True
@@ -144,6 +176,7 @@ class Runner:
             loop.remove_reader(server.link.fileno())
             loop.remove_writer(server.link.fileno())
             await server.end()
+        self._uncontrol()
         for process in list(self._processes.values()):
             process.lost()
 
@@ -218,6 +251,12 @@ class Runner:
         elif kind == "D":
             process.is_dead()
 
+    def _uncontrol(self) -> None:
+        controls, self.controls = self.controls, None
+        if controls is not None:
+            self._unread += controls.news()
+            controls.close()
+
     def _server_died(self) -> None:
         """Everything it ran died with it; the next `spawn` starts another."""
         server, self._server = self._server, None
@@ -229,6 +268,7 @@ class Runner:
         server.abandon()
         if server.tier != "bubblewrap":
             _kill_marked(f"LATHE_COMMAND={self._token}-".encode())
+        self._uncontrol()
         for process in list(self._processes.values()):
             process.lost()
         for connecting in self._connecting.values():

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lathe.protocol.errors import ConfigError
-from lathe.sandbox import bubblewrap
+from lathe.sandbox import bubblewrap, seccomp
+from lathe.sandbox.ladder import in_container, tiers_down_to
 from lathe.sandbox.mounts import is_below, plan, sockets
 from lathe.sandbox.namespace import RESOLVER
 from lathe.sandbox.policy import SandboxPolicy
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 # imported, not run as a script: only what is imported is compiled once and for all
 _CODE = f"import sys; sys.path.append({str(_HERE)!r}); import exec_server; exec_server.main("
-INSTALL_HINT = (
-    "Install bubblewrap (Debian and Ubuntu: apt-get install bubblewrap); `lathe doctor` says what is missing."
-)
-TIERS = ("bubblewrap", "landlock")
+INSTALL_HINT = "`lathe doctor` says what is missing (mostly bubblewrap: apt-get install bubblewrap)."
+TIERS = tiers_down_to("landlock")
+_FILTER_FD = 4
 _fresh_proc_works = True
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _READY_SECONDS = 20.0
@@ -49,10 +49,11 @@ class Launch(NamedTuple):
 
 
 class Server:
-    """A running exec server: its tier, the socket to it, its own pid out here, and the process to wait for."""
+    """A running exec server: its tier and letter, the socket to it, its own pid out here, and whom to wait for."""
 
-    def __init__(self, tier: str, link: socket.socket, pid: int) -> None:
+    def __init__(self, tier: str, letter: str, link: socket.socket, pid: int) -> None:
         self.tier = tier
+        self.letter = letter
         self.link = link
         self.inner_pid = pid
         self._pid = pid
@@ -100,20 +101,59 @@ class StartFailed(Exception):
 async def launch(wanted: Launch) -> Server:
     """Start an exec server; raise `ConfigError` where the policy asks for confinement that cannot be had here."""
     if wanted.policy.mode == "danger-full-access":
-        return await run_server("none", [], wanted.env)
-    reasons: list[str] = []
+        return await run_server("none", "F", [], wanted.env)
+    reasons: dict[str, str] = {}
     for tier in wanted.tiers:
         try:
             return await _STARTERS[tier](wanted)
         except StartFailed as failure:
-            reasons.append(f"{tier}: {failure}")
-    raise ConfigError(
-        f"The sandbox mode {wanted.policy.mode} cannot be had on this machine ({'; '.join(reasons)}).",
-        hint=f"{INSTALL_HINT} To run commands without any sandbox, say so with --sandbox danger-full-access.",
-    )
+            reasons[tier] = str(failure).partition(". See <")[0].rstrip(".")
+    raise NoTierWorks(wanted.policy.mode, reasons)
+
+
+class NoTierWorks(ConfigError):
+    """A policy asks for confinement that cannot be had here; `reasons` says why not, by tier."""
+
+    def __init__(self, mode: str, reasons: dict[str, str]) -> None:
+        self.reasons = reasons
+        whys = {why: [tier for tier, other in reasons.items() if other == why] for why in reasons.values()}
+        all_of_them = "; ".join(f"{', '.join(tiers)}: {why}" for why, tiers in whys.items())
+        boundary = (
+            ' Where the container may be the boundary, set sandbox_floor = "container".' if in_container() else ""
+        )
+        super().__init__(
+            f"The sandbox mode {mode} cannot be had on this machine ({all_of_them}).",
+            hint=f"{INSTALL_HINT}{boundary} To run commands without any sandbox, say so with"
+            " --sandbox danger-full-access.",
+        )
 
 
 async def _bubblewrap(wanted: Launch) -> Server:
+    global _fresh_proc_works  # a fact about the machine, learnt once
+    if _fresh_proc_works:
+        with contextlib.suppress(StartFailed):
+            return await _with_way_out(wanted, await _namespaces(wanted, "A"))
+    server = await _machine_proc(wanted)
+    _fresh_proc_works = False
+    return server
+
+
+async def _machine_proc(wanted: Launch) -> Server:
+    return await _with_way_out(wanted, await _namespaces(wanted, "B"))
+
+
+async def _shared_network(wanted: Launch) -> Server:
+    if wanted.policy.network:
+        raise StartFailed("the network is on, so that it is shared as it is")
+    _without_way_out(wanted, "a network that is the machine's")
+    try:
+        return await _namespaces(wanted, "C")
+    except StartFailed:
+        return await _namespaces(wanted, "C", fresh_proc=False)
+
+
+async def _namespaces(wanted: Launch, letter: str, *, fresh_proc: bool = True) -> Server:
+    """Start bubblewrap as the kind of that letter is."""
     program = bubblewrap.find_program()
     if program is None:
         raise StartFailed("bwrap is not installed")
@@ -123,29 +163,46 @@ async def _bubblewrap(wanted: Launch) -> Server:
     if owner is not None:
         # what that user cannot come to needs no hiding, and cannot be hidden by them
         mounts = [mount for mount in mounts if mount.kind != "hidden" or _can_come_to(mount.path, *owner)]
-    resolver = RESOLVER if wanted.egress is not None and not wanted.policy.network else ""
-    global _fresh_proc_works  # a fact about the machine, learnt once
-
-    async def start(fresh_proc: bool) -> Server:
-        network = wanted.policy.network
-        while True:
-            whole = [*mounts, *sockets(mounts)]
-            prefix = bubblewrap.arguments(
-                program, whole, network=network, fresh_proc=fresh_proc, owner=owner, resolver=resolver
-            )
-            try:
-                return await run_server("bubblewrap", prefix, env, interpreter=_interpreter(owner))
-            except StartFailed:
-                # A socket that was closed meanwhile cannot be hidden: then, and only then, it is worth another try.
-                if all(os.path.lexists(mount.path) for mount in whole):
-                    raise
-
-    if _fresh_proc_works:
+    resolver = RESOLVER if letter != "C" and wanted.egress is not None and not wanted.policy.network else ""
+    calls = seccomp.program(network=letter != "C")
+    if calls is None and letter == "C":
+        raise StartFailed("there is no system call filter for this processor")
+    rules = b"N\0000\0-1\0-1" if letter == "C" else b""
+    interpreter = _interpreter(owner)
+    while True:
+        whole = [*mounts, *sockets(mounts)]
+        prefix = bubblewrap.arguments(
+            program,
+            whole,
+            network=wanted.policy.network or letter == "C",
+            fresh_proc=fresh_proc and letter != "B",
+            owner=owner,
+            filter_fd=_FILTER_FD if calls else -1,
+            resolver=resolver,
+        )
         try:
-            return await _with_way_out(wanted, await start(True))
+            return await run_server(
+                "bubblewrap", letter, prefix, env, rules=rules, calls=calls or b"", interpreter=interpreter
+            )
         except StartFailed:
-            _fresh_proc_works = False
-    return await _with_way_out(wanted, await start(False))
+            # A socket that was closed meanwhile cannot be hidden: then, and only then, it is worth another try.
+            if all(os.path.lexists(mount.path) for mount in whole):
+                raise
+
+
+async def _container(wanted: Launch) -> Server:
+    if not in_container():
+        raise StartFailed("this is no container")
+    _without_way_out(wanted, "a container that is shared as it is")
+    owner = _foreign_owner(wanted.cwd)
+    uid, gid = owner or (-1, -1)
+    rules = f"E\0{int(wanted.policy.network)}\0{uid}\0{gid}".encode()
+    return await run_server("container", "E", [], _with_home_of(owner, wanted.env), rules=rules)
+
+
+def _without_way_out(wanted: Launch, kind: str) -> None:
+    if wanted.egress is not None and wanted.policy.hosts and not wanted.policy.network:
+        wanted.egress.trouble = f"Nothing can be reached from the sandbox: {kind} cannot open hosts one by one."
 
 
 async def _with_way_out(wanted: Launch, server: Server) -> Server:
@@ -166,8 +223,7 @@ async def _with_way_out(wanted: Launch, server: Server) -> Server:
 
 
 async def _landlock(wanted: Launch) -> Server:
-    if wanted.egress is not None and wanted.policy.hosts and not wanted.policy.network:
-        wanted.egress.trouble = "Nothing can be reached from the sandbox: Landlock cannot open hosts one by one."
+    _without_way_out(wanted, "Landlock")
     mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
     hidden = [m.path for m in mounts if m.kind == "hidden" or m.path == "/run"]
     writable = [m.path for m in mounts if m.kind == "write"]
@@ -183,7 +239,7 @@ async def _landlock(wanted: Launch) -> Server:
     for paths in (writable, readable, hidden):
         fields += [str(len(paths)), *paths]
     rules = "\0".join(fields).encode("utf-8", "surrogateescape")
-    return await run_server("landlock", [], _with_home_of(owner, wanted.env), rules)
+    return await run_server("landlock", "D", [], _with_home_of(owner, wanted.env), rules=rules)
 
 
 def _foreign_owner(cwd: Path) -> tuple[int, int] | None:
@@ -236,7 +292,13 @@ def _caches(wanted: Launch) -> dict[str, str]:
     return {"UV_CACHE_DIR": "/tmp/.cache/uv", "GOCACHE": "/tmp/.cache/go-build", "npm_config_cache": "/tmp/.cache/npm"}
 
 
-_STARTERS = {"bubblewrap": _bubblewrap, "landlock": _landlock}
+_STARTERS = {
+    "bubblewrap": _bubblewrap,
+    "machine-proc": _machine_proc,
+    "shared-network": _shared_network,
+    "landlock": _landlock,
+    "container": _container,
+}
 
 
 def _compile_once() -> None:
@@ -255,27 +317,41 @@ def _compile_once() -> None:
 
 
 async def run_server(
-    tier: str, prefix: list[str], env: dict[str, str], rules: bytes = b"", interpreter: str = ""
+    tier: str,
+    letter: str,
+    prefix: list[str],
+    env: dict[str, str],
+    *,
+    rules: bytes = b"",
+    calls: bytes = b"",
+    interpreter: str = "",
 ) -> Server:
-    """Start the script behind `prefix` and wait until it serves; raise `StartFailed`."""
+    """Start the script behind `prefix` and wait until it serves; raise `StartFailed`.
+
+    `rules` are its first message, `calls` a system call filter for bubblewrap to load.
+    """
     _compile_once()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     code = _CODE + ("confine=True)" if rules else ")")
     argv = [*prefix, interpreter or os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", code]
+    actions: list[tuple[int, ...]] = [
+        (os.POSIX_SPAWN_DUP2, null, 0),
+        (os.POSIX_SPAWN_DUP2, null, 1),
+        (os.POSIX_SPAWN_DUP2, errors, 2),
+        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+    ]
+    filtering = _filter_file(calls) if calls else -1
+    if calls:
+        actions.append((os.POSIX_SPAWN_DUP2, filtering, _FILTER_FD))
     try:
         # a vfork: it holds the loop for half a millisecond, less than a thread would cost
         pid = os.posix_spawn(  # noqa: ASYNC221
             argv[0],
             argv,
             env,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, null, 1),
-                (os.POSIX_SPAWN_DUP2, errors, 2),
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-            ],
+            file_actions=actions,
             setsid=True,
             setsigmask=[],
         )
@@ -285,11 +361,14 @@ async def run_server(
     finally:
         theirs.close()
         os.close(null)
+        if calls:
+            os.close(filtering)
     ours.setblocking(False)
-    server = Server(tier, ours, pid)
+    server = Server(tier, letter, ours, pid)
     try:
         if rules:
-            ours.send(rules)
+            with contextlib.suppress(BrokenPipeError):  # it has ended already, and is about to be asked why
+                ours.send(rules)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         answer, server.inner_pid = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
@@ -306,6 +385,17 @@ async def run_server(
     finally:
         os.close(errors)
     return server
+
+
+def _filter_file(calls: bytes) -> int:
+    """Return a file with a filter to be read from its start, above the numbers that the exec server is given."""
+    import fcntl
+
+    file = os.memfd_create("lathe-calls", os.MFD_CLOEXEC)
+    os.pwrite(file, calls, 0)
+    high = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(file)
+    return high
 
 
 async def _first_message(link: socket.socket) -> tuple[bytes, int]:

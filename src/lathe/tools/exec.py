@@ -185,7 +185,8 @@ class ExecCommandTool:
                 unbuffered=args.until is not None,
             )
         except SpawnError as error:
-            return _refused(args.command, context, str(error))
+            reason = "\n".join((str(error), *self._sessions.limits_met()))
+            return _refused(args.command, context, reason)
         stop = await session.wait(args.wait_s, args.until, context.delta)
         return _report(
             self._sessions,
@@ -293,7 +294,8 @@ def _report(
             head += ", `until` takes too long to match: use a simpler one"
     shown = session.buffer.take(limit_tokens)
     decisions = sessions.decisions(session)
-    text = _with_lines(shown.text, _refusals(decisions, sessions.trouble()))
+    notes = [*_refusals(decisions, sessions.trouble()), *sessions.limits_met(returncode)]
+    text = _with_lines(shown.text, notes)
     output = f"{head} · {_seconds(session.wall_s)}"
     if text:
         output += "\n" + text

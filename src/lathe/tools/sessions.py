@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from lathe.sandbox.ladder import Floor, rung, tiers_down_to
+from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.published import Published
 from lathe.sandbox.runner import Process, Runner, SpawnError
@@ -175,7 +177,7 @@ class CommandSessions:
     `cwd` is the thread's working directory, `env` the whole environment of its commands, `hidden` paths that
     they may not see, `readable` paths below those that they may (such as the folder of long outputs). Commands
     that were allowed to leave the sandbox run beside it, in a second runner started when first needed. `egress` is
-    the way out of the sandbox.
+    the way out of the sandbox. `limits` hold in it; it is of the strongest kind that works, down to `floor`.
     """
 
     def __init__(
@@ -186,12 +188,23 @@ class CommandSessions:
         env: Mapping[str, str],
         hidden: Sequence[str] = (),
         readable: Sequence[str] = (),
+        limits: Limits | None = None,
+        floor: Floor = "landlock",
         egress: Egress | None = None,
     ) -> None:
         self.cwd = cwd
         self._env = {**env, **_UNATTENDED, "PWD": str(cwd)}
         self._egress = egress
-        self._confined = Runner(policy, cwd=cwd, env=self._env, hidden=hidden, readable=readable, egress=egress)
+        self._confined = Runner(
+            policy,
+            cwd=cwd,
+            env=self._env,
+            hidden=hidden,
+            readable=readable,
+            tiers=tiers_down_to(floor),
+            limits=limits,
+            egress=egress,
+        )
         self._published = Published(self._confined.connect)
         self._free: Runner | None = None
         self._shell = find_shell(self._env)
@@ -205,6 +218,15 @@ class CommandSessions:
     def tier(self) -> str:
         """What confines the commands: "bubblewrap", "landlock" or "none"; "" before the first has started."""
         return self._confined.tier
+
+    def weakness(self) -> str:
+        """Return what the person should know where commands run in a weaker sandbox than there is, "" elsewhere."""
+        if self._confined.letter in ("", "A", "F"):
+            return ""
+        from lathe.sandbox.probe import fix
+
+        kind = rung(self._confined.letter)
+        return f"Commands run in a weaker sandbox, {kind.letter} ({kind.name}): {kind.lacks}. {fix('A', kind.letter)}"
 
     async def start(self) -> None:
         """Start the sandbox ahead of the first command."""
@@ -297,6 +319,10 @@ class CommandSessions:
                 self._announced.add(number)
                 lines.append(f"[session {number} ended: {exit_text(session.process.returncode)}]")
         return lines
+
+    def limits_met(self, returncode: int | None = None) -> list[str]:
+        """Return one line for each limit met since the last call, and for one that ended a process so."""
+        return self._confined.limits_met(returncode)
 
     def open_processes(self) -> list[str]:
         """Return one line for each session still running: its number, its command and for how long."""

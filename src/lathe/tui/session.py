@@ -214,8 +214,13 @@ class Session:
     def _show(self, event: Event) -> None:
         if isinstance(event, InputSteered) and event.text in self._queued:
             self._queued.remove(event.text)
+        self._warn()
         self.view.show(event)
         self.screen.app.invalidate()
+
+    def _warn(self) -> None:
+        for warning in self.workshop.new_warnings() if self.workshop is not None else ():
+            self.view.note(f"lathe: {warning}", "yellow")
 
     def _after(self, failure: LatheError | None) -> None:
         """Words that came too late for the turn: after a good end they are the next prompt, else to be edited."""
@@ -256,8 +261,7 @@ class Session:
             self.engine = None
             self.workshop.granted.update(self._granted)
             self._surface = await self.workshop.open(self.thread.items)
-            for warning in self.workshop.warnings:
-                self.view.note(f"lathe: {warning}", "yellow")
+            self._warn()
         return self.thread, self._surface
 
     async def _ask_approval(self, question: ApprovalQuestion) -> ApprovalAnswer:
