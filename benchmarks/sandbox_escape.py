@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -53,7 +54,7 @@ def touched(number, frame): open(sys.argv[1], "a").write("signal\\n")
 signal.signal(signal.SIGUSR1, touched)
 held = os.open(sys.argv[2], os.O_RDONLY)
 print("ready", flush=True)
-while True: time.sleep(60)
+for line in sys.stdin: print("still here", flush=True)
 """
 
 
@@ -123,7 +124,13 @@ class World:
         environ = {**os.environ, "SECRET": self.token}
         argv = [sys.executable, "-c", _VICTIM, str(self.touched), str(self.out / "secret")]
         self.victim = subprocess.Popen(
-            argv, env=environ, cwd=self.out, stdout=subprocess.PIPE, text=True, start_new_session=True
+            argv,
+            env=environ,
+            cwd=self.out,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert self.victim.stdout is not None
         self.victim.stdout.readline()
@@ -148,6 +155,7 @@ class World:
     def look(self) -> dict[str, Any]:
         """Return all that must not change."""
         found: dict[str, Any] = {}
+        self._hear_the_victim()
         for top in (self.out, self.base / "roots"):
             for folder, folders, files in os.walk(top):
                 for name in (*folders, *files):
@@ -164,6 +172,17 @@ class World:
         with contextlib.suppress(OSError):
             found["priority"] = os.getpriority(os.PRIO_PROCESS, self.victim.pid)
         return found
+
+    def _hear_the_victim(self) -> None:
+        """Wait until the victim answers: what it was sent before, signals too, it has then noticed."""
+        assert self.victim is not None
+        assert self.victim.stdin is not None
+        assert self.victim.stdout is not None
+        with contextlib.suppress(OSError):  # it may be dead
+            self.victim.stdin.write("?\n")
+            self.victim.stdin.flush()
+            if select.select([self.victim.stdout], [], [], LIMIT_S)[0]:
+                self.victim.stdout.readline()
 
     # Servers and secrets.
 
