@@ -6,13 +6,13 @@ import os
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from trees import Tree, tree
 
 from lathe.agent.undo import tracker_for, undo
 from lathe.protocol.items import user_message
@@ -30,20 +30,6 @@ _EDITS += [
     "*** Update File: b/f1.py\n*** Move to: b/moved.py",
 ]
 PATCH = "\n".join(["*** Begin Patch", *_EDITS, "*** End Patch", ""])
-Tree = dict[str, tuple[Any, ...]]
-
-
-def tree(folder: Path) -> Tree:
-    """Return all that is below a folder but git's objects: permissions, times and bytes."""
-    found: Tree = {}
-    for top, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name != "objects"]
-        for name in (*folders, *files):
-            path = Path(top, name)
-            status = path.lstat()
-            held = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
-            found[str(path.relative_to(folder))] = (status.st_mode, status.st_mtime_ns, held)
-    return found
 
 
 def build(folder: Path) -> Tree:
@@ -64,7 +50,7 @@ def build(folder: Path) -> Tree:
     _shell(ACTION, ws)
     tracker.observe("agent", TURN)
     tracker.save()
-    tracker.contents.close()
+    tracker.close()
     return before
 
 
@@ -112,7 +98,7 @@ def kill_looks(folder: Path, rounds: int, choose: random.Random) -> tuple[int, l
         for path, entry in tracker.known.items():
             if entry.is_file and tracker.read(entry) != (ws / os.fsdecode(path)).read_bytes():
                 wrong.append(f"the bytes of {os.fsdecode(path)} are not kept")
-        tracker.contents.close()
+        tracker.close()
     return hits, wrong
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
-import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,61 +16,15 @@ from running import Ran, environment, lathe, patch, run, says, scripted
 from lathe.models.script import Step
 from lathe.models.scripted import ScriptedServer
 
-Tree = dict[str, tuple[Any, ...]]
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-
-def git(ws: Path, *arguments: str) -> str:
-    who = ("-c", "user.name=Me", "-c", "user.email=me@example.com")
-    done = subprocess.run(["git", *who, *arguments], cwd=ws, capture_output=True, check=True, text=True)
-    return done.stdout
-
-
-def tree(ws: Path) -> Tree:
-    """All that is below a folder, git's own files too but for its objects: kind, permissions, times and bytes."""
-    found: Tree = {}
-    for folder, folders, files in os.walk(ws):
-        if folder.endswith(".git"):
-            folders[:] = [name for name in folders if name != "objects"]
-        for name in (*folders, *files):
-            path = Path(folder, name)
-            status = path.lstat()
-            if path.is_symlink():
-                held: Any = os.readlink(path)
-            else:
-                held = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
-            found[str(path.relative_to(ws))] = (oct(status.st_mode), status.st_mtime_ns, held)
-    return found
+from trees import build, git, tree
 
 
 @pytest.fixture
 def ws(tmp_path: Path) -> Path:
     top = tmp_path / "ws"
-    (top / "src" / "deep").mkdir(parents=True)
-    (top / "empty").mkdir()
-    git(top, "init", "-q", "-b", "main")
-    (top / "src" / "a.py").write_text("".join(f"line {number}\n" for number in range(20)))
-    (top / "src" / "deep" / "b.py").write_text("b = 1\n")
-    (top / "run.sh").write_text("#!/bin/sh\n")
-    (top / "run.sh").chmod(0o755)
-    (top / "link").symlink_to("src/a.py")
-    (top / "dangling").symlink_to("nowhere")
-    (top / ".gitignore").write_text("*.log\nsecret.env\n")
-    git(top, "add", "-A")
-    git(top, "commit", "-qm", "first")
-    (top / "src" / "c.py").write_text("c = 1\n")
-    git(top, "add", "-A")
-    git(top, "commit", "-qm", "second")
-    git(top, "branch", "other", "HEAD~1")
-    git(top, "tag", "v1")
-    (top / "src" / "deep" / "b.py").write_text("b = 2  # not committed\n")
-    (top / "untracked.txt").write_text("mine\n")
-    (top / "secret.env").write_text("ignored\n")
-    (top / "binary").write_bytes(bytes(range(256)) * 100)
-    (top / "large").write_bytes(os.urandom(3 << 20))
-    (top / "odd\nname").write_text("x")
-    Path(os.fsdecode(os.fsencode(top) + b"/\xff\xfe")).write_text("bytes")
-    (top / "read-only").write_text("r\n")
-    (top / "read-only").chmod(0o444)
+    build(top)
     return top
 
 
@@ -323,13 +276,40 @@ async def test_what_the_person_changed_meanwhile_is_not_thrown_away_unasked(comm
     steps = editing(ws, edit, run("echo 1 > made"), run(command), says("done"))
     ran, _ = await scripted(steps, "change", cwd=ws)
     denied = [event["message"] for event in ran.of("call.rejected")]
-    if command == "git stash -u":  # takes it away, and can give it back
-        assert denied == []
-        assert (await undo(ws)).code == 0
-    else:
-        assert len(denied) == 1
-        assert f"The person has changed files there meanwhile: {ws}/src/a.py." in denied[0]
+    assert len(denied) == 1
+    assert f"The person has changed files there meanwhile: {ws}/src/a.py." in denied[0]
     assert (ws / "src" / "a.py").read_text() == "mine\n"
+
+
+async def test_what_the_person_removed_meanwhile_is_not_brought_back_unasked(ws: Path) -> None:
+    steps = editing(ws, (ws / "src" / "c.py").unlink, run("echo 1 > made"), run("git checkout ."), says("done"))
+    ran, _ = await scripted(steps, "change", cwd=ws)
+    assert f"The person has removed files there meanwhile: {ws}/src/c.py." in ran.of("call.rejected")[0]["message"]
+    assert not (ws / "src" / "c.py").exists()
+
+
+async def test_a_patch_does_not_replace_what_the_person_changed_meanwhile(ws: Path) -> None:
+    def edit() -> None:
+        (ws / "src" / "a.py").write_text("mine\n")
+
+    gone = "*** Begin Patch\n*** Delete File: src/a.py\n*** Add File: src/b.py\n+b\n*** End Patch"
+    ran, _ = await scripted(editing(ws, edit, run("echo 1 > made"), patch(gone), says("done")), "change", cwd=ws)
+    assert "The person has changed that meanwhile." in ran.of("call.rejected")[0]["message"]
+    assert ((ws / "src" / "a.py").read_text(), (ws / "src" / "b.py").exists()) == ("mine\n", False)
+
+
+async def test_what_the_background_took_is_brought_back_and_what_it_left_unclear_is_the_persons(ws: Path) -> None:
+    def edit() -> None:
+        (ws / "src" / "c.py").write_text("mine\n")
+
+    later = "(sleep 0.8; rm -rf src/deep) >/dev/null 2>&1 &\necho 1 > made"
+    steps = editing(ws, edit, run(later), run("sleep 1"), run("sed -i s/mine/agent/ src/c.py"), says("done"))
+    await scripted(steps, "change", cwd=ws)
+    assert (ws / "src" / "c.py").read_text() == "agent\n"
+    taken = await undo(ws)
+    assert (ws / "src" / "deep" / "b.py").exists() and not (ws / "made").exists()
+    assert (ws / "src" / "c.py").read_text() == "mine\n"
+    assert (taken.code, "left alone: src/c.py: it changed while a command" in taken.out) == (1, True)
 
 
 async def test_what_is_too_large_to_be_kept_is_not_thrown_away_unasked(ws: Path) -> None:

@@ -105,8 +105,8 @@ def _decide_one(access: Access, stance: Stance) -> Verdict:
     match access:
         case RunCommand():
             return _command(access, stance)
-        case WriteFiles(paths=paths):
-            return _writes(paths, stance)
+        case WriteFiles():
+            return _patch(access, stance)
         case CallExternal():
             return _external(access, stance)
         case ReachHost():
@@ -122,6 +122,27 @@ def _command(access: RunCommand, stance: Stance) -> Verdict:
     from lathe.agent.vetting import vet
 
     return vet(access, stance)
+
+
+def _patch(access: WriteFiles, stance: Stance) -> Verdict:
+    verdict, asked = _writes(access.paths, stance), _replaces(access, stance)
+    if asked is None or isinstance(verdict, Forbid):
+        return verdict
+    if isinstance(verdict, Allow):
+        return asked._replace(escalated=verdict.escalated)
+    question, reason = f"{verdict.question}; {asked.question}", f"{verdict.reason} {asked.reason}".strip()
+    return verdict._replace(question=question, reason=reason, grants=(*verdict.grants, *asked.grants))
+
+
+def _replaces(access: WriteFiles, stance: Stance) -> MustAsk | None:
+    """Return the question about a patch that would do away with files that the person has changed meanwhile."""
+    if stance.policy.mode == "danger-full-access" and stance.approve == "never":
+        return None
+    hit = [path for path in access.replaced if path in stance.risk.edited and ("replace", path) not in stance.granted]
+    if not hit:
+        return None
+    grants = tuple(("replace", path) for path in hit)
+    return MustAsk(f"Delete or overwrite {', '.join(hit)}", "The person has changed that meanwhile.", grants=grants)
 
 
 def _writes(paths: tuple[str, ...], stance: Stance) -> Verdict:

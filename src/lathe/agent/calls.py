@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +15,7 @@ from lathe.agent.approvals import Approvals
 from lathe.agent.known import only_reads
 from lathe.agent.verdict import NO_WORKAROUND
 from lathe.guard.shell import plain_parts
+from lathe.guard.wrappers import Words
 from lathe.protocol.errors import LatheError
 from lathe.protocol.events import CallRejected, Event, ItemCompleted, ItemDelta, ItemStarted, ItemUpdated, ShownItem
 from lathe.protocol.items import ContentPart, ToolCall, ToolOutput, output_for
@@ -220,8 +222,13 @@ def may_change(tool: Tool, args: Any) -> bool:
     """Tell whether a call may change the workspace, as far as can be told cheaply."""
     if isinstance(args, ExecArgs):
         parts = plain_parts(args.command)
-        return parts is None or not all(only_reads(part) for part in parts)
+        return parts is None or not all(only_reads(part) or _only_searches(part.words) for part in parts)
     return tool.spec.name in ("write_stdin", "apply_patch") or tool.spec.name.startswith("mcp__")
+
+
+def _only_searches(words: Words) -> bool:
+    """Tell whether a command is the search of mend, which works in a copy: what changes meanwhile is the person's."""
+    return words[:4] == (sys.executable, "-m", "lathe.mend", "--time") and not {"--run-tests", None} & set(words)
 
 
 def _ignore(_: str) -> None:

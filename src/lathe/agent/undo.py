@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lathe.agent.pruning import forgotten_turns
 from lathe.protocol.errors import UsageError
 from lathe.protocol.items import text_of
 from lathe.store.journal import Journal, Replay, RewindRecord, now_ms, replay
@@ -93,7 +94,7 @@ def undo(home: Path, path: Path, count: int = 1, *, files_only: bool = False) ->
         root = os.fsdecode(tracker.root)
         if not Path(root).is_dir():
             raise UsageError(f"{root}, where the thread worked, is not there any more.", hint="Make that folder first.")
-        with contextlib.closing(tracker.contents):
+        with contextlib.closing(tracker):
             return _undo(journal, state, tracker, home, count, files_only=files_only)
 
 
@@ -107,6 +108,7 @@ def _undo(journal: Journal, state: Replay, tracker: Tracker, home: Path, count: 
         if not rows:
             raise UsageError("There is no turn to take back.")
         chosen = rows[-count:]
+        _check_kept(chosen, forgotten_turns(spill_dir(home, state.header.id)))
         plan = plan_undo(log, [row.id for row in chosen], tracker.known, tracker.read, tracker.add)
         write_plan(plan_path, plan)
     else:
@@ -122,6 +124,16 @@ def _undo(journal: Journal, state: Replay, tracker: Tracker, home: Path, count: 
         journal.append(RewindRecord(now_ms(), plan.turns[0]))
     plan_path.unlink(missing_ok=True)
     return _taken(tracker.root, chosen, plan, failed)
+
+
+def _check_kept(rows: Sequence[TurnRow], forgotten: set[str]) -> None:
+    lost = next((row for row in rows if row.id in forgotten), None)
+    if lost is not None:
+        raise UsageError(
+            f"What the turn “{lost.request[:80]}” changed is not kept any more: "
+            "nobody had touched the thread for long, or others needed the room.",
+            hint="Git may still know it.",
+        )
 
 
 def _objects_given_back(tracker: Tracker) -> list[Conflict]:

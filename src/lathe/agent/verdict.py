@@ -62,11 +62,13 @@ class Place(NamedTuple):
 class AtRisk(NamedTuple):
     """Files, by absolute path, that no command may do away with unasked.
 
-    `edited` are those that the person has changed since the thread began, `unkept` those that could not be put back.
+    `edited` are those that the person has changed since the thread began, `unkept` those that could not be put back;
+    `removed` are those that the person has removed, which nothing may bring back unasked.
     """
 
     edited: tuple[str, ...] = ()
     unkept: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 class Stance(NamedTuple):

@@ -86,8 +86,14 @@ def _destroys(access: RunCommand, stance: Stance, unconfined: bool) -> MustAsk |
     found = [danger for danger in every if _can(danger, stance, unconfined)]
     if found:
         return MustAsk(f"Run: {access.command}", f"{_acts(found)} {_LASTING[found[0].reach]}")
-    for files, why in ((stance.risk.edited, _EDITED), (stance.risk.unkept, _UNKEPT)):
-        hit = [(danger, path) for path in files for danger in every if danger.path and covers(danger.path, path)]
+    restoring = [danger for danger in every if danger.brings_back]
+    risk = stance.risk
+    for files, acts, why in (
+        (risk.edited, every, _EDITED),
+        (risk.removed, restoring, _REMOVED),
+        (risk.unkept, every, _UNKEPT),
+    ):
+        hit = [(danger, path) for path in files for danger in acts if danger.path and covers(danger.path, path)]
         if hit:
             names = ", ".join(dict.fromkeys(path for _, path in hit[:_MOST_SHOWN]))
             more = f" and {len(hit) - _MOST_SHOWN} more" if len(hit) > _MOST_SHOWN else ""
@@ -103,6 +109,7 @@ def _acts(found: list[Danger]) -> str:
 
 
 _EDITED = "The person has changed files there meanwhile:"
+_REMOVED = "The person has removed files there meanwhile:"
 _UNKEPT = "Files there are too large to be kept for undo:"
 
 

@@ -15,7 +15,38 @@ from lathe.protocol.errors import StorageError
 if TYPE_CHECKING:
     from lathe.store.undo import By, Tracker
 
-_GOES_ON = re.compile(r"&\s*(?:$|[;)\n])|\b(?:nohup|setsid|disown|daemon\w*|at|batch|tmux|screen)\b|(?<!\S)-d\b")
+_BACKGROUND = re.compile(r"[\s)]&(?![&>])|&\s*(?:$|[;)\n])")
+_MAY_GO_ON = re.compile(
+    rf"{_BACKGROUND.pattern}|\b(?:nohup|setsid|disown|daemon\w*|at|batch|tmux|screen|detach)\b|(?<!\S)-d\b"
+)
+_GOING_ON = frozenset({"nohup", "setsid", "disown", "daemon", "daemonize", "at", "batch", "tmux", "screen"})
+_DETACHING = frozenset({"-d", "--detach", "--daemon", "--daemonize"})
+_ORDINARY_D = frozenset(
+    {
+        *("[", "[[", "test", "git", "cut", "base64", "sort", "uniq", "date", "tr", "mktemp", "unzip", "ls", "curl"),
+        *("xargs", "read", "paste", "rm", "rmdir", "cp", "grep", "touch", "declare", "tar", "openssl", "patch"),
+    }
+)
+"""Programs whose `-d` has nothing to do with the background."""
+
+
+def goes_on(command: str) -> bool:
+    """Tell whether something that a line of shell starts may go on when the line has ended."""
+    if _MAY_GO_ON.search(command) is None:
+        return False
+    from lathe.guard.shell import analyse, plain_parts
+    from lathe.guard.wrappers import program_name
+
+    if plain_parts(command) is None and _BACKGROUND.search(command):
+        return True
+    analysis = analyse(command)
+    if analysis.broken:
+        return True
+    for part in analysis.parts:
+        name = program_name(part.words[0] or "") if part.words else ""
+        if name in _GOING_ON or (name not in _ORDINARY_D and not _DETACHING.isdisjoint(part.words[1:])):
+            return True
+    return False
 
 
 class Watch:
@@ -31,6 +62,7 @@ class Watch:
         self.trouble = ""
         self._baseline = baseline
         self._edited: set[str] = set()
+        self._removed: set[str] = set()
         self._unkept: tuple[str, ...] = ()
         self._tracker = tracker
         self._busy = busy
@@ -57,24 +89,26 @@ class Watch:
 
     def at_risk(self) -> AtRisk:
         """Return the files that no command may do away with unasked."""
-        return AtRisk(tuple(sorted(self._edited)), self._unkept)
+        return AtRisk(tuple(sorted(self._edited)), self._unkept, tuple(sorted(self._removed)))
 
     def after(self, what: str) -> None:
         """Look after the call, while the model thinks; what has changed is the agent's."""
-        self._went_on = self._went_on or _GOES_ON.search(what) is not None
+        self._went_on = self._went_on or goes_on(what)
         self._look = asyncio.create_task(self._run(lambda: self._observe("agent", what[:200])))
 
     async def end_turn(self) -> None:
         """Wait until all looks are over, and keep what is known for the next thread."""
         await self._done()
         if self._opened and self._turn:
+            if self._unclear():  # what ran in the background may have changed something since the last look
+                await self._run(lambda: self._observe("unclear", ""))
             await self._run(self._tracker.save)
         self._went_on = False
 
     async def aclose(self) -> None:
         """Let the last look end, and close the store."""
         await self._done()
-        self._tracker.contents.close()
+        self._tracker.close()
 
     def _unclear(self) -> bool:
         return self._went_on or self._busy()
@@ -92,9 +126,12 @@ class Watch:
             self._open()
         changes = self._tracker.observe(by, self._turn, what)
         self._edited = {path for path in self._edited if os.path.lexists(path)}
+        self._removed = {path for path in self._removed if not os.path.lexists(path)}
         if by == "person":
-            files = self._absolute(one.path for one in changes if one.after is not None and one.after.is_file)
-            self._edited |= {path for path in files if "/.git/" not in path}
+            own = [one for one in changes if b".git" not in one.path.split(b"/")]
+            self._edited |= set(self._absolute(one.path for one in own if one.after is not None and one.after.is_file))
+            gone = [one.path for one in own if one.after is None and one.before is not None and one.before.is_file]
+            self._removed |= set(self._absolute(gone))
         if changes:
             self._unkept = self._absolute(self._tracker.unkept())
 

@@ -192,6 +192,9 @@ class Workshop:
         await self._sessions.aclose()
         if self._watch is not None:
             await self._watch.aclose()
+            from lathe.agent.pruning import prune_if_due
+
+            await asyncio.to_thread(prune_if_due, self._home)
         if self._pool is not None:
             await self._pool.aclose()
         await self.engine.client.aclose()

@@ -18,6 +18,8 @@ class Danger(NamedTuple):
     reach: Reach
     path: str = ""
     """The absolute path or pattern of what is done away with, "" where there is none or it can't be told."""
+    brings_back: bool = False
+    """Whether files there that were deleted come back with it."""
 
     @property
     def lasting(self) -> bool:

@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 from lathe.guard.danger import Danger, Options, Site, options
 from lathe.guard.targets import Reach, absolute
 from lathe.guard.wrappers import without_global_options
+from lathe.sandbox.mounts import is_below
 
 
 def read(words: tuple[str, ...], site: Site) -> list[Danger]:
@@ -25,12 +27,26 @@ def read(words: tuple[str, ...], site: Site) -> list[Danger]:
     if reader is None:
         return []
     where = site.reach(f"{folder}/x") if folder else site.reach("./x")
-    return [
-        danger
-        if danger.reach not in ("workspace", "refs") or where in ("workspace", "scratch")
-        else danger._replace(reach=where)
-        for danger in reader(rest, site)
-    ]
+    found = reader(rest, site)
+    if where not in ("workspace", "scratch"):
+        return [one._replace(reach=where) if one.reach in ("workspace", "refs") else one for one in found]
+    if any(one.reach == "refs" for one in found) and _is_linked(folder, site):
+        return [one._replace(reach="repository") if one.reach == "refs" else one for one in found]
+    return found
+
+
+def _is_linked(folder: str, site: Site) -> bool:
+    """Tell whether git's own files lie where no snapshot has them, as those of a linked worktree do."""
+    at = absolute(folder or ".", site.run.cwd, site.ground)
+    if at is None:
+        return False
+    top = next((one for one in (Path(at), *Path(at).parents) if os.path.lexists(one / ".git")), Path(at))
+    try:
+        named = (top / ".git").read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+    except (OSError, ValueError):
+        return False
+    real = os.path.realpath(top / named)
+    return not any(is_below(real, os.path.realpath(root)) for root in site.ground.roots)
 
 
 def _subcommand(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
@@ -42,7 +58,7 @@ def _subcommand(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
 
 
 def _discard(act: str = "throws away the work that is not committed in") -> list[Danger]:
-    return [Danger(act, ".", "workspace")]
+    return [Danger(act, ".", "workspace", brings_back=True)]
 
 
 def _reset(words: tuple[str, ...], site: Site) -> list[Danger]:
@@ -54,7 +70,7 @@ def _clean(words: tuple[str, ...], site: Site) -> list[Danger]:
     given = options(words, "e")
     if given.has("n", "dry-run") or not given.has("f", "force", "i", "interactive"):
         return []
-    return _discard("deletes the files that git does not know in")
+    return [Danger("deletes the files that git does not know in", ".", "workspace")]
 
 
 def _checkout(words: tuple[str, ...], site: Site) -> list[Danger]:
@@ -66,14 +82,18 @@ def _checkout(words: tuple[str, ...], site: Site) -> list[Danger]:
     else:
         paths = tuple(path for path in given.operands if path in (".", "*") or _is_file(path, site))
         paths = paths or given.operands[1:] * (not given.has("b", "orphan", "t", "track", "detach", "d"))
-    return [Danger("throws away the changes of", path, _on_file(path, site)) for path in paths]
+    return _from_git(paths, site)
+
+
+def _from_git(paths: tuple[str, ...], site: Site) -> list[Danger]:
+    return [Danger("throws away the changes of", path, _on_file(path, site), brings_back=True) for path in paths]
 
 
 def _restore(words: tuple[str, ...], site: Site) -> list[Danger]:
     given = options(words, "s")
     if given.has("S", "staged") and not given.has("W", "worktree"):
         return []
-    return [Danger("throws away the changes of", path, _on_file(path, site)) for path in given.operands]
+    return _from_git(given.operands, site)
 
 
 def _switch(words: tuple[str, ...], site: Site) -> list[Danger]:
@@ -84,7 +104,8 @@ def _switch(words: tuple[str, ...], site: Site) -> list[Danger]:
 def _stash(words: tuple[str, ...], site: Site) -> list[Danger]:
     if words[1:2] in (("drop",), ("clear",)):
         return [Danger("throws away", "stashed changes", "refs")]
-    return []
+    puts_away = words[1:2] in ((), ("push",), ("save",)) or words[1].startswith("-")
+    return _discard("puts away the work that is not committed in") if puts_away else []
 
 
 def _branch(words: tuple[str, ...], site: Site) -> list[Danger]:

@@ -11,7 +11,8 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -22,6 +23,10 @@ _BLOCK = 1 << 20
 _CHUNK = 32 << 20
 _OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WAIT_S = 30.0
+_BASE = "contents.sqlite"
+_HEX = 40
+_AT_ONCE = 200
+_PAGES = 2000
 
 
 class Contents:
@@ -76,6 +81,37 @@ class Contents:
             raise FileNotFoundError(errno.ENOENT, "is not kept", digest)
         return io.BytesIO(row[0])
 
+    def sweep(self, live: Container[bytes], until: float) -> bool:
+        """Remove what is not among the hashes `live` (raw bytes); return whether all was looked at.
+
+        It stops at `until` (seconds of `time.monotonic`) and may be killed; the next sweep goes on. Only for a folder
+        that nobody else has open. Raises `OSError`.
+        """
+        for path in self._folder.glob("[0-9a-f]*"):
+            if len(path.name) == _HEX and bytes.fromhex(path.name) not in live:
+                path.unlink(missing_ok=True)
+        for path in self._folder.glob("new-*"):  # what a kill has left half written
+            path.unlink(missing_ok=True)
+        if not (self._folder / _BASE).exists():
+            return True
+        with _as_os_errors(self._folder):
+            base = self._database()
+            gone = [key for (key,) in base.execute("select hash from contents") if key not in live]
+            for at in range(0, len(gone), _AT_ONCE):
+                if time.monotonic() > until:
+                    return False
+                base.executemany("delete from contents where hash = ?", [(key,) for key in gone[at : at + _AT_ONCE]])
+                base.commit()
+            free, before = _free_pages(base), -1
+            while free and free != before:
+                if time.monotonic() > until:
+                    return False
+                base.execute(f"pragma incremental_vacuum({_PAGES})").fetchall()
+                base.commit()
+                free, before = _free_pages(base), free
+            base.execute("pragma wal_checkpoint(truncate)").fetchall()
+        return True
+
     def close(self) -> None:
         """Let go of the database; what was not flushed is forgotten."""
         if self._base is not None:
@@ -104,12 +140,17 @@ class Contents:
             import sqlite3  # 10 ms, which only those pay who change something
 
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            base = sqlite3.connect(self._folder / "contents.sqlite", timeout=_WAIT_S, check_same_thread=False)
+            base = sqlite3.connect(self._folder / _BASE, timeout=_WAIT_S, check_same_thread=False)
+            base.execute("pragma auto_vacuum = incremental")  # so that a sweep gives the disk its room back
             base.execute("pragma journal_mode = wal")
             base.execute("pragma synchronous = normal")
             base.execute("create table if not exists contents (hash blob primary key, data blob) without rowid")
             self._base = base
         return self._base
+
+
+def _free_pages(base: sqlite3.Connection) -> int:
+    return int(base.execute("pragma freelist_count").fetchone()[0])
 
 
 def _whole(source: BinaryIO) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -86,6 +87,7 @@ class Tracker:
         self._log = log
         self._racy: set[bytes] = set()
         self._unsaved = False
+        self._held: int | None = None
         self._index: dict[bytes, Indexed] = {}
         self._index_seen: tuple[int, int] = (0, 0)
         self._spared: Callable[[bytes], bool] = spares(frozenset())
@@ -96,11 +98,19 @@ class Tracker:
 
     def open(self) -> None:
         """Take the first look: what is there now is the person's. Raises `StorageError`."""
-        with _storing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.known = _read_manifest(self.folder)
+        if self._held is None:
+            with _storing(self.folder):
+                self._held = hold(self.folder)
+        self.known = read_manifest(self.folder)
         self._look()
         self.save()
+
+    def close(self) -> None:
+        """Let go of the store; what was not written is forgotten."""
+        self.contents.close()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def save(self) -> None:
         """Keep what is known, so that the next thread here needs not read it all again; raise `StorageError`."""
@@ -259,6 +269,45 @@ class Tracker:
         return self.objects.sizes(dict.fromkeys(oids)) if oids and not _has_filters(self.root) else {}
 
 
+def hold(folder: Path, *, alone: bool = False) -> int:
+    """Open the store of a workspace so that nobody prunes it; return the descriptor, which ends that when closed.
+
+    With `alone` it is for the one who prunes. Raises `BlockingIOError` where that can't be now, `OSError`.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # it was removed since
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            with contextlib.suppress(FileNotFoundError):
+                if (folder / "lock").stat().st_ino == os.fstat(fd).st_ino:
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def contents_of(record: Observed | Undone) -> Iterator[bytes]:
+    """Yield where the bytes are kept that a record of a log speaks of (`Entry.content`)."""
+    if isinstance(record, Observed):
+        for change in record.changes:
+            for entry in (change.before, change.after):
+                if entry is not None:
+                    yield entry.content
+
+
+def read_manifest(folder: Path) -> dict[bytes, Entry]:
+    """Return what was known of a workspace when its store was left, by path; nothing where that is lost."""
+    try:
+        return _manifest.decode((folder / "manifest").read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
 def read_log(log: Path) -> list[Observed | Undone]:
     """Return the records of a thread's log, in order; what a crash left half written is left out."""
     try:
@@ -298,13 +347,6 @@ def _has_filters(root: bytes) -> bool:
         if b"filter=" in text.replace(b"filter=lfs", b""):
             return True
     return False
-
-
-def _read_manifest(folder: Path) -> dict[bytes, Entry]:
-    try:
-        return _manifest.decode((folder / "manifest").read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return {}
 
 
 @contextlib.contextmanager

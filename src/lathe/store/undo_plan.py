@@ -73,6 +73,10 @@ def plan_undo(
             for change in record.changes:
                 if undone and record.by == "unclear" and not _is_loss(change):
                     unclear.add(change.path)
+                    if change.after is None or not change.after.is_dir:
+                        # As far as this it may be the person's: only what the agent did to it later is taken back.
+                        earlier = history.get(change.path, [])
+                        history[change.path] = [(False, one) for _, one in earlier] + [(False, change)]
                 elif undone or change.path in history:
                     history.setdefault(change.path, []).append((undone, change))
     steps: list[Step] = []
@@ -85,10 +89,18 @@ def plan_undo(
             conflicts.append(Conflict(path, why))
         elif not _same(now, want) or (now is not None and want is not None and now.mtime != want.mtime):
             steps.append(Step(path, now, want, merged))
-        if not all(undone for undone, _ in events) and not why and not (now is not None and now.is_dir):
+        if (
+            path not in unclear
+            and not all(undone for undone, _ in events)
+            and not why
+            and not (now is not None and now.is_dir)
+        ):
             kept.append(path)
-    doubts = {path for path in unclear if path in known and not known[path].is_dir} - {one.path for one in conflicts}
-    steps = [step for step in steps if step.path not in doubts]
+    there = {path: known.get(path) for path in unclear} | {
+        step.path: step.want for step in steps if step.path in unclear
+    }
+    doubts = {path for path, entry in there.items() if entry is not None and not entry.is_dir}
+    doubts -= {one.path for one in conflicts}
     conflicts += [Conflict(path, _UNCLEAR) for path in sorted(doubts)]
     plan = _whole_repositories(UndoPlan(tuple(turns), tuple(steps), tuple(conflicts), tuple(kept)))
     return msgspec.structs.replace(plan, steps=(*plan.steps, *_parents(plan.steps, known)))

@@ -116,11 +116,14 @@ class ApplyPatchTool:
 
     def access(self, args: PatchArguments, cwd: Path) -> tuple[WriteFiles, ...]:
         """Return the files that would be written, links resolved."""
-        from lathe.tools.patch import PatchError
+        from lathe.tools.patch import PatchError, UpdateFile
         from lathe.tools.patch_apply import section_paths
 
+        sections, base = args.patch.sections, _base(args, cwd)
+        whole = tuple(section for section in sections if not isinstance(section, UpdateFile))
         try:
-            return (WriteFiles(tuple(map(str, section_paths(args.patch.sections, _base(args, cwd))))),)
+            paths, replaced = section_paths(sections, base), section_paths(whole, base)
+            return (WriteFiles(tuple(map(str, paths)), tuple(map(str, replaced))),)
         except PatchError:  # a folder's name: `run` says so, and writes nothing
             return (WriteFiles(()),)
 

@@ -28,9 +28,10 @@ class RunCommand(msgspec.Struct, frozen=True):
 
 
 class WriteFiles(msgspec.Struct, frozen=True):
-    """A wish to write these absolute paths."""
+    """A wish to write these absolute paths; of what is at those in `replaced`, nothing would be left."""
 
     paths: tuple[str, ...]
+    replaced: tuple[str, ...] = ()
 
 
 class CallExternal(msgspec.Struct, frozen=True):
