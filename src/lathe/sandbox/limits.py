@@ -134,11 +134,12 @@ async def control(limits: Limits, server: int, *, in_namespaces: bool) -> Contro
         else:
             missing.append("memory_mb")
     if limits.processes and "pids" not in held:
-        if _is_roots(server):
+        user = _user_of(server)
+        if user == 0:
             missing.append("processes")  # the kernel does not count those of root
         else:
             # outside a user namespace of its own all that this user runs is counted
-            others = 0 if in_namespaces else _threads_of_user()
+            others = 0 if in_namespaces else _threads_of(user)
             wanted[resource.RLIMIT_NPROC] = limits.processes + others
     rlimits = {number: value for number, value in wanted.items() if value}
     return Controls(limits, group, server=server, rlimits=rlimits, missing=tuple(missing))
@@ -157,11 +158,11 @@ def default_processes() -> int:
     return max(1024, min(4096, 256 * (os.cpu_count() or 1)))
 
 
-def _is_roots(pid: int) -> bool:
+def _user_of(pid: int) -> int:
     try:
-        return Path(f"/proc/{pid}").stat().st_uid == 0
+        return Path(f"/proc/{pid}").stat().st_uid
     except OSError:
-        return True
+        return 0
 
 
 def _grouped(limits: Limits, server: int) -> Cgroup | None:
@@ -178,12 +179,12 @@ def _grouped(limits: Limits, server: int) -> Cgroup | None:
     return group
 
 
-def _threads_of_user() -> int:
-    """Return how many threads this user has, in all."""
+def _threads_of(user: int) -> int:
+    """Return how many threads a user has, in all."""
     count = 0
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if entry.stat().st_uid == os.getuid():
+                if entry.stat().st_uid == user:
                     count += sum(1 for _ in os.scandir(f"/proc/{entry.name}/task"))
     return count
