@@ -28,6 +28,7 @@ SHELLS = ("sh", "console", "")
 TABLES = {
     "### `[egress]`": settings.EgressTable,
     "## Settings": settings.Settings,
+    "### `[paths]`": settings.PathTable,
     "### `[providers.NAME]`": settings.ProviderTable,
     "### `[models.NAME]`": settings.ModelTable,
     "### `price`, `long_price`": settings.PriceTable,
@@ -149,7 +150,7 @@ def as_shown(value: Any) -> str:
     match value:
         case None | "":
             return "not set"
-        case dict() | settings.RuleTables() | settings.EgressTable():
+        case dict() | settings.RuleTables() | settings.EgressTable() | settings.PathTable():
             return "empty"
         case tuple():
             return "`[]`"

@@ -14,6 +14,7 @@ from lathe.agent.calls import CallRunner, CallWatch
 from lathe.agent.compaction import Kept
 from lathe.agent.context import system_prompt
 from lathe.agent.instructions import NestedInstructions, load_instructions
+from lathe.agent.protection import missing, path_rules
 from lathe.agent.rules import load_rules
 from lathe.agent.skills import explicit_skills, load_skills, skill_body
 from lathe.agent.thread import Surface
@@ -203,7 +204,9 @@ class Workshop:
         """What a person should know about the instructions, skills and servers that were found."""
         problems = self._pool.problems() if self._pool is not None else ()
         unwatched = [self._unwatched] if self._unwatched else []
-        return [*self._instructions.notes, *self._skills.warnings, *problems, *unwatched, *self._unpublished]
+        absent = missing(self.settings, self.policy.paths)
+        found = (*self._instructions.notes, *self._skills.warnings, *problems, *absent)
+        return [*found, *unwatched, *self._unpublished]
 
     async def _open_mcp(self) -> None:
         from lathe.tools.mcp import servers_from
@@ -328,6 +331,7 @@ def policy_of(settings: Settings, cwd: Path) -> SandboxPolicy:
         writable_roots=tuple(dict.fromkeys(roots)),
         network=settings.network,
         hosts=settings.egress.allow,
+        paths=path_rules(settings, root),
     )
 
 

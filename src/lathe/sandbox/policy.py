@@ -9,6 +9,22 @@ import msgspec
 SandboxMode: TypeAlias = Literal["read-only", "workspace-write", "danger-full-access"]
 
 
+class PathRules(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What holds for single paths: absolute patterns, in which `*`, `?` and `**` are wildcards.
+
+    `write` may be written, `read` is seen and only read, `protect` is only read where it is seen at all, `hide` is not
+    seen. `veiled` are names of files (with `*`; a leading `!` excepts) that are hidden in the writable roots unless git
+    keeps them, `guarded` names of files and folders there that commands only read.
+    """
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+    veiled: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
+
+
 class SandboxPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     """A policy; paths are absolute. `writable_roots` counts in `workspace-write` mode, beside a private /tmp.
 
@@ -19,6 +35,7 @@ class SandboxPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     writable_roots: tuple[str, ...] = ()
     network: bool = False
     hosts: tuple[str, ...] = ()
+    paths: PathRules = PathRules()
 
     @property
     def reaches_out(self) -> bool:
