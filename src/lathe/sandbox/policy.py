@@ -41,3 +41,8 @@ class SandboxPolicy(msgspec.Struct, frozen=True, omit_defaults=True):
     def reaches_out(self) -> bool:
         """Whether commands can reach anything beyond this machine without being asked about."""
         return self.network or bool(self.hosts)
+
+
+def without_veils(policy: SandboxPolicy) -> SandboxPolicy:
+    """Return the policy without what is hidden by its name alone, for what cannot hide below a writable folder."""
+    return msgspec.structs.replace(policy, paths=msgspec.structs.replace(policy.paths, veiled=()))

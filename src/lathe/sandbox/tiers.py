@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox import bubblewrap
-from lathe.sandbox.mounts import is_below, plan, sockets
+from lathe.sandbox.keeping import Keeper
+from lathe.sandbox.mounts import Mount, is_below, plan, sockets
 from lathe.sandbox.namespace import RESOLVER
-from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.pictures import TooMuch
+from lathe.sandbox.policy import SandboxPolicy, without_veils
 
 if TYPE_CHECKING:
     from lathe.sandbox.egress import Egress
@@ -46,15 +48,21 @@ class Launch(NamedTuple):
     readable: tuple[str, ...]
     tiers: tuple[str, ...]
     egress: Egress | None = None
+    memory: Path | None = None
 
 
 class Server:
-    """A running exec server: its tier, the socket to it, its own pid out here, and the process to wait for."""
+    """A running exec server: its tier, the socket to it, its own pid out here, and the process to wait for.
+
+    `mounts` are what it sees, `keeper` keeps what its commands may not change; None where nothing confines them.
+    """
 
     def __init__(self, tier: str, link: socket.socket, pid: int) -> None:
         self.tier = tier
         self.link = link
         self.inner_pid = pid
+        self.mounts: list[Mount] = []
+        self.keeper: Keeper | None = None
         self._pid = pid
         self._handle = os.pidfd_open(pid)
 
@@ -119,7 +127,7 @@ async def _bubblewrap(wanted: Launch) -> Server:
         raise StartFailed("bwrap is not installed")
     owner = _foreign_owner(wanted.cwd)
     env = _caches(wanted) | _with_home_of(owner, wanted.env)
-    mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
+    mounts, keeper = await asyncio.to_thread(_planned, wanted, wanted.policy)
     if owner is not None:
         # what that user cannot come to needs no hiding, and cannot be hidden by them
         mounts = [mount for mount in mounts if mount.kind != "hidden" or _can_come_to(mount.path, *owner)]
@@ -129,14 +137,16 @@ async def _bubblewrap(wanted: Launch) -> Server:
     async def start(fresh_proc: bool) -> Server:
         network = wanted.policy.network
         while True:
-            whole = [*mounts, *sockets(mounts)]
+            whole = [mount for mount in (*mounts, *sockets(mounts)) if os.path.lexists(mount.path)]
             prefix = bubblewrap.arguments(
                 program, whole, network=network, fresh_proc=fresh_proc, owner=owner, resolver=resolver
             )
             try:
-                return await run_server("bubblewrap", prefix, env, interpreter=_interpreter(owner))
+                server = await run_server("bubblewrap", prefix, env, interpreter=_interpreter(owner))
+                server.mounts, server.keeper = mounts, keeper
+                return server
             except StartFailed:
-                # A socket that was closed meanwhile cannot be hidden: then, and only then, it is worth another try.
+                # What was there and is gone cannot be mounted on: then, and only then, it is worth another try.
                 if all(os.path.lexists(mount.path) for mount in whole):
                     raise
 
@@ -168,7 +178,7 @@ async def _with_way_out(wanted: Launch, server: Server) -> Server:
 async def _landlock(wanted: Launch) -> Server:
     if wanted.egress is not None and wanted.policy.hosts and not wanted.policy.network:
         wanted.egress.trouble = "Nothing can be reached from the sandbox: Landlock cannot open hosts one by one."
-    mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
+    mounts, keeper = await asyncio.to_thread(_planned, wanted, without_veils(wanted.policy), strict=True)
     hidden = [m.path for m in mounts if m.kind == "hidden" or m.path == "/run"]
     writable = [m.path for m in mounts if m.kind == "write"]
     for path in hidden:
@@ -183,7 +193,18 @@ async def _landlock(wanted: Launch) -> Server:
     for paths in (writable, readable, hidden):
         fields += [str(len(paths)), *paths]
     rules = "\0".join(fields).encode("utf-8", "surrogateescape")
-    return await run_server("landlock", [], _with_home_of(owner, wanted.env), rules)
+    server = await run_server("landlock", [], _with_home_of(owner, wanted.env), rules)
+    server.mounts, server.keeper = mounts, keeper
+    return server
+
+
+def _planned(wanted: Launch, policy: SandboxPolicy, *, strict: bool = False) -> tuple[list[Mount], Keeper]:
+    """Return the mounts, and what keeps those that protect; `strict` where nothing else does."""
+    mounts = plan(policy, wanted.cwd, wanted.hidden, wanted.readable)
+    try:
+        return mounts, Keeper(mounts, policy.paths.guarded, wanted.memory, strict=strict)
+    except TooMuch as error:
+        raise StartFailed(f"it cannot protect {error}, which holds too much") from None
 
 
 def _foreign_owner(cwd: Path) -> tuple[int, int] | None:
