@@ -32,11 +32,15 @@ _WEIGHT: dict[RuleKind, int] = {"write": 0, "read": 1, "protect": 1, "hide": 2}
 
 
 class Rule(NamedTuple):
-    """A rule: `base` is the part without wildcards, links resolved, `rest` the parts from the first wildcard on."""
+    """A rule: `base` is the part without wildcards, links resolved, `rest` the parts from the first wildcard on.
+
+    `stated` is False for what is built in.
+    """
 
     kind: RuleKind
     base: str
     rest: tuple[str, ...] = ()
+    stated: bool = True
 
     def holds_for(self, path: str) -> bool:
         """Tell whether the rule names this very path (absolute, without links)."""
@@ -46,9 +50,9 @@ class Rule(NamedTuple):
         return below != path and _fits(tuple(below.split("/")), self.rest)
 
     @property
-    def rank(self) -> tuple[bool, int]:
+    def rank(self) -> tuple[bool, bool, int]:
         """What decides between rules on one path; the greater holds."""
-        return not self.rest, _WEIGHT[self.kind]
+        return self.stated, not self.rest, _WEIGHT[self.kind]
 
 
 def rules_of(policy: SandboxPolicy) -> tuple[Rule, ...]:

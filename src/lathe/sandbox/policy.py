@@ -8,6 +8,9 @@ import msgspec
 
 SandboxMode: TypeAlias = Literal["read-only", "workspace-write", "danger-full-access"]
 
+RUNS_LATER = (".git", ".lathe")
+"""Folders and files in a workspace whose content runs, or allows things, outside the sandbox later."""
+
 
 class PathRules(msgspec.Struct, frozen=True, omit_defaults=True):
     """What holds for single paths: absolute patterns, in which `*`, `?` and `**` are wildcards.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,14 +93,22 @@ class PatchArguments(msgspec.Struct, frozen=True):
 class ApplyPatchTool:
     """Applies patches to the files that the sandbox policy lets be written.
 
-    `notes` is the folder of what a kill would leave half done (`patch_recovery`).
+    `notes` is the folder of what a kill would leave half done (`patch_recovery`); `begin_writing` and `end_writing`
+    are called around the writing, so that nobody takes it for the work of a command.
     """
 
     spec = _SPEC
     parallel = False
 
-    def __init__(self, notes: Path | None = None) -> None:
+    def __init__(
+        self,
+        notes: Path | None = None,
+        begin_writing: Callable[[], None] | None = None,
+        end_writing: Callable[[], None] | None = None,
+    ) -> None:
         self._notes = notes
+        self._begin_writing = begin_writing
+        self._end_writing = end_writing
 
     def parse(self, call: ToolCall) -> PatchArguments:
         """Return the patch of `call`; raise `MalformedCall` where there is none or its form is wrong."""
@@ -144,7 +153,12 @@ class ApplyPatchTool:
             if not base.is_dir():
                 raise PatchError(f"{base} is not a folder. No file was changed.")
             allowed, protected = _limits(context)
-            result = apply_plan(plan_patch(args.patch, base, allowed, protected=protected), self._notes)
+            plan = plan_patch(args.patch, base, allowed, protected=protected)
+            if self._begin_writing is not None:
+                self._begin_writing()
+            result = apply_plan(plan, self._notes)
+            if self._end_writing is not None:
+                self._end_writing()
         except PatchError as error:
             failed = FileChange(
                 id=context.item_id,
@@ -162,7 +176,10 @@ def _limits(context: ToolContext) -> tuple[Allowed, tuple[str, ...]]:
 
     if context.escalated or context.policy.mode == "danger-full-access":
         return None, ()
-    return context.policy.writable_roots, PROTECTED
+    from lathe.sandbox.sight import Sight
+
+    sight = Sight(context.policy)
+    return lambda path: not sight.refusal(str(path)), PROTECTED
 
 
 def _base(args: PatchArguments, cwd: Path) -> Path:
