@@ -29,6 +29,7 @@ from lathe.protocol.errors import ConfigError, LatheError
 from lathe.protocol.events import FileUpdate
 from lathe.protocol.items import FunctionCall, Item, user_message
 from lathe.sandbox.environment import command_environment
+from lathe.sandbox.keeping import recover as put_back_for_the_dead
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.store.baseline import baseline_tree, diff_since, keep_baseline
 from lathe.store.threads import journal_path, patches
@@ -98,11 +99,12 @@ class Workshop:
             hidden=hidden,
             readable=(str(spill),),
             egress=egress,
+            memory=home / "kept",
         )
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),
             WriteStdinTool(self._sessions),
-            ApplyPatchTool(home / "patches"),
+            ApplyPatchTool(home / "patches", self._sessions.settle, self._sessions.accept),
             self._plan,
             ViewImageTool(hidden),
         ]
@@ -117,6 +119,7 @@ class Workshop:
         self._watch: Watch | None = None
         self._unwatched = ""
         self._unpublished: list[str] = []
+        self._restored: list[str] = []
 
     def _way_out(self) -> tuple[Egress | None, dict[str, str]]:
         """Return how commands reach hosts one by one, None where they reach all, or none and nobody would ask."""
@@ -136,6 +139,7 @@ class Workshop:
         The sandbox and the baseline are made beside the first request.
         """
         recover(self._home / "patches")
+        self._restored = put_back_for_the_dead(self._home / "kept")
         self._recall_plan(items)
         if self.settings.mcp:
             await self._open_mcp()
@@ -206,7 +210,7 @@ class Workshop:
         unwatched = [self._unwatched] if self._unwatched else []
         absent = missing(self.settings, self.policy.paths)
         found = (*self._instructions.notes, *self._skills.warnings, *problems, *absent)
-        return [*found, *unwatched, *self._unpublished]
+        return [*found, *unwatched, *self._unpublished, *self._restored]
 
     async def _open_mcp(self) -> None:
         from lathe.tools.mcp import servers_from
@@ -297,6 +301,7 @@ class Workshop:
     async def _diff(self) -> str:
         """Return what changed since the thread began; where git can't say, what patches changed."""
         folder = self._spill / "baseline"
+        self._sessions.settle()
         await self._wait_for_baseline()
         if self._baseline is not None and (tree := baseline_tree(folder)):
             with contextlib.suppress(LatheError):

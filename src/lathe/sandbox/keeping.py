@@ -84,11 +84,11 @@ class Keeper:
                 done += changed
                 self._take(taken)
         if done:
-            self._news.append(f"[sandbox: commands may not change {self._shown(done)}: it was put back]")
+            self.tell(done, "may not be changed by commands, and was put back")
         new = [path for path in self._absent if os.path.lexists(path)]
         if new:
             self._absent = [path for path in self._absent if path not in new]
-            self._news.append(f"[sandbox: {self._shown(new)} is new; agents take it for instructions, so look at it]")
+            self.tell(new, "is new here; agents take it for instructions, so a person should look at it")
 
     def rest(self) -> None:
         """Look once more: no command runs any longer."""
@@ -102,8 +102,12 @@ class Keeper:
         if self._memory is not None:
             self._memory.close()
 
+    def tell(self, paths: Sequence[str], what: str) -> None:
+        """Have a line said of some paths with the next news."""
+        self._news.append(f"[sandbox: {self._shown(paths)} {what}]")
+
     def news(self) -> list[str]:
-        """Return the lines on what was put back since the last call."""
+        """Return the lines on what was put back, or is to be known, since the last call."""
         news, self._news = self._news, []
         return news
 

@@ -179,6 +179,9 @@ async def _landlock(wanted: Launch) -> Server:
     if wanted.egress is not None and wanted.policy.hosts and not wanted.policy.network:
         wanted.egress.trouble = "Nothing can be reached from the sandbox: Landlock cannot open hosts one by one."
     mounts, keeper = await asyncio.to_thread(_planned, wanted, without_veils(wanted.policy), strict=True)
+    open_here = {m.path for m in await asyncio.to_thread(_mounts, wanted, wanted.policy)} - {m.path for m in mounts}
+    if open_here:
+        keeper.tell(sorted(open_here), "can be read here: Landlock hides nothing in a workspace, bubblewrap does")
     hidden = [m.path for m in mounts if m.kind == "hidden" or m.path == "/run"]
     writable = [m.path for m in mounts if m.kind == "write"]
     for path in hidden:
@@ -198,9 +201,13 @@ async def _landlock(wanted: Launch) -> Server:
     return server
 
 
+def _mounts(wanted: Launch, policy: SandboxPolicy) -> list[Mount]:
+    return plan(policy, wanted.cwd, wanted.hidden, wanted.readable)
+
+
 def _planned(wanted: Launch, policy: SandboxPolicy, *, strict: bool = False) -> tuple[list[Mount], Keeper]:
     """Return the mounts, and what keeps those that protect; `strict` where nothing else does."""
-    mounts = plan(policy, wanted.cwd, wanted.hidden, wanted.readable)
+    mounts = _mounts(wanted, policy)
     try:
         return mounts, Keeper(mounts, policy.paths.guarded, wanted.memory, strict=strict)
     except TooMuch as error:

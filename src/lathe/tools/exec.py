@@ -187,7 +187,7 @@ class ExecCommandTool:
         except SpawnError as error:
             return _refused(args.command, context, str(error))
         stop = await session.wait(args.wait_s, args.until, context.delta)
-        return _report(
+        return await _report(
             self._sessions,
             session,
             stop,
@@ -242,7 +242,7 @@ class WriteStdinTool:
             return _refused(shown, context, refusal)
         else:
             stop = await session.wait(args.wait_s, args.until, context.delta)
-        return _report(
+        return await _report(
             self._sessions, session, stop, limit_tokens=args.max_output_tokens, context=context, command=shown
         )
 
@@ -270,7 +270,7 @@ def _type(session: Session, args: StdinArgs) -> str:
     return ""
 
 
-def _report(
+async def _report(
     sessions: CommandSessions,
     session: Session,
     stop: Stop,
@@ -293,7 +293,12 @@ def _report(
             head += ", `until` takes too long to match: use a simpler one"
     shown = session.buffer.take(limit_tokens)
     decisions = sessions.decisions(session)
-    text = _with_lines(shown.text, _refusals(decisions, sessions.trouble()))
+    lines = [*_refusals(decisions, sessions.trouble()), *sessions.put_back()]
+    if stop == "ended" and session.escalated:
+        sessions.accept()
+    elif stop == "ended" and returncode:
+        lines += await sessions.denials(session, shown.text)
+    text = _with_lines(shown.text, lines)
     output = f"{head} · {_seconds(session.wall_s)}"
     if text:
         output += "\n" + text
