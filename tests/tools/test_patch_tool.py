@@ -8,7 +8,7 @@ import pytest
 from lathe.protocol.codec import encode
 from lathe.protocol.events import FileChange, FileUpdate
 from lathe.protocol.items import CustomToolCall, FunctionCall
-from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.policy import PathRules, SandboxPolicy
 from lathe.tools.apply_patch import ApplyPatchTool
 from lathe.tools.base import MalformedCall, Outcome, ToolContext, WriteFiles
 
@@ -133,3 +133,16 @@ def test_the_tool_is_freeform_with_a_function_of_one_string_elsewhere():
     assert spec.freeform
     assert spec.grammar
     assert spec.parameters["required"] == ["input"]
+
+
+async def test_instructions_and_hidden_files_are_patched_only_where_that_was_allowed(cwd: Path):
+    (cwd / ".env").write_text("one\n")
+    rules = PathRules(veiled=(".env",), guarded=("AGENTS.md",))
+    policy = SandboxPolicy(writable_roots=(str(cwd),), paths=rules)
+    for section in ("*** Add File: AGENTS.md\n+x", "*** Update File: .env\n@@\n-one\n+ONE"):
+        patch = f"*** Begin Patch\n{section}\n*** End Patch"
+        _, item = await apply(patch, cwd, policy)
+        assert item.status == "failed"
+        _, item = await apply(patch, cwd, policy, escalated=True)
+        assert item.status == "completed"
+    assert (cwd / ".env").read_text() == "ONE\n"

@@ -30,6 +30,8 @@ _ERRORS = {
 _QUOTED = re.compile(r"'([^'\n]+)'|\"([^\"\n]+)\"|`([^`'\n]+)[`']|\u2018([^\u2019\n]+)\u2019")
 _BARE = re.compile(r"[^\s'\"`\u2018\u2019()<>\[\]{},;]+")
 _WRITABLE: frozenset[Kind] = frozenset({"write", "pinned", "private"})
+# what takes an entry out of a folder changes the folder, not the file
+_ENTRY = re.compile(r"cannot (?:re)?move|\bunlink|\brmdir|\brename", re.IGNORECASE)
 _LOCKED = re.compile(r"could not lock config file (?P<path>\S+?):")
 
 
@@ -56,7 +58,8 @@ def candidates(output: str, cwd: str) -> list[Candidate]:
         errors = [number for number, pattern in _ERRORS.items() if pattern.search(line)]
         for path in _paths(line, cwd) if errors else ():
             for number in errors:
-                found[Candidate(path, number)] = None
+                of_folder = number in (errno.EROFS, errno.EACCES) and _ENTRY.search(line)
+                found[Candidate(os.path.dirname(path) if of_folder else path, number)] = None  # noqa: PTH120
         if len(found) >= MOST_CANDIDATES:
             break
     return list(found)[:MOST_CANDIDATES]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.published import Published
 from lathe.sandbox.runner import Process, Runner, SpawnError
+from lathe.sandbox.tiers import TIERS
 from lathe.tools.output import OutputBuffer, clean
 from lathe.tools.shell import find_shell, plain_words, shell_is_plain
 from lathe.tools.until import PatternWatch
@@ -192,13 +193,21 @@ class CommandSessions:
         readable: Sequence[str] = (),
         egress: Egress | None = None,
         memory: Path | None = None,
+        tiers: Sequence[str] = TIERS,
     ) -> None:
         self.cwd = cwd
         self._policy = policy
         self._env = {**env, **_UNATTENDED, "PWD": str(cwd)}
         self._egress = egress
         self._confined = Runner(
-            policy, cwd=cwd, env=self._env, hidden=hidden, readable=readable, egress=egress, memory=memory
+            policy,
+            cwd=cwd,
+            env=self._env,
+            hidden=hidden,
+            readable=readable,
+            tiers=tiers,
+            egress=egress,
+            memory=memory,
         )
         self._published = Published(self._confined.connect)
         self._free: Runner | None = None
