@@ -94,6 +94,7 @@ async def test_what_goes_on_after_a_command_is_looked_at_too(make: MakeBox, repo
 async def test_what_the_person_changes_while_no_command_runs_stays(name: str, make: MakeBox, repository: Path) -> None:
     box = await make(name, rules=RULES)
     await box.run("true")
+    await asyncio.wait_for(until(lambda: box.runner.quiet), 20)
     subprocess.run(["git", "-C", str(repository), "config", "user.name", "Ada"], check=True)
     (repository / "AGENTS.md").write_text("mine, and new\n")
     (repository / ".git" / "hooks" / "own").unlink()
@@ -105,14 +106,18 @@ async def test_what_the_person_changes_while_no_command_runs_stays(name: str, ma
 
 async def test_what_somebody_changes_who_may_stays_though_a_command_runs(make: MakeBox, repository: Path) -> None:
     box = await make("landlock", rules=RULES)
-    process = await box.spawn("echo x > .git/hooks/one; exec sleep 60")
-    await asyncio.wait_for(until((repository / ".git/hooks/one").exists), 20)
-    box.runner.settle()
+    process = await box.spawn("while :; do echo x > .git/hooks/one; echo x > .lathe/x; touch ready; done")
+    await asyncio.wait_for(until((repository / "ready").exists), 20)
     (repository / "AGENTS.md").write_text("by a patch\n")
-    box.runner.accept()
+    (repository / ".lathe" / "skills").mkdir()
+    (repository / ".lathe" / "skills" / "new").write_text("by a patch\n")
+    box.runner.accept([f"{repository}/AGENTS.md", f"{repository}/.lathe/skills/new"])
     await process.kill()
+    await box.run("true")
     assert (repository / "AGENTS.md").read_text() == "by a patch\n"
+    assert (repository / ".lathe" / "skills" / "new").read_text() == "by a patch\n"
     assert not (repository / ".git" / "hooks" / "one").exists()
+    assert not (repository / ".lathe" / "x").exists()
 
 
 @pytest.mark.parametrize("name", TIERS)

@@ -104,7 +104,7 @@ class Workshop:
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),
             WriteStdinTool(self._sessions),
-            ApplyPatchTool(home / "patches", self._sessions.settle, self._sessions.accept),
+            ApplyPatchTool(home / "patches", self._sessions.accept),
             self._plan,
             ViewImageTool(hidden),
         ]

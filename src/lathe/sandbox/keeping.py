@@ -65,16 +65,20 @@ class Keeper:
         if not quiet:
             self.check()
             return
-        self.accept()
-        if self._memory is not None:
-            self._memory.arm()
-
-    def accept(self) -> None:
-        """Take all that is there now as what is to be kept."""
         changed = [taken for taken in self._kept if self._take(taken)]
         self._gits = {path: _identity(path) or known for path, known in self._gits.items()}
-        if self._memory is not None and (changed or not self._memory.written):
-            self._memory.write(_Note([taken.picture for taken in self._kept], self.tops))
+        if self._memory is not None:
+            if changed or not self._memory.written:
+                self._write(self._memory)
+            self._memory.arm()
+
+    def accept(self, paths: Iterable[str]) -> None:
+        """Take what is there now as what is to be kept, at these paths only: a command may be at work beside."""
+        accepted = [(taken, path) for path in paths for taken in self._kept if is_below(path, taken.picture.path)]
+        for taken, path in accepted:
+            taken.take_one(path)
+        if accepted and self._memory is not None:
+            self._write(self._memory)
 
     def check(self) -> None:
         """Put back what has changed."""
@@ -82,7 +86,7 @@ class Keeper:
         for taken in self._kept:
             if taken.may_differ() and (changed := put_back(taken.picture, self.tops)):
                 done += changed
-                self._take(taken)
+                taken.doubt()  # what a command has done since must not get into the picture
         if done:
             self.tell(done, "may not be changed by commands, and was put back")
         new = [path for path in self._absent if os.path.lexists(path)]
@@ -110,6 +114,9 @@ class Keeper:
         """Return the lines on what was put back, or is to be known, since the last call."""
         news, self._news = self._news, []
         return news
+
+    def _write(self, memory: _Memory) -> None:
+        memory.write(_Note([taken.picture for taken in self._kept], self.tops))
 
     def _take(self, taken: Taken) -> bool:
         path = taken.picture.path

@@ -67,9 +67,24 @@ class Taken:
         self.picture.nodes, self._signs = _scan(self.picture.path, self.picture.spared)
         return self.picture.nodes != before
 
+    def take_one(self, path: str) -> None:
+        """Take one path of it anew, with the folders on the way; a closer look at the rest is needed from now on."""
+        below = path[len(self.picture.path) :].strip("/")
+        parts = below.split("/") if below else []
+        for one in ("/".join(parts[:count]) for count in range(len(parts) + 1)):
+            here = f"{self.picture.path}/{one}" if one else self.picture.path
+            self.picture.nodes.pop(one, None)
+            with contextlib.suppress(OSError, TooMuch):
+                self.picture.nodes[one] = _node(here, MOST_BYTES)[0]
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Trust no glance until the picture is taken anew: something is at work there."""
+        self._at = 0
+
     def may_differ(self) -> bool:
         """Return whether a closer look is needed."""
-        return not self._is_same() or self._is_young()
+        return not self._at or not self._is_same() or self._is_young()
 
     def _is_same(self) -> bool:
         path = self.picture.path
@@ -99,24 +114,29 @@ def _scan(path: str, spared: Collection[str]) -> tuple[dict[str, Node], dict[str
         if here in spared:
             continue
         try:
-            status = os.lstat(here)
-            data = b""
-            if stat.S_ISDIR(status.st_mode):
+            node, sign = _node(here, left)
+            if stat.S_ISDIR(node.mode):
                 waiting += [f"{below}/{name}" if below else name for name in os.listdir(here)]  # noqa: PTH208
-            elif stat.S_ISLNK(status.st_mode):
-                data = os.fsencode(os.readlink(here))  # noqa: PTH115
-            elif stat.S_ISREG(status.st_mode):
-                if status.st_size > left:
-                    raise TooMuch(path)
-                data = _bytes_of(here, status.st_size)
         except OSError:
             continue
-        left -= len(data)
+        left -= len(node.data)
         if left < 0 or len(nodes) >= MOST_NODES:
             raise TooMuch(path)
-        nodes[below] = Node(status.st_mode, status.st_uid, status.st_gid, data)
-        signs[below] = _sign(status)
+        nodes[below], signs[below] = node, sign
     return nodes, signs
+
+
+def _node(path: str, most: int) -> tuple[Node, Sign]:
+    """Return what stands at a path; raise OSError, and `TooMuch` for a file of more than `most` bytes."""
+    status = os.lstat(path)
+    data = b""
+    if stat.S_ISLNK(status.st_mode):
+        data = os.fsencode(os.readlink(path))  # noqa: PTH115
+    elif stat.S_ISREG(status.st_mode):
+        if status.st_size > most:
+            raise TooMuch(path)
+        data = _bytes_of(path, status.st_size)
+    return Node(status.st_mode, status.st_uid, status.st_gid, data), _sign(status)
 
 
 def _bytes_of(path: str, size: int, folder: int | None = None) -> bytes:

@@ -109,7 +109,7 @@ class Runner:
         if not argv:
             raise SpawnError("There is no command to start.")
         if self._server is not None and self._server.keeper is not None:
-            self._server.keeper.before(quiet=self._rested == self._spawned)
+            self._server.keeper.before(quiet=self.quiet)
         self._spawned += 1
         process = Process(name, on_output, self._send, self._processes)
         self._send(fields, process.open_pipes(stdin) if tty is None else [])
@@ -155,6 +155,11 @@ class Runner:
         return list(zip(errors[::2], errors[1::2], strict=True))
 
     @property
+    def quiet(self) -> bool:
+        """Whether nothing that was started here runs any longer, nor what it left behind."""
+        return self._rested == self._spawned
+
+    @property
     def mounts(self) -> list[Mount]:
         """What the commands see and may write, as it was when the sandbox started; nothing before that."""
         return self._server.mounts if self._server is not None else []
@@ -164,10 +169,10 @@ class Runner:
         if self._server is not None and self._server.keeper is not None:
             self._server.keeper.check()
 
-    def accept(self) -> None:
-        """Take what is there now as what is to be kept: it was changed by somebody who may."""
+    def accept(self, paths: Sequence[str]) -> None:
+        """Take what is at these paths now as what is to be kept: it was changed by somebody who may."""
         if self._server is not None and self._server.keeper is not None:
-            self._server.keeper.accept()
+            self._server.keeper.accept(paths)
 
     def news(self) -> list[str]:
         """Return a line for all that was put back since the last call."""
@@ -291,7 +296,7 @@ class Runner:
             trying.set_result([int(number) for number in rest])
         if kind == "E":
             self._rested = int(name)
-            if self._rested == self._spawned and self._server is not None and self._server.keeper is not None:
+            if self.quiet and self._server is not None and self._server.keeper is not None:
                 self._server.keeper.rest()
 
     def _server_died(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,22 +93,16 @@ class PatchArguments(msgspec.Struct, frozen=True):
 class ApplyPatchTool:
     """Applies patches to the files that the sandbox policy lets be written.
 
-    `notes` is the folder of what a kill would leave half done (`patch_recovery`); `begin_writing` and `end_writing`
-    are called around the writing, so that nobody takes it for the work of a command.
+    `notes` is the folder of what a kill would leave half done (`patch_recovery`); `wrote` is told the files, so that
+    nobody takes them for the work of a command.
     """
 
     spec = _SPEC
     parallel = False
 
-    def __init__(
-        self,
-        notes: Path | None = None,
-        begin_writing: Callable[[], None] | None = None,
-        end_writing: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, notes: Path | None = None, wrote: Callable[[Sequence[str]], None] | None = None) -> None:
         self._notes = notes
-        self._begin_writing = begin_writing
-        self._end_writing = end_writing
+        self._wrote = wrote
 
     def parse(self, call: ToolCall) -> PatchArguments:
         """Return the patch of `call`; raise `MalformedCall` where there is none or its form is wrong."""
@@ -154,11 +148,9 @@ class ApplyPatchTool:
                 raise PatchError(f"{base} is not a folder. No file was changed.")
             allowed, protected = _limits(context)
             plan = plan_patch(args.patch, base, allowed, protected=protected)
-            if self._begin_writing is not None:
-                self._begin_writing()
             result = apply_plan(plan, self._notes)
-            if self._end_writing is not None:
-                self._end_writing()
+            if self._wrote is not None:
+                self._wrote([str(file.path) for file in plan.files])
         except PatchError as error:
             failed = FileChange(
                 id=context.item_id,

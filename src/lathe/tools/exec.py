@@ -294,9 +294,7 @@ async def _report(
     shown = session.buffer.take(limit_tokens)
     decisions = sessions.decisions(session)
     lines = [*_refusals(decisions, sessions.trouble()), *sessions.put_back()]
-    if stop == "ended" and session.escalated:
-        sessions.accept()
-    elif stop == "ended" and returncode:
+    if stop == "ended" and returncode:
         lines += await sessions.denials(session, shown.text)
     text = _with_lines(shown.text, lines)
     output = f"{head} · {_seconds(session.wall_s)}"

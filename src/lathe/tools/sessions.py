@@ -243,9 +243,9 @@ class CommandSessions:
         """Return a line on what was put back since the last call, if anything was."""
         return self._confined.news()
 
-    def accept(self) -> None:
-        """Take what is there now as what commands may not change: somebody changed it who may."""
-        self._confined.accept()
+    def accept(self, paths: Sequence[str]) -> None:
+        """Take what is at these paths now as what commands may not change: somebody changed it who may."""
+        self._confined.accept(paths)
 
     async def denials(self, session: Session, output: str) -> list[str]:
         """Return a line for each path that the sandbox has kept from a command, by its output."""
@@ -285,8 +285,6 @@ class CommandSessions:
         """Start `command` in the absolute folder `cwd` and return it; raise `SpawnError`."""
         session = Session(command, buffer, cwd=cwd, tty=tty, stdin=stdin, escalated=escalated)
         runner = self._runner(escalated)
-        if escalated:
-            self.settle()
         self._used = True
         changes: dict[str, str] = {}
         if cwd != self._env["PWD"]:
