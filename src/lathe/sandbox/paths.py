@@ -84,14 +84,15 @@ def _rule(kind: RuleKind, pattern: str) -> Rule:
 
 
 @functools.lru_cache(maxsize=256)
-def _segment(pattern: str) -> re.Pattern[str]:
+def segment(pattern: str) -> re.Pattern[str]:
+    """Return what matches the names that a pattern without `/` means."""
     # a bracket is a letter like others here
     return re.compile(translate(pattern.replace("[", "[[]")))
 
 
 def fits_name(name: str, pattern: str) -> bool:
     """Return whether a file's name is one that a pattern without `/` means."""
-    return _segment(pattern).match(name) is not None
+    return segment(pattern).match(name) is not None
 
 
 def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:

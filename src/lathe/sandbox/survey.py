@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import subprocess
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from lathe.sandbox.paths import fits_name
+from lathe.sandbox.paths import fits_name, segment
 from lathe.sandbox.policy import PathRules
 
 MOST_ENTRIES = 20_000
@@ -69,10 +71,18 @@ def survey(roots: Iterable[str], rules: PathRules) -> Survey:
 def is_veiled_name(name: str, patterns: Sequence[str]) -> bool:
     """Return whether files of this name are hidden, by patterns of which the last that fits decides."""
     verdict = False
+    # hardly a name is one of them, and a large tree has many
+    if not _any_of(tuple(patterns)).match(name):
+        return False
     for pattern in patterns:
         if fits_name(name, pattern.removeprefix("!")):
             verdict = not pattern.startswith("!")
     return verdict
+
+
+@functools.cache
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(segment(pattern).pattern for pattern in patterns if not pattern.startswith("!")) or "$^")
 
 
 def tracked(paths: Sequence[str]) -> set[str]:
