@@ -99,9 +99,23 @@ async def test_what_the_person_changes_while_no_command_runs_stays(name: str, ma
     (repository / "AGENTS.md").write_text("mine, and new\n")
     (repository / ".git" / "hooks" / "own").unlink()
     before = kept(repository)
+    await box.runner.end_all()
+    box.runner.settle()
+    assert kept(repository) == before
     # the mounts on what was replaced are gone with it: only the look after the command is left
     await box.run("git config user.name Eve; echo x > AGENTS.md; echo x > .git/hooks/own")
     assert kept(repository) == before
+    await asyncio.wait_for(until(lambda: box.runner.quiet), 20)
+    (repository / "CLAUDE.md").write_text("mine\n")
+    (repository / ".lathe" / "big").write_bytes(bytes(9 << 20))
+    box.runner.news()
+    await box.run("true")
+    assert not [line for line in box.runner.news() if "too much" not in line]
+    await asyncio.wait_for(until(lambda: box.runner.quiet), 20)
+    (repository / ".git" / "hooks" / "later").write_text("mine\n")
+    await box.runner.aclose()
+    assert (repository / ".lathe" / "big").exists()
+    assert (repository / ".git" / "hooks" / "later").exists()
 
 
 async def test_what_somebody_changes_who_may_stays_though_a_command_runs(make: MakeBox, repository: Path) -> None:

@@ -52,6 +52,7 @@ class Keeper:
         self._absent = [path for top in self.tops for name in names if not os.path.lexists(path := f"{top}/{name}")]
         self._memory = _Memory(folder) if folder is not None else None
         self._news: list[str] = []
+        self._resting = True
         for taken in list(self._kept):
             try:
                 taken.take()
@@ -65,23 +66,28 @@ class Keeper:
         if not quiet:
             self.check()
             return
-        changed = [taken for taken in self._kept if self._take(taken)]
+        self._resting = False
+        self._absent = [path for path in self._absent if not os.path.lexists(path)]
+        changed = [taken for taken in list(self._kept) if self._take(taken)]
         self._gits = {path: _identity(path) or known for path, known in self._gits.items()}
         if self._memory is not None:
             if changed or not self._memory.written:
                 self._write(self._memory)
             self._memory.arm()
 
-    def accept(self, paths: Iterable[str]) -> None:
+    def accept(self, paths: Sequence[str]) -> None:
         """Take what is there now as what is to be kept, at these paths only: a command may be at work beside."""
         accepted = [(taken, path) for path in paths for taken in self._kept if is_below(path, taken.picture.path)]
         for taken, path in accepted:
             taken.take_one(path)
+        self._absent = [path for path in self._absent if path not in paths]
         if accepted and self._memory is not None:
             self._write(self._memory)
 
     def check(self) -> None:
-        """Put back what has changed."""
+        """Put back what commands have changed; while none runs, what changes is the work of the person."""
+        if self._resting:
+            return
         done = [path for path, known in self._gits.items() if known and _bring_home(path, known)]
         for taken in self._kept:
             if taken.may_differ() and (changed := put_back(taken.picture, self.tops)):
@@ -97,6 +103,7 @@ class Keeper:
     def rest(self) -> None:
         """Look once more: no command runs any longer."""
         self.check()
+        self._resting = True
         if self._memory is not None:
             self._memory.disarm()
 
@@ -125,6 +132,8 @@ class Keeper:
         try:
             return taken.take()
         except TooMuch:
+            self._kept.remove(taken)
+            self.tell([path], "holds too much by now to be put back")
             return False
 
     def _spared(self, path: str) -> tuple[str, ...]:
