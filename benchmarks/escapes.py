@@ -95,6 +95,8 @@ GIT = [
     Attempt("an editor", 'printf "[core]\\n\\teditor = touch $OUT/mark;true\\n" >> .git/config'),
     Attempt("settings of the worktree", 'git config extensions.worktreeConfig true; printf "[core]\\n\\tfsmonitor = touch $OUT/mark; false\\n" > .git/config.worktree'),
     Attempt("a filter", 'git config filter.x.clean "touch $OUT/mark; cat"; echo "* filter=x" > .gitattributes'),
+    Attempt("another common folder", "cp -r .git evil; printf '#!/bin/sh\\ntouch %s/mark\\n' \"$OUT\" > evil/hooks/post-commit; chmod +x evil/hooks/post-commit; echo ../evil > .git/commondir"),
+    Attempt("a repository behind a link", "mv .git .old; cp -r .old evil; printf '#!/bin/sh\\ntouch %s/mark\\n' \"$OUT\" > evil/hooks/post-commit; chmod +x evil/hooks/post-commit; ln -s evil .git"),
 ]  # fmt: skip
 
 SECRETS = [

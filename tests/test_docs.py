@@ -29,6 +29,7 @@ TABLES = {
     "### `[egress]`": settings.EgressTable,
     "## Settings": settings.Settings,
     "### `[limits]`": settings.LimitTable,
+    "### `[paths]`": settings.PathTable,
     "### `[providers.NAME]`": settings.ProviderTable,
     "### `[models.NAME]`": settings.ModelTable,
     "### `price`, `long_price`": settings.PriceTable,
@@ -150,7 +151,7 @@ def as_shown(value: Any) -> str:
     match value:
         case None | "":
             return "not set"
-        case dict() | settings.RuleTables() | settings.LimitTable() | settings.EgressTable():
+        case dict() | settings.RuleTables() | settings.LimitTable() | settings.EgressTable() | settings.PathTable():
             return "empty"
         case tuple():
             return "`[]`"

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from lathe.agent.approvals import ApprovalAnswer, ApprovalQuestion, Approvals, decide
+from lathe.agent.protection import path_rules
 from lathe.agent.rules import Rules, load_rules
 from lathe.agent.verdict import Allow, Forbid, MustAsk, Verdict
-from lathe.config.settings import RuleSpec, RuleTables
+from lathe.config.settings import PathTable, RuleSpec, RuleTables, Settings
+from lathe.protocol.errors import ConfigError
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.base import CallExternal, RunCommand, WriteFiles
 
@@ -142,6 +144,31 @@ def test_writes(ws: Path, path: str, more: dict[str, Any], expected: Any) -> Non
     (ws / "link").symlink_to("/etc")
     verdict = judge(WriteFiles((path.format(ws=ws),)), ws, **more)
     assert verdict == expected if isinstance(expected, Allow) else isinstance(verdict, expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["AGENTS.md", "sub/CLAUDE.md", ".agents/skills/x/SKILL.md", ".env", "secret/x", "ro/x"]
+)
+def test_what_commands_may_not_write_is_asked_about_and_refused_with_the_reason(ws: Path, name: str) -> None:
+    settings = Settings(paths=PathTable(hide=("secret",), protect=("ro",)))
+    policy = SandboxPolicy("workspace-write", (str(ws),), paths=path_rules(settings, ws))
+    more: dict[str, Any] = {"policy": policy, "rules": RULES, "cwd": ws}
+    wish = (WriteFiles((str(ws / name),)),)
+    asked = decide(wish, approve="on-request", **more)
+    assert isinstance(asked, MustAsk)
+    assert asked.escalated
+    refused = decide(wish, approve="never", **more)
+    assert isinstance(refused, Forbid)
+    assert asked.reason in refused.reason
+    opened = settings.paths.__class__(write=(name,))
+    policy = SandboxPolicy("workspace-write", (str(ws),), paths=path_rules(Settings(paths=opened), ws))
+    assert decide(wish, approve="never", **{**more, "policy": policy}) == Allow()
+
+
+def test_rules_that_hide_the_whole_workspace_are_an_error(ws: Path) -> None:
+    for pattern in (".", "**", str(ws)):
+        with pytest.raises(ConfigError, match="whole workspace"):
+            path_rules(Settings(paths=PathTable(hide=(pattern,))), ws)
 
 
 @pytest.mark.parametrize(

@@ -310,3 +310,23 @@ def test_loading_without_files_imports_no_toml_parser(machine: Machine) -> None:
         "assert 'tomllib' not in sys.modules and 'argparse' not in sys.modules and 'difflib' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rules_for_paths_add_up_and_a_repository_can_only_tighten_them(machine: Machine) -> None:
+    machine.write(machine.system / "config.toml", '[paths]\nhide = ["a"]\n')
+    machine.trust('[paths]\nhide = ["b"]\nwrite = ["~/cache"]\n')
+    place = machine.repository('[paths]\nread = [".env", "/etc"]\nwrite = ["/"]\nhide = ["c/**", "../x", "~/y"]\n')
+    loaded = machine.load('paths.hide=["d"]')
+    paths = loaded.settings.paths
+    root = machine.project
+    assert paths.hide == ("a", "b", f"{root}/c/**", "d")
+    assert (paths.write, paths.read, paths.protect) == (("~/cache",), (), (f"{root}/.env",))
+    assert [warning.partition(" is ignored")[0].removeprefix(f"{place}: ") for warning in loaded.warnings] == [
+        "paths.write",
+        "an entry of paths.protect",
+        "an entry of paths.hide",
+    ]
+    assert loaded.origin("paths.hide").endswith("--config paths.hide")
+    with pytest.raises(ConfigError, match=r"paths\.hidden") as caught:
+        machine.load('paths.hidden=["d"]')
+    assert "Did you mean hide?" in caught.value.hint

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lathe.protocol.errors import ConfigError
-from lathe.sandbox.policy import SandboxMode, SandboxPolicy
+from lathe.sandbox.policy import PathRules, SandboxMode, SandboxPolicy
 from lathe.sandbox.runner import Process, Runner
 
 CONFINING = [
@@ -89,7 +89,10 @@ async def make(workspace: Path, environment: Mapping[str, str]) -> AsyncIterator
         if tier == "none":
             mode = "danger-full-access"
         cwd = Path(str(more.pop("cwd", workspace)))
-        policy = SandboxPolicy(mode=mode, writable_roots=(str(cwd),), network=bool(more.pop("network", False)))
+        rules = more.pop("rules", None) or PathRules()
+        assert isinstance(rules, PathRules)
+        network = bool(more.pop("network", False))
+        policy = SandboxPolicy(mode=mode, writable_roots=(str(cwd),), network=network, paths=rules)
         runner = Runner(policy, cwd=cwd, env=environment, tiers=(STARTED_BY.get(tier, tier),), **more)
         try:
             await runner.start()

@@ -14,8 +14,6 @@ import pytest
 SUITE = Path(__file__).parents[2] / "benchmarks" / "sandbox_escape.py"
 LANDLOCK_LETS = {
     *("files: permissions", "files: times", "files: extended attributes"),
-    *("git: a hook", "git: a hook in a new folder", "git: a hook in a new repository", "git: a file monitor"),
-    *("git: another folder of hooks", "git: an editor", "git: settings of the worktree", "git: a filter"),
     *("secrets: another's files in /tmp", "secrets: another's files in /dev/shm"),
     *("network: a socket in a folder", "network: a socket in /tmp", "network: a socket in /run"),
     "network: datagrams to a local socket",

@@ -32,12 +32,13 @@ RUN = """
 import asyncio, json, os, sys
 from pathlib import Path
 from lathe.protocol.errors import LatheError
+from lathe.sandbox.ladder import tiers_down_to
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.sessions import CommandSessions
 from lathe.tools.output import OutputBuffer
 async def main(folder, floor):
     policy = SandboxPolicy(writable_roots=(folder,))
-    sessions = CommandSessions(policy, cwd=Path(folder), env={"PATH": os.environ["PATH"]}, floor=floor)
+    sessions = CommandSessions(policy, cwd=Path(folder), env={"PATH": os.environ["PATH"]}, tiers=tiers_down_to(floor))
     buffer = OutputBuffer(1000, Path(folder, "spill"))
     try:
         session = await sessions.open("echo done > made; cat made", buffer, cwd=folder)

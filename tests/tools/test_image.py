@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from lathe.protocol.items import FunctionCall, InputImage
-from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.policy import PathRules, SandboxPolicy
 from lathe.tools.base import MalformedCall, ToolContext
 from lathe.tools.image import SIZE_LIMIT, ViewImageTool, image_kind
 
 PNG = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
 
-async def view(folder: Path, path: str, hidden=()):
-    context = ToolContext(folder, SandboxPolicy(), folder, "item_1", lambda item: None, lambda text: None)
+async def view(folder: Path, path: str, hidden=(), policy=None):
+    context = ToolContext(folder, policy or SandboxPolicy(), folder, "item_1", lambda item: None, lambda text: None)
     tool = ViewImageTool(hidden)
     return await tool.run(tool.parse(FunctionCall("c", "view_image", f'{{"path": "{path}"}}')), context)
 
@@ -95,3 +95,13 @@ async def test_a_large_image_is_scaled_down_where_pillow_is_installed(tmp_path):
 def test_a_path_is_needed():
     with pytest.raises(MalformedCall):
         ViewImageTool().parse(FunctionCall("c", "view_image", '{"path": ""}'))
+
+
+async def test_what_commands_do_not_see_is_not_shown_either(tmp_path):
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "dot.png").write_bytes(PNG)
+    rules = PathRules(hide=(f"{tmp_path}/priv*",))
+    policy = SandboxPolicy(writable_roots=(str(tmp_path),), paths=rules)
+    assert (await view(tmp_path, "private/dot.png", policy=policy)).output == (
+        "private/dot.png is hidden from this thread."
+    )

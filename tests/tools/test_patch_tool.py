@@ -8,7 +8,7 @@ import pytest
 from lathe.protocol.codec import encode
 from lathe.protocol.events import FileChange, FileUpdate
 from lathe.protocol.items import CustomToolCall, FunctionCall
-from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.policy import PathRules, SandboxPolicy
 from lathe.tools.apply_patch import ApplyPatchTool
 from lathe.tools.base import MalformedCall, Outcome, ToolContext, WriteFiles
 
@@ -65,7 +65,7 @@ async def test_a_call_changes_the_files_and_shows_the_diff(cwd: Path):
 def test_a_call_is_read_from_either_wire(call: CustomToolCall | FunctionCall, cwd: Path):
     tool = ApplyPatchTool()
     args = tool.parse(call)
-    assert tool.access(args, cwd) == (WriteFiles((str(cwd / "a"), str(cwd / "d/b"))),)
+    assert tool.access(args, cwd) == (WriteFiles((str(cwd / "a"), str(cwd / "d/b")), (str(cwd / "d/b"),)),)
     assert tool.begin(args, "i") == FileChange(
         id="i", changes=(FileUpdate("a", "update"), FileUpdate("d/b", "add")), status="in_progress"
     )
@@ -119,7 +119,7 @@ async def test_the_sandbox_mode_decides_where_files_may_be_written(cwd: Path):
 async def test_an_intercepted_patch_resolves_in_the_directory_of_its_command(cwd: Path):
     tool = ApplyPatchTool()
     args = tool.arguments("*** Begin Patch\n*** Add File: f\n+x\n*** End Patch", "sub")
-    assert tool.access(args, cwd) == (WriteFiles((str(cwd / "sub/f"),)),)
+    assert tool.access(args, cwd) == (WriteFiles((str(cwd / "sub/f"),), (str(cwd / "sub/f"),)),)
     where = context(cwd, SandboxPolicy(writable_roots=(str(cwd),)))
     output, _ = await tool.run(args, where)
     assert output == f"{cwd}/sub is not a folder. No file was changed."
@@ -133,3 +133,16 @@ def test_the_tool_is_freeform_with_a_function_of_one_string_elsewhere():
     assert spec.freeform
     assert spec.grammar
     assert spec.parameters["required"] == ["input"]
+
+
+async def test_instructions_and_hidden_files_are_patched_only_where_that_was_allowed(cwd: Path):
+    (cwd / ".env").write_text("one\n")
+    rules = PathRules(veiled=(".env",), guarded=("AGENTS.md",))
+    policy = SandboxPolicy(writable_roots=(str(cwd),), paths=rules)
+    for section in ("*** Add File: AGENTS.md\n+x", "*** Update File: .env\n@@\n-one\n+ONE"):
+        patch = f"*** Begin Patch\n{section}\n*** End Patch"
+        _, item = await apply(patch, cwd, policy)
+        assert item.status == "failed"
+        _, item = await apply(patch, cwd, policy, escalated=True)
+        assert item.status == "completed"
+    assert (cwd / ".env").read_text() == "ONE\n"

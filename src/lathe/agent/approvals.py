@@ -8,6 +8,7 @@ from answers of the person.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Set
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -21,14 +22,13 @@ from lathe.agent.verdict import (
     Forbid,
     Grant,
     MustAsk,
-    Place,
     Stance,
     Verdict,
-    is_guarded,
 )
 from lathe.config.settings import ApprovalMode, RuleSpec
 from lathe.guard.suspects import may_destroy_files
 from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.sight import Sight
 from lathe.tools.base import Access, CallExternal, ReachHost, RunCommand, WriteFiles
 
 NO_RISK = AtRisk()
@@ -147,16 +147,16 @@ def _replaces(access: WriteFiles, stance: Stance) -> MustAsk | None:
 
 def _writes(paths: tuple[str, ...], stance: Stance) -> Verdict:
     approve, policy, cwd, granted = stance.approve, stance.policy, stance.cwd, stance.granted
-    place = Place(str(cwd), policy.writable_roots if policy.mode == "workspace-write" else ())
     free = policy.mode == "danger-full-access"
     if free and approve != "untrusted":
         return Allow()
-    outside = [path for path in paths if not free and (not place.holds(path) or is_guarded(path, place.roots))]
-    outside = [path for path in outside if ("write", path) not in granted]
-    if outside:
-        grants = tuple(("write", path) for path in outside)
-        reason = "The sandbox is read-only." if policy.mode == "read-only" else "It lies outside what may be written."
-        return MustAsk(f"Write {', '.join(outside)}", reason, grants=grants, escalated=True)
+    sight = Sight(policy)
+    refused = {path: why for path in paths if (why := sight.refusal(os.path.join(cwd, path)))}  # noqa: PTH118
+    refused = {path: why for path, why in refused.items() if ("write", path) not in granted}
+    if refused:
+        grants = tuple(("write", path) for path in refused)
+        reason = " ".join(dict.fromkeys(refused.values()))
+        return MustAsk(f"Write {', '.join(refused)}", reason, grants=grants, escalated=True)
     escalated = any(("write", path) in granted for path in paths) and not free
     if approve == "untrusted" and not escalated and ("writes",) not in granted:
         return MustAsk(f"Write {', '.join(paths)}", grants=(("writes",),))

@@ -20,7 +20,8 @@ from lathe.config.paths import project_root
 LISTING_LIMIT = 8 * 1024
 BODY_LIMIT = 32 * 1024
 
-_PLACES = (".lathe/skills", ".agents/skills", ".claude/skills")
+PLACES = (".lathe/skills", ".agents/skills", ".claude/skills")
+"""Where a folder of a repository has its skills."""
 _FOLDERS = 500
 _NAME_LIMIT = 64
 _DESCRIPTION_LIMIT = 1_024
@@ -73,7 +74,7 @@ def load_skills(cwd: Path, home: Path, environ: Mapping[str, str], *, extra: Ite
     """
     top = project_root(cwd)
     above = [folder for folder in (cwd, *cwd.parents) if folder == top or top in folder.parents]
-    places = [folder / place for folder in above for place in _PLACES]
+    places = [folder / place for folder in above for place in PLACES]
     places += extra
     places += [folder / "skills" for folder in personal_folders(home, environ)]
     places.append(home / ".agents" / "skills")

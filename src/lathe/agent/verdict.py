@@ -9,9 +9,8 @@ from typing import NamedTuple, TypeAlias
 
 from lathe.agent.rules import Rules
 from lathe.config.settings import ApprovalMode
-from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.policy import RUNS_LATER, SandboxPolicy
 
-_GUARDED = frozenset({".git", ".lathe"})
 NO_WORKAROUND = "Do not work around this; go on without it, or say in the end what is missing."
 
 Family: TypeAlias = tuple[str, ...]
@@ -45,11 +44,15 @@ Verdict: TypeAlias = Allow | MustAsk | Forbid
 
 
 class Place(NamedTuple):
-    """Where a command runs: its folder, the writable roots, and whether it changes its folder on the way."""
+    """Where a command runs: its folder, the writable roots, and whether it changes its folder on the way.
+
+    `guarded` are names of what commands may not write in the roots.
+    """
 
     cwd: str
     roots: tuple[str, ...]
     moved: bool = False
+    guarded: tuple[str, ...] = RUNS_LATER
 
     def holds(self, path: str) -> bool:
         """Tell whether `path` lies strictly inside a writable root, links followed."""
@@ -80,10 +83,3 @@ class Stance(NamedTuple):
     cwd: Path
     granted: Set[Grant]
     risk: AtRisk = AtRisk()
-
-
-def is_guarded(path: str, roots: tuple[str, ...]) -> bool:
-    """Tell whether the path is of git or of Lathe: whoever writes there runs things outside the sandbox later."""
-    real = Path(os.path.realpath(path))
-    tops = [Path(os.path.realpath(root)) for root in roots]
-    return any(real.is_relative_to(top) and _GUARDED & set(real.relative_to(top).parts) for top in tops)

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from lathe.agent.known import family, harmless_variables, only_carries, only_reads
 from lathe.agent.matching import first_match, matches
 from lathe.agent.rules import Rules
-from lathe.agent.verdict import NO_WORKAROUND, Allow, Family, Forbid, Grant, MustAsk, Place, Stance, Verdict, is_guarded
+from lathe.agent.verdict import NO_WORKAROUND, Allow, Family, Forbid, Grant, MustAsk, Place, Stance, Verdict
 from lathe.config.paths import lathe_home
 from lathe.config.settings import RuleSpec
 from lathe.guard.shell import Analysis, Part, analyse
 from lathe.guard.shell_words import SOME, UNKNOWN
 from lathe.guard.targets import covers
+from lathe.sandbox.policy import RUNS_LATER
+from lathe.sandbox.sight import is_guarded
 from lathe.tools.base import RunCommand
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def vet(access: RunCommand, stance: Stance) -> Verdict:
 def _place(access: RunCommand, stance: Stance, analysis: Analysis) -> Place:
     moved = any(part.words[:1] and part.words[0] in ("cd", "pushd", "popd") for part in analysis.parts)
     roots = stance.policy.writable_roots or (str(stance.cwd),)
-    return Place(str(stance.cwd / access.cwd), roots, moved)
+    return Place(str(stance.cwd / access.cwd), roots, moved, (*RUNS_LATER, *stance.policy.paths.guarded))
 
 
 def _asked(access: RunCommand, analysis: Analysis, place: Place, rules: Rules, unconfined: bool) -> MustAsk | None:
@@ -195,7 +197,7 @@ def _target_inside(part: Part, place: Place) -> bool:
 def _may_write(target: str | None, place: Place) -> bool:
     if target is None or target in _DEVICES:
         return target is not None
-    return place.holds(target) and not is_guarded(os.path.join(place.cwd, target), place.roots)  # noqa: PTH118
+    return place.holds(target) and not is_guarded(os.path.join(place.cwd, target), place.roots, place.guarded)  # noqa: PTH118
 
 
 def _is_allowed(part: Part, rules: Rules, granted: Set[Grant], place: Place) -> bool:

@@ -16,6 +16,7 @@ from lathe.agent.calls import CallRunner, CallWatch
 from lathe.agent.compaction import Kept
 from lathe.agent.context import system_prompt
 from lathe.agent.instructions import NestedInstructions, load_instructions
+from lathe.agent.protection import missing, path_rules
 from lathe.agent.rules import load_rules
 from lathe.agent.skills import explicit_skills, load_skills, skill_body
 from lathe.agent.thread import Surface
@@ -30,6 +31,8 @@ from lathe.protocol.errors import ConfigError, LatheError
 from lathe.protocol.events import FileUpdate
 from lathe.protocol.items import FunctionCall, Item, user_message
 from lathe.sandbox.environment import command_environment
+from lathe.sandbox.keeping import recover as put_back_for_the_dead
+from lathe.sandbox.ladder import tiers_down_to
 from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.store.baseline import baseline_tree, diff_since, keep_baseline
@@ -99,14 +102,15 @@ class Workshop:
             env=command_environment(secret, cache_home(environ)) | trust,
             hidden=hidden,
             readable=(str(spill),),
-            floor=settings.sandbox_floor,
+            tiers=tiers_down_to(settings.sandbox_floor),
             limits=Limits(*msgspec.structs.astuple(settings.limits)),
             egress=egress,
+            memory=home / "kept",
         )
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),
             WriteStdinTool(self._sessions),
-            ApplyPatchTool(home / "patches"),
+            ApplyPatchTool(home / "patches", self._sessions.accept),
             self._plan,
             ViewImageTool(hidden),
         ]
@@ -122,6 +126,7 @@ class Workshop:
         self._unwatched = ""
         self._warned = self._judged = False
         self._unpublished: list[str] = []
+        self._restored: list[str] = []
 
     def _way_out(self) -> tuple[Egress | None, dict[str, str]]:
         """Return how commands reach hosts one by one, None where they reach all, or none and nobody would ask."""
@@ -141,6 +146,7 @@ class Workshop:
         The sandbox and the baseline are made beside the first request.
         """
         recover(self._home / "patches")
+        self._restored = put_back_for_the_dead(self._home / "kept")
         self._recall_plan(items)
         if self.settings.mcp:
             await self._open_mcp()
@@ -209,7 +215,9 @@ class Workshop:
         """What a person should know about the instructions, skills and servers that were found."""
         problems = self._pool.problems() if self._pool is not None else ()
         unwatched = [self._unwatched] if self._unwatched else []
-        return [*self._instructions.notes, *self._skills.warnings, *problems, *unwatched, *self._unpublished]
+        absent = missing(self.settings, self.policy.paths)
+        found = (*self._instructions.notes, *self._skills.warnings, *problems, *absent)
+        return [*found, *unwatched, *self._unpublished, *self._restored]
 
     def new_warnings(self) -> list[str]:
         """Return the warnings that were not returned before; how strong the sandbox is shows only after its start."""
@@ -309,6 +317,7 @@ class Workshop:
     async def _diff(self) -> str:
         """Return what changed since the thread began; where git can't say, what patches changed."""
         folder = self._spill / "baseline"
+        self._sessions.settle()
         await self._wait_for_baseline()
         if self._baseline is not None and (tree := baseline_tree(folder)):
             with contextlib.suppress(LatheError):
@@ -343,6 +352,7 @@ def policy_of(settings: Settings, cwd: Path) -> SandboxPolicy:
         writable_roots=tuple(dict.fromkeys(roots)),
         network=settings.network,
         hosts=settings.egress.allow,
+        paths=path_rules(settings, root),
     )
 
 

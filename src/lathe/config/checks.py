@@ -112,6 +112,10 @@ def known_keys(shape: type[msgspec.Struct], path: tuple[str, ...]) -> tuple[str,
         if len(path) > 1:
             return CredentialTable.__struct_fields__
         return (EgressTable if shape is Settings else EgressDemands).__struct_fields__
+    if path[:1] == ("paths",):
+        from lathe.config.settings import PathTable
+
+        return PathTable.__struct_fields__
     if path and path[-1] in ("price", "long_price"):
         from lathe.config.settings import PriceTable
 

@@ -59,7 +59,7 @@ class _Stack:
         self.files: list[tuple[str, str]] = []
 
     def lay(self, table: Mapping[str, Any], source: str) -> None:
-        """Put `table` on top: tables are merged, lists of rules and hosts added, everything else replaced."""
+        """Put `table` on top: tables are merged, lists of rules, hosts and paths added, everything else replaced."""
         self._merge(self.values, table, (), source)
 
     def _merge(self, into: dict[str, Any], table: Mapping[str, Any], path: tuple[str, ...], source: str) -> None:
@@ -72,7 +72,7 @@ class _Stack:
                 self._merge(below, value, here, source)
                 continue
             name = _dotted(here)
-            if path in (("rules",), ("egress",)):
+            if path in (("rules",), ("egress",), ("paths",)):
                 into[key] = [*into.get(key, ()), *value]
                 before = self.origins.get(name)
                 self.origins[name] = f"{before}, {source}" if before else source
@@ -204,12 +204,29 @@ def _allowed_of_project(table: dict[str, Any], root: Path, path: Path, stack: _S
                 for name in value
                 if name not in tightened
             ]
+        elif key == "paths":
+            result[key] = _tightening(value, root, path, stack)
         elif key == "rules" and value.get("allow"):
             stack.warnings.append(f"{path}: rules.allow is ignored, for a repository may not allow commands.")
             result[key] = {kind: rules for kind, rules in value.items() if kind != "allow"}
         else:
             result[key] = value
     return result
+
+
+def _tightening(table: Mapping[str, Any], root: Path, path: Path, stack: _Stack) -> dict[str, Any]:
+    """Return what a repository may say of paths: what of its own is hidden, and what is only read."""
+    if table.get("write"):
+        stack.warnings.append(f"{path}: paths.write is ignored, for a repository may not open anything.")
+    own: dict[str, Any] = {}
+    # to `read` of a repository nothing is shown that would be hidden without it
+    for key, names in (("protect", [*table.get("read", ()), *table.get("protect", ())]), ("hide", table.get("hide"))):
+        kept = [name for name in names or () if _is_inside(root, name)]
+        if len(kept) < len(names or ()):
+            stack.warnings.append(f"{path}: an entry of paths.{key} is ignored, for it leads out of the repository.")
+        if kept:
+            own[key] = [str(root / name) for name in kept]
+    return own
 
 
 def _is_looser(key: str, value: Any, below: Mapping[str, Any]) -> bool:

@@ -52,6 +52,19 @@ class RuleTables(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     forbid: tuple[RuleSpec, ...] = ()
 
 
+class PathTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The keys of `[paths]`: patterns with `*`, `?` and `**`; relative ones are of the workspace, `~/` of the home.
+
+    What `write` means may be written. What `read` means is seen, but not written. `protect` only takes writing away,
+    `hide` seeing as well.
+    """
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+
+
 class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the person says of a project."""
 
@@ -119,6 +132,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: bool = False
     egress: EgressTable = EgressTable()
     writable_roots: tuple[str, ...] = ()
+    paths: PathTable = PathTable()
     whole_home: bool = False
     reasoning_effort: Effort | None = None
     max_output_tokens: Count | None = None
@@ -215,7 +229,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 PROJECT_KEYS = frozenset(
     {
         *("model", "reasoning_effort", "max_output_tokens", "compact_at", "tool_output_tokens"),
-        *("sandbox", "approve", "network", "limits", "rules", "instructions_file", "skills"),
+        *("sandbox", "approve", "network", "limits", "paths", "rules", "instructions_file", "skills"),
     }
 )
 """What a trusted repository may set. Never who is asked and with which key, what is started outside the sandbox,

@@ -6,9 +6,11 @@ by NUL; the first field is one letter.
 
 From Lathe: `L` landlock rules, `N` no network, `E` only the container around (one of them, first of all), `U` resource
 limits, `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end everything and leave, `M` the message is in the
-memory file that comes with it (it was too long for a packet), `C` connect to a port of the sandbox itself.
+memory file that comes with it (it was too long for a packet), `C` connect to a port of the sandbox itself, `T` try to
+read and to write paths.
 To Lathe: `R` ready, `P` pid (a pty's master comes with it), `C` connected (the socket comes with it), `F` could not
-start or connect, `X` exit status, `D` tree is dead.
+start or connect, `X` exit status, `D` tree is dead, `E` nothing runs any longer (and how many spawns have been asked
+for so far), `T` the errors of reading and writing.
 
 When Lathe is gone, in whatever way, the socket reads end-of-file: all that was started here is killed.
 """
@@ -167,6 +169,7 @@ class Server:
         self.link = link
         self.running: dict[int, bytes] = {}
         self.endings: dict[bytes, _Ending] = {}
+        self.asked = self.told = 0
         self.environment: dict[bytes, bytes] = dict(posix.environ)
         self.null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
         self.cpu_seconds = 0
@@ -276,7 +279,9 @@ class Server:
     def handle(self, fields: list[bytes], fds: list[int]) -> None:
         kind = fields[0]
         if kind == b"S":
+            self.asked += 1
             self.spawn(fields[1:], fds)
+            self.reap()  # where it did not start, and was the only one
         elif kind == b"U":
             self.limit(fields[1:], fds)
         elif kind == b"K":
@@ -294,6 +299,9 @@ class Server:
             self.endings[b""] = _Ending(-1, b"")
         elif kind == b"C":
             self.connect(fields[1], int(fields[2]))
+        elif kind == b"T":
+            tried = [str(_error_of(path, mode)).encode() for path in fields[2:] for mode in _TRIES]
+            self.tell(b"T", fields[1], *tried)
         elif kind == b"M":
             size = posix.fstat(fds[0]).st_size
             self.handle(posix.pread(fds[0], size, 0).split(b"\0"), fds[1:])
@@ -317,6 +325,10 @@ class Server:
             try:
                 pid, status = posix.waitpid(-1, posix.WNOHANG)
             except ChildProcessError:
+                # orphans come to this process, so without a child there is nothing below it
+                if self.told != self.asked:
+                    self.told = self.asked
+                    self.tell(b"E", str(self.asked).encode())
                 return
             if not pid:
                 return
@@ -353,6 +365,21 @@ class Server:
                     return
             if self.endings and self.end():
                 return
+
+
+_TRIES = (posix.O_RDONLY, posix.O_WRONLY)
+
+
+def _error_of(path: bytes, mode: int) -> int:
+    """Return why a path cannot be opened, 0 where it can; of a folder (it ends in /), why nothing can be made in it."""
+    flags = mode | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+    if mode == posix.O_WRONLY and path.endswith(b"/"):
+        flags |= posix.O_TMPFILE
+    try:
+        posix.close(posix.open(path, flags, 0o600))
+    except OSError as error:
+        return error.errno or 0
+    return 0
 
 
 def _open_terminal(rows: int, columns: int) -> tuple[int, int, str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from lathe.sandbox.paths import SEEING, WRITING, Rule, RuleKind, found, rules_of, strongest
 from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.survey import survey
 
 # private: an empty folder of its own. hidden: there, but empty. kept: visible though a folder above is hidden
 Kind: TypeAlias = Literal["private", "hidden", "write", "pinned", "kept", "protected"]
@@ -68,22 +70,73 @@ class Mount(NamedTuple):
 def plan(policy: SandboxPolicy, cwd: Path, hidden: Iterable[str], readable: Iterable[str]) -> list[Mount]:
     """Return the mounts of a policy, outer paths before inner ones; only paths that exist, links resolved.
 
-    What is deeper wins, so a workspace below a hidden folder is seen, and a hidden file below a workspace is not.
+    What is deeper wins, so a workspace below a hidden folder is seen, and a hidden file below a workspace is not. It
+    looks through the writable roots, where the policy has rules for names: nothing for an event loop.
     """
-    roots = _resolve(policy.writable_roots) if policy.mode == "workspace-write" else []
+    rules = rules_of(policy)
+    given = _resolve(policy.writable_roots) if policy.mode == "workspace-write" else []
+    decisions = {path: _decide(rules, path) for path in found(rules)}
+    roots = list(dict.fromkeys((*given, *(path for path, (_, written) in decisions.items() if written == "write"))))
     mounts = {Mount("private", path) for path in _resolve(_PRIVATE) if path not in roots}
-    home = Path.home()
-    secret = _resolve([*(str(home / name) for name in _CREDENTIALS), *hidden])
-    mounts |= {Mount("hidden", path) for path in secret if path not in roots}
+    mounts |= {Mount("hidden", path) for path in _resolve([*credentials(), *hidden]) if path not in roots}
     mounts |= {Mount("write", path) for path in roots}
     for root in roots:
         mounts |= set(_guard(root))
+    names = survey(_resolve([*policy.writable_roots, str(cwd)]), policy.paths)
+    mounts |= {Mount("hidden", path) for path in names.veiled}
+    if roots:
+        mounts |= {Mount("protected", path) for path in names.guarded if not os.path.islink(path)}  # noqa: PTH114
+    seen = _lay(mounts, rules, decisions)
+    roots = [mount.path for mount in mounts if mount.kind == "write"]
     covered = [m.path for m in mounts if m.kind in ("private", "hidden")]
-    visible = [*readable, str(cwd), *_KEPT, *_own_files(), os.path.realpath("/etc/resolv.conf")]
+    visible = [*readable, *seen, str(cwd), *_KEPT, *_own_files(), os.path.realpath("/etc/resolv.conf")]
     for path in _resolve(visible):
         if any(is_below(path, cover) for cover in covered) and not any(is_below(path, root) for root in roots):
             mounts.add(Mount("kept", path))
     return sorted(mounts, key=lambda m: (m.path.count("/") if m.path != "/" else 0, _ORDER.index(m.kind), m.path))
+
+
+def credentials() -> list[str]:
+    """Return where keys, histories and the like lie in the person's home, whether they are there or not."""
+    home = Path.home()
+    return [str(home / name) for name in _CREDENTIALS]
+
+
+def _decide(rules: Sequence[Rule], path: str) -> tuple[RuleKind | None, RuleKind | None]:
+    """Return what the rules that name this very path say of seeing it, and of writing it."""
+    here = [rule for rule in rules if rule.holds_for(path)]
+    seen, written = strongest(here, path, SEEING), strongest(here, path, WRITING)
+    return seen.kind if seen else None, written.kind if written and not (seen and seen.kind == "hide") else None
+
+
+def _lay(
+    mounts: set[Mount], rules: Sequence[Rule], decisions: Mapping[str, tuple[RuleKind | None, RuleKind | None]]
+) -> list[str]:
+    """Lay on the mounts what the rules say of single paths; return those that are to be seen."""
+    visible = []
+    for path, (seen, written) in decisions.items():
+        here = {mount.kind for mount in mounts if mount.path == path}
+        drop: set[Kind] = set()
+        if seen == "hide":
+            drop = here - {"hidden"}
+            mounts.add(Mount("hidden", path))
+        elif seen is not None:
+            drop = {"hidden"}
+        if written == "write" and any(rule.kind == "write" and not rule.rest and rule.base == path for rule in rules):
+            drop = drop | {"protected"}  # a pattern does not open what is protected by itself
+        elif written in ("read", "protect"):
+            drop = drop | {"write", "pinned"}
+            above = [m.path for m in mounts if m.kind == "write" and m.path != path and is_below(path, m.path)]
+            if above:
+                mounts |= {Mount("protected", path), *_pins(path, max(above, key=len))}
+            elif seen == "read":
+                visible.append(path)
+        mounts -= {Mount(kind, path) for kind in drop}
+    # what lies below something protected must not be writable again for being in the way of a rename
+    kept = {mount.path for mount in mounts if mount.kind == "pinned"}
+    closed = [path for path in kept if (rule := strongest(rules, path, WRITING)) and rule.kind != "write"]
+    mounts -= {Mount("pinned", path) for path in closed}
+    return visible
 
 
 def sockets(mounts: Sequence[Mount]) -> list[Mount]:
@@ -105,6 +158,11 @@ def _own_files() -> list[str]:
     """Return the folders that the exec server itself is run from, and Lathe: mend's commands are its own programs."""
     package = Path(__file__).parents[2]
     return [sys.base_prefix, sys.prefix, str(Path(os.path.realpath(sys.executable)).parent), str(package)]
+
+
+def _pins(path: str, root: str) -> Iterator[Mount]:
+    while (path := os.path.dirname(path)) != root and is_below(path, root):  # noqa: PTH120
+        yield Mount("pinned", path)
 
 
 def _resolve(paths: Iterable[str]) -> list[str]:

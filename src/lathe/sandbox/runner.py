@@ -21,6 +21,7 @@ from lathe.sandbox.tiers import TIERS, Launch, Server, launch
 
 if TYPE_CHECKING:
     from lathe.sandbox.egress import Egress
+    from lathe.sandbox.mounts import Mount
 
 __all__ = ["Process", "Runner", "SpawnError"]
 _PACKET = 60_000  # below every default socket buffer; longer messages travel in a memory file
@@ -33,7 +34,8 @@ class Runner:
     (`lathe.sandbox.ladder`); both are known after `start`. `env` is the
     whole environment of the commands, `hidden` are more paths that they may not see, `readable` paths below a
     hidden one that they may read. `egress` is the way out where the policy gives them a network of their own.
-    `controls` are the `limits` as they are in force; there are none before `start`, nor without a sandbox.
+    `controls` are the `limits` as they are in force; there are none before `start`, nor without a sandbox. In the
+    folder `memory` lies, while commands run, what `keeping.recover` needs if Lathe is killed.
     """
 
     def __init__(
@@ -47,17 +49,21 @@ class Runner:
         tiers: Sequence[str] = TIERS,
         limits: Limits | None = None,
         egress: Egress | None = None,
+        memory: Path | None = None,
     ) -> None:
         self.policy = policy
         self.tier = "none" if policy.mode == "danger-full-access" else ""
         self.letter = "F" if policy.mode == "danger-full-access" else ""
-        self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers), egress)
+        self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers), egress, memory)
         self.controls: Controls | None = None
         self._limits = limits if policy.mode != "danger-full-access" else None
         self._unread: list[str] = []
         self._starting: asyncio.Task[None] | None = None
         self._server: Server | None = None
         self._processes: dict[str, Process] = {}
+        self._trying: dict[str, asyncio.Future[list[int]]] = {}
+        self._spawned = self._rested = 0
+        self._news: list[str] = []
         self._connecting: dict[str, asyncio.Future[socket.socket]] = {}
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self._token = os.urandom(4).hex()
@@ -83,6 +89,7 @@ class Runner:
         finally:
             self._starting = None
         self._server = server
+        self._spawned = self._rested = 0
         self.tier, self.letter = server.tier, server.letter
         asyncio.get_running_loop().add_reader(server.link.fileno(), self._receive)
 
@@ -126,6 +133,9 @@ class Runner:
             raise SpawnError("A command, its folder and its environment cannot hold a NUL character.")
         if not argv:
             raise SpawnError("There is no command to start.")
+        if self._server is not None and self._server.keeper is not None:
+            self._server.keeper.before(quiet=self.quiet)
+        self._spawned += 1
         process = Process(name, on_output, self._send, self._processes)
         self._send(fields, process.open_pipes(stdin) if tty is None else [])
         try:
@@ -151,10 +161,56 @@ class Runner:
         finally:
             del self._connecting[name]
 
+    async def try_paths(self, paths: Sequence[str]) -> list[tuple[int, int]]:
+        """Return the errors (errno, 0 for none) of reading and of writing each path where commands run.
+
+        Nothing is changed. Of a folder, which ends in `/`, it is tried whether something could be made in it. The
+        list is empty where nothing runs any more.
+        """
+        if self._server is None:
+            return []
+        self._count += 1
+        name = f"{self._token}-{self._count}"
+        answer = self._trying[name] = asyncio.get_running_loop().create_future()
+        try:
+            self._send(["T", name, *paths])
+            errors = await answer
+        finally:
+            del self._trying[name]
+        return list(zip(errors[::2], errors[1::2], strict=True))
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing that was started here runs any longer, nor what it left behind."""
+        return self._rested == self._spawned
+
+    @property
+    def mounts(self) -> list[Mount]:
+        """What the commands see and may write, as it was when the sandbox started; nothing before that."""
+        return self._server.mounts if self._server is not None else []
+
+    def settle(self) -> None:
+        """Put back now what commands have changed that they may not."""
+        if self._server is not None and self._server.keeper is not None:
+            self._server.keeper.check()
+
+    def accept(self, paths: Sequence[str]) -> None:
+        """Take what is at these paths now as what is to be kept: it was changed by somebody who may."""
+        if self._server is not None and self._server.keeper is not None:
+            self._server.keeper.accept(paths)
+
+    def news(self) -> list[str]:
+        """Return a line for all that was put back since the last call."""
+        news, self._news = self._news, []
+        if self._server is not None and self._server.keeper is not None:
+            news += self._server.keeper.news()
+        return news
+
     async def end_all(self) -> None:
         """End every process that was started here and all they left behind; the runner goes on."""
         if self._server is not None:
             await Process("*", lambda block: None, self._send, self._processes).kill()
+            self.settle()
 
     def limits_met(self, returncode: int | None) -> list[str]:
         """Return a line for each limit met since the last call, and for one that ended a process with this status."""
@@ -176,9 +232,19 @@ class Runner:
             loop.remove_reader(server.link.fileno())
             loop.remove_writer(server.link.fileno())
             await server.end()
+            self._forget(server)
         self._uncontrol()
         for process in list(self._processes.values()):
             process.lost()
+
+    def _forget(self, server: Server) -> None:
+        """Let go of a server that has ended, and of all its commands."""
+        if server.keeper is not None:
+            server.keeper.close()
+            self._news += server.keeper.news()
+        for trying in self._trying.values():
+            if not trying.done():
+                trying.set_result([])
 
     def _send(self, fields: Sequence[str], fds: Sequence[int] = ()) -> bool:
         """Send one message, now or when there is room, and close its fds then; return whether there is a server."""
@@ -231,6 +297,11 @@ class Runner:
             self._server_died()
             return
         kind, name, *rest = data.decode("utf-8", "replace").split("\0")
+        if kind in ("E", "T"):
+            self._hear(kind, name, rest)
+            return
+        if kind == "X":
+            self.settle()
         process = self._processes.get(name)
         connecting = self._connecting.get(name)
         if connecting is not None and not connecting.done():
@@ -257,6 +328,16 @@ class Runner:
             self._unread += controls.news()
             controls.close()
 
+    def _hear(self, kind: str, name: str, rest: Sequence[str]) -> None:
+        """Take a message that is of no process."""
+        trying = self._trying.get(name)
+        if kind == "T" and trying is not None and not trying.done():
+            trying.set_result([int(number) for number in rest])
+        if kind == "E":
+            self._rested = int(name)
+            if self.quiet and self._server is not None and self._server.keeper is not None:
+                self._server.keeper.rest()
+
     def _server_died(self) -> None:
         """Everything it ran died with it; the next `spawn` starts another."""
         server, self._server = self._server, None
@@ -271,6 +352,7 @@ class Runner:
         self._uncontrol()
         for process in list(self._processes.values()):
             process.lost()
+        self._forget(server)
         for connecting in self._connecting.values():
             if not connecting.done():
                 connecting.set_exception(ConnectionRefusedError(errno.ECONNREFUSED, "the sandbox has ended"))

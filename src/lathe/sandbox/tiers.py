@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lathe.protocol.errors import ConfigError
 from lathe.sandbox import bubblewrap, seccomp
+from lathe.sandbox.keeping import Keeper
 from lathe.sandbox.ladder import in_container, tiers_down_to
-from lathe.sandbox.mounts import is_below, plan, sockets
+from lathe.sandbox.mounts import Mount, is_below, plan, sockets
 from lathe.sandbox.namespace import RESOLVER
-from lathe.sandbox.policy import SandboxPolicy
+from lathe.sandbox.pictures import TooMuch
+from lathe.sandbox.policy import SandboxPolicy, without_veils
 
 if TYPE_CHECKING:
     from lathe.sandbox.egress import Egress
@@ -46,16 +48,22 @@ class Launch(NamedTuple):
     readable: tuple[str, ...]
     tiers: tuple[str, ...]
     egress: Egress | None = None
+    memory: Path | None = None
 
 
 class Server:
-    """A running exec server: its tier and letter, the socket to it, its own pid out here, and whom to wait for."""
+    """A running exec server: its tier and letter, the socket to it, its own pid out here, and whom to wait for.
+
+    `mounts` are what it sees, `keeper` keeps what its commands may not change; None where nothing confines them.
+    """
 
     def __init__(self, tier: str, letter: str, link: socket.socket, pid: int) -> None:
         self.tier = tier
         self.letter = letter
         self.link = link
         self.inner_pid = pid
+        self.mounts: list[Mount] = []
+        self.keeper: Keeper | None = None
         self._pid = pid
         self._handle = os.pidfd_open(pid)
 
@@ -159,7 +167,7 @@ async def _namespaces(wanted: Launch, letter: str, *, fresh_proc: bool = True) -
         raise StartFailed("bwrap is not installed")
     owner = _foreign_owner(wanted.cwd)
     env = _caches(wanted) | _with_home_of(owner, wanted.env)
-    mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
+    mounts, keeper = await asyncio.to_thread(_planned, wanted, wanted.policy)
     if owner is not None:
         # what that user cannot come to needs no hiding, and cannot be hidden by them
         mounts = [mount for mount in mounts if mount.kind != "hidden" or _can_come_to(mount.path, *owner)]
@@ -170,7 +178,7 @@ async def _namespaces(wanted: Launch, letter: str, *, fresh_proc: bool = True) -
     rules = b"N\0000\0-1\0-1" if letter == "C" else b""
     interpreter = _interpreter(owner)
     while True:
-        whole = [*mounts, *sockets(mounts)]
+        whole = [mount for mount in (*mounts, *sockets(mounts)) if os.path.lexists(mount.path)]
         prefix = bubblewrap.arguments(
             program,
             whole,
@@ -181,13 +189,16 @@ async def _namespaces(wanted: Launch, letter: str, *, fresh_proc: bool = True) -
             resolver=resolver,
         )
         try:
-            return await run_server(
+            server = await run_server(
                 "bubblewrap", letter, prefix, env, rules=rules, calls=calls or b"", interpreter=interpreter
             )
         except StartFailed:
-            # A socket that was closed meanwhile cannot be hidden: then, and only then, it is worth another try.
+            # What was there and is gone cannot be mounted on: then, and only then, it is worth another try.
             if all(os.path.lexists(mount.path) for mount in whole):
                 raise
+        else:
+            server.mounts, server.keeper = mounts, keeper
+            return server
 
 
 async def _container(wanted: Launch) -> Server:
@@ -224,7 +235,10 @@ async def _with_way_out(wanted: Launch, server: Server) -> Server:
 
 async def _landlock(wanted: Launch) -> Server:
     _without_way_out(wanted, "Landlock")
-    mounts = plan(wanted.policy, wanted.cwd, wanted.hidden, wanted.readable)
+    mounts, keeper = await asyncio.to_thread(_planned, wanted, without_veils(wanted.policy), strict=True)
+    open_here = {m.path for m in await asyncio.to_thread(_mounts, wanted, wanted.policy)} - {m.path for m in mounts}
+    if open_here:
+        keeper.tell(sorted(open_here), "can be read here: Landlock hides nothing in a workspace, bubblewrap does")
     hidden = [m.path for m in mounts if m.kind == "hidden" or m.path == "/run"]
     writable = [m.path for m in mounts if m.kind == "write"]
     for path in hidden:
@@ -239,7 +253,22 @@ async def _landlock(wanted: Launch) -> Server:
     for paths in (writable, readable, hidden):
         fields += [str(len(paths)), *paths]
     rules = "\0".join(fields).encode("utf-8", "surrogateescape")
-    return await run_server("landlock", "D", [], _with_home_of(owner, wanted.env), rules=rules)
+    server = await run_server("landlock", "D", [], _with_home_of(owner, wanted.env), rules=rules)
+    server.mounts, server.keeper = mounts, keeper
+    return server
+
+
+def _mounts(wanted: Launch, policy: SandboxPolicy) -> list[Mount]:
+    return plan(policy, wanted.cwd, wanted.hidden, wanted.readable)
+
+
+def _planned(wanted: Launch, policy: SandboxPolicy, *, strict: bool = False) -> tuple[list[Mount], Keeper]:
+    """Return the mounts, and what keeps those that protect; `strict` where nothing else does."""
+    mounts = _mounts(wanted, policy)
+    try:
+        return mounts, Keeper(mounts, policy.paths.guarded, wanted.memory, strict=strict)
+    except TooMuch as error:
+        raise StartFailed(f"it cannot protect {error}, which holds too much") from None
 
 
 def _foreign_owner(cwd: Path) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,14 +93,16 @@ class PatchArguments(msgspec.Struct, frozen=True):
 class ApplyPatchTool:
     """Applies patches to the files that the sandbox policy lets be written.
 
-    `notes` is the folder of what a kill would leave half done (`patch_recovery`).
+    `notes` is the folder of what a kill would leave half done (`patch_recovery`); `wrote` is told the files, so that
+    nobody takes them for the work of a command.
     """
 
     spec = _SPEC
     parallel = False
 
-    def __init__(self, notes: Path | None = None) -> None:
+    def __init__(self, notes: Path | None = None, wrote: Callable[[Sequence[str]], None] | None = None) -> None:
         self._notes = notes
+        self._wrote = wrote
 
     def parse(self, call: ToolCall) -> PatchArguments:
         """Return the patch of `call`; raise `MalformedCall` where there is none or its form is wrong."""
@@ -144,7 +147,10 @@ class ApplyPatchTool:
             if not base.is_dir():
                 raise PatchError(f"{base} is not a folder. No file was changed.")
             allowed, protected = _limits(context)
-            result = apply_plan(plan_patch(args.patch, base, allowed, protected=protected), self._notes)
+            plan = plan_patch(args.patch, base, allowed, protected=protected)
+            result = apply_plan(plan, self._notes)
+            if self._wrote is not None:
+                self._wrote([str(file.path) for file in plan.files])
         except PatchError as error:
             failed = FileChange(
                 id=context.item_id,
@@ -162,7 +168,10 @@ def _limits(context: ToolContext) -> tuple[Allowed, tuple[str, ...]]:
 
     if context.escalated or context.policy.mode == "danger-full-access":
         return None, ()
-    return context.policy.writable_roots, PROTECTED
+    from lathe.sandbox.sight import Sight
+
+    sight = Sight(context.policy)
+    return lambda path: not sight.refusal(str(path)), PROTECTED
 
 
 def _base(args: PatchArguments, cwd: Path) -> Path:

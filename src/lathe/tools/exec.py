@@ -188,7 +188,7 @@ class ExecCommandTool:
             reason = "\n".join((str(error), *self._sessions.limits_met()))
             return _refused(args.command, context, reason)
         stop = await session.wait(args.wait_s, args.until, context.delta)
-        return _report(
+        return await _report(
             self._sessions,
             session,
             stop,
@@ -243,7 +243,7 @@ class WriteStdinTool:
             return _refused(shown, context, refusal)
         else:
             stop = await session.wait(args.wait_s, args.until, context.delta)
-        return _report(
+        return await _report(
             self._sessions, session, stop, limit_tokens=args.max_output_tokens, context=context, command=shown
         )
 
@@ -271,7 +271,7 @@ def _type(session: Session, args: StdinArgs) -> str:
     return ""
 
 
-def _report(
+async def _report(
     sessions: CommandSessions,
     session: Session,
     stop: Stop,
@@ -294,8 +294,10 @@ def _report(
             head += ", `until` takes too long to match: use a simpler one"
     shown = session.buffer.take(limit_tokens)
     decisions = sessions.decisions(session)
-    notes = [*_refusals(decisions, sessions.trouble()), *sessions.limits_met(returncode)]
-    text = _with_lines(shown.text, notes)
+    lines = [*_refusals(decisions, sessions.trouble()), *sessions.put_back(), *sessions.limits_met(returncode)]
+    if stop == "ended" and returncode:
+        lines += await sessions.denials(session, shown.text)
+    text = _with_lines(shown.text, lines)
     output = f"{head} · {_seconds(session.wall_s)}"
     if text:
         output += "\n" + text

@@ -15,6 +15,8 @@ import msgspec
 from lathe.models.base import ToolSpec
 from lathe.protocol.events import OtherToolCall, Status
 from lathe.protocol.items import InputImage, ToolCall
+from lathe.sandbox.mounts import is_below
+from lathe.sandbox.sight import Sight
 from lathe.tools.arguments import decode_arguments
 from lathe.tools.base import Access, MalformedCall, Outcome, ToolContext
 
@@ -45,7 +47,7 @@ class _Unusable(Exception):
 
 
 class ViewImageTool:
-    """Reads images; files at or under one of the `hidden` paths are refused, also through links."""
+    """Reads images; files at or under one of the `hidden` paths, and what the policy hides, are refused."""
 
     spec = _SPEC
     parallel = True
@@ -67,6 +69,8 @@ class ViewImageTool:
 
     async def run(self, args: ImageArgs, context: ToolContext) -> Outcome:
         try:
+            if Sight(context.policy).hides(str(context.cwd / args.path)):
+                raise _Unusable(f"{args.path} is hidden from this thread.")
             kind, data = self._read(context.cwd / args.path, args.path)
             if len(data) > SIZE_LIMIT:
                 kind, data = await asyncio.to_thread(_smaller, data, args.path)
@@ -78,7 +82,7 @@ class ViewImageTool:
 
     def _read(self, path: Path, named: str) -> tuple[str, bytes]:
         real = os.path.realpath(path)
-        if any(real == hidden or real.startswith(hidden.rstrip("/") + "/") for hidden in self._hidden):
+        if any(is_below(real, hidden) for hidden in self._hidden):
             raise _Unusable(f"{named} is hidden from this thread.")
         try:
             # Neither a pipe without a writer nor a link put in place since may hold up or mislead the loop.

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from lathe.protocol.events import FileUpdate
+from lathe.sandbox.policy import RUNS_LATER
 from lathe.tools.patch import AddFile, DeleteFile, Hunk, Patch, PatchError, Section, UpdateFile, parse_patch
 from lathe.tools.patch_diff import Side, unified_diff
 from lathe.tools.patch_match import update
@@ -28,7 +29,7 @@ Allowed: TypeAlias = Callable[[Path], bool] | Collection[Path | str] | None
 Kind: TypeAlias = Literal["add", "delete", "update"]
 _LETTERS = {"add": "A", "delete": "D", "update": "M"}
 
-PROTECTED = (".git", ".lathe")
+PROTECTED = RUNS_LATER
 """Folders (and files) of these names are never written, wherever they are allowed to lie."""
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from lathe.sandbox.ladder import Floor, rung, tiers_down_to
+from lathe.sandbox.ladder import rung
 from lathe.sandbox.limits import Limits
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.published import Published
 from lathe.sandbox.runner import Process, Runner, SpawnError
+from lathe.sandbox.tiers import TIERS
 from lathe.tools.output import OutputBuffer, clean
 from lathe.tools.shell import find_shell, plain_words, shell_is_plain
 from lathe.tools.until import PatternWatch
@@ -76,8 +78,11 @@ class LiveOutput:
 class Session:
     """One command from its start to its end; `number` is 0 until it goes on in the background."""
 
-    def __init__(self, command: str, buffer: OutputBuffer, *, tty: bool, stdin: bool, escalated: bool) -> None:
+    def __init__(
+        self, command: str, buffer: OutputBuffer, *, cwd: str, tty: bool, stdin: bool, escalated: bool
+    ) -> None:
         self.command = command
+        self.cwd = cwd
         self.buffer = buffer
         self.tty = tty
         self.stdin = stdin or tty
@@ -177,7 +182,8 @@ class CommandSessions:
     `cwd` is the thread's working directory, `env` the whole environment of its commands, `hidden` paths that
     they may not see, `readable` paths below those that they may (such as the folder of long outputs). Commands
     that were allowed to leave the sandbox run beside it, in a second runner started when first needed. `egress` is
-    the way out of the sandbox. `limits` hold in it; it is of the strongest kind that works, down to `floor`.
+    the way out of the sandbox, `memory` the folder of what is to be put back if Lathe is killed. `limits` hold in the
+    sandbox; it is the first of `tiers` that works.
     """
 
     def __init__(
@@ -189,10 +195,12 @@ class CommandSessions:
         hidden: Sequence[str] = (),
         readable: Sequence[str] = (),
         limits: Limits | None = None,
-        floor: Floor = "landlock",
         egress: Egress | None = None,
+        memory: Path | None = None,
+        tiers: Sequence[str] = TIERS,
     ) -> None:
         self.cwd = cwd
+        self._policy = policy
         self._env = {**env, **_UNATTENDED, "PWD": str(cwd)}
         self._egress = egress
         self._confined = Runner(
@@ -201,9 +209,10 @@ class CommandSessions:
             env=self._env,
             hidden=hidden,
             readable=readable,
-            tiers=tiers_down_to(floor),
+            tiers=tiers,
             limits=limits,
             egress=egress,
+            memory=memory,
         )
         self._published = Published(self._confined.connect)
         self._free: Runner | None = None
@@ -240,6 +249,35 @@ class CommandSessions:
         """Return what was decided since the last call on connections of a command, each kind once."""
         return self._egress.take(session.process.name) if self._egress is not None else []
 
+    def settle(self) -> None:
+        """Put back now what commands in the sandbox have changed that they may not."""
+        self._confined.settle()
+
+    def put_back(self) -> list[str]:
+        """Return a line on what was put back since the last call, if anything was."""
+        return self._confined.news()
+
+    def accept(self, paths: Sequence[str]) -> None:
+        """Take what is at these paths now as what commands may not change: somebody changed it who may."""
+        self._confined.accept(paths)
+
+    async def denials(self, session: Session, output: str) -> list[str]:
+        """Return a line for each path that the sandbox has kept from a command, by its output."""
+        if session.escalated or self._confined.tier not in ("bubblewrap", "landlock") or not self._confined.mounts:
+            return []
+        from lathe.sandbox.denials import candidates, denials, line_for, to_try
+
+        found = candidates(output, session.cwd)
+        paths = to_try(found)
+        if not paths:
+            return []
+        tried = dict(zip(paths, await self._confined.try_paths(paths), strict=False))
+        home = str(Path.home())
+        read_only = self._policy.mode == "read-only"
+        known = denials(found, tried, self._confined.mounts)
+        root = os.path.realpath(next(iter(self._policy.writable_roots), self.cwd))
+        return [line_for(one, read_only=read_only, root=root, home=home) for one in known]
+
     def trouble(self) -> str:
         """Return why nothing can be reached from the sandbox, the first time that this is asked."""
         if self._egress is None:
@@ -259,7 +297,7 @@ class CommandSessions:
         unbuffered: bool = False,
     ) -> Session:
         """Start `command` in the absolute folder `cwd` and return it; raise `SpawnError`."""
-        session = Session(command, buffer, tty=tty, stdin=stdin, escalated=escalated)
+        session = Session(command, buffer, cwd=cwd, tty=tty, stdin=stdin, escalated=escalated)
         runner = self._runner(escalated)
         self._used = True
         changes: dict[str, str] = {}
