@@ -29,11 +29,11 @@ def test_a_probe_tells_of_every_kind(own_home: Path) -> None:
 
 @pytest.mark.parametrize("confined_to", [("machine-proc",), ("shared-network",), ("landlock",)])
 async def test_a_weaker_kind_is_told_of_in_a_sentence_and_the_strongest_not(
-    workspace: Path, environment: dict[str, str], confined_to: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    workspace: Path, environment: dict[str, str], confined_to: tuple[str, ...]
 ) -> None:
+    policy = SandboxPolicy(writable_roots=(str(workspace),))
     for tiers, told in ((("bubblewrap",), False), (confined_to, True)):
-        monkeypatch.setattr("lathe.tools.sessions.tiers_down_to", lambda floor, tiers=tiers: tiers)
-        sessions = CommandSessions(SandboxPolicy(writable_roots=(str(workspace),)), cwd=workspace, env=environment)
+        sessions = CommandSessions(policy, cwd=workspace, env=environment, tiers=tiers)
         assert sessions.weakness() == ""
         try:
             await sessions.start()

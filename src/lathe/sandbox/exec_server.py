@@ -8,9 +8,9 @@ From Lathe: `L` landlock rules, `N` no network, `E` only the container around (o
 limits, `S` spawn, `K` kill a command's tree, `I` interrupt, `Q` end everything and leave, `M` the message is in the
 memory file that comes with it (it was too long for a packet), `C` connect to a port of the sandbox itself, `T` try to
 read and to write paths.
-To Lathe: `R` ready, `P` pid (a pty's master comes with it), `C` connected (the socket comes with it), `F` could not
-start or connect, `X` exit status, `D` tree is dead, `E` nothing runs any longer (and how many spawns have been asked
-for so far), `T` the errors of reading and writing.
+To Lathe: `R` ready (what tells who changes files comes with it, see `notify.py`), `P` pid (a pty's master comes with
+it), `C` connected (the socket comes with it), `F` could not start or connect, `X` exit status, `D` tree is dead, `E`
+nothing runs any longer (and how many spawns have been asked for so far), `T` the errors of reading and writing.
 
 When Lathe is gone, in whatever way, the socket reads end-of-file: all that was started here is killed.
 """
@@ -348,11 +348,14 @@ class Server:
                 self.tell(b"D", name)
         return False
 
-    def serve(self, wake: int) -> None:
+    def serve(self, wake: int, listener: int) -> None:
         poll = select.poll()
         poll.register(self.link.fileno(), select.POLLIN)
         poll.register(wake, select.POLLIN)
-        self.tell(b"R", str(posix.getpid()).encode(), str(posix.statvfs("/").f_flag & posix.ST_RDONLY).encode())
+        facts = (str(posix.getpid()).encode(), str(posix.statvfs("/").f_flag & posix.ST_RDONLY).encode())
+        self.tell(b"R", *facts, fd=listener)
+        if listener >= 0:
+            posix.close(listener)
         while True:
             wait = None
             if self.endings:
@@ -410,6 +413,15 @@ def _confine(link: _socket.socket) -> None:
     landlock.confine(*lists, network=network == b"1", user=int(uid), group=int(gid))
 
 
+def _listen() -> int:
+    """Return what tells Lathe who changes files, -1 where the kernel has no such thing."""
+    try:
+        listener: int = __import__("notify").listen()
+    except OSError:
+        return -1
+    return listener
+
+
 def _adopt_orphans() -> None:
     """Become the parent of every orphan below, which is how a double fork is still found."""
     import _ctypes  # the whole of ctypes would cost three times this
@@ -426,7 +438,7 @@ def _kill_everything() -> None:
         time.sleep(0.001)
 
 
-def main(*, confine: bool = False) -> None:
+def main(*, confine: bool = False, notify: bool = False) -> None:
     """Serve the socket at fd 3."""
     # what Lathe was itself started with (a terminal's, a test runner's) is not for commands
     posix.closerange(4, _MOST_FILES)
@@ -443,8 +455,11 @@ def main(*, confine: bool = False) -> None:
         _signal.signal(number, _signal.SIG_IGN)
     if confine:
         _confine(link)
+    server = Server(link)
+    # from here until Lathe has the listener, whoever opens a file to write waits for ever
+    listener = _listen() if notify else -1
     try:
-        Server(link).serve(woken)
+        server.serve(woken, listener)
     except (BrokenPipeError, ConnectionResetError):
         pass  # Lathe is gone in the middle of a message
     finally:

@@ -22,6 +22,7 @@ from lathe.sandbox.tiers import TIERS, Launch, Server, launch
 if TYPE_CHECKING:
     from lathe.sandbox.egress import Egress
     from lathe.sandbox.mounts import Mount
+    from lathe.sandbox.writes import Writes
 
 __all__ = ["Process", "Runner", "SpawnError"]
 _PACKET = 60_000  # below every default socket buffer; longer messages travel in a memory file
@@ -35,7 +36,8 @@ class Runner:
     whole environment of the commands, `hidden` are more paths that they may not see, `readable` paths below a
     hidden one that they may read. `egress` is the way out where the policy gives them a network of their own.
     `controls` are the `limits` as they are in force; there are none before `start`, nor without a sandbox. In the
-    folder `memory` lies, while commands run, what `keeping.recover` needs if Lathe is killed.
+    folder `memory` lies, while commands run, what `keeping.recover` needs if Lathe is killed. `writes` is told of
+    every wish to change a file.
     """
 
     def __init__(
@@ -50,11 +52,15 @@ class Runner:
         limits: Limits | None = None,
         egress: Egress | None = None,
         memory: Path | None = None,
+        writes: Writes | None = None,
     ) -> None:
         self.policy = policy
         self.tier = "none" if policy.mode == "danger-full-access" else ""
         self.letter = "F" if policy.mode == "danger-full-access" else ""
         self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers), egress, memory)
+        if writes is not None and policy.mode == "workspace-write":
+            self._wanted = self._wanted._replace(notify=True)
+        self._writes = writes
         self.controls: Controls | None = None
         self._limits = limits if policy.mode != "danger-full-access" else None
         self._unread: list[str] = []
@@ -84,6 +90,9 @@ class Runner:
     async def _launch(self) -> None:
         try:
             server = await launch(self._wanted)
+            if server.listener >= 0 and self._writes is not None:
+                self._writes.attach(server.listener, server.inner_pid)
+                server.listener = -1
             if self._limits is not None:
                 await self._control(server, self._limits)
         finally:

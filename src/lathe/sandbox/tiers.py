@@ -35,6 +35,7 @@ _SYSTEM_PYTHON = "/usr/bin/python3"
 _READY_SECONDS = 20.0
 _SCM_CREDENTIALS = 2
 _CREDENTIALS = struct.Struct("iII")  # pid, user and group: unix(7)
+_FD = struct.Struct("i")
 _END_SECONDS = 10.0
 
 
@@ -49,12 +50,14 @@ class Launch(NamedTuple):
     tiers: tuple[str, ...]
     egress: Egress | None = None
     memory: Path | None = None
+    notify: bool = False
 
 
 class Server:
     """A running exec server: its tier and letter, the socket to it, its own pid out here, and whom to wait for.
 
-    `mounts` are what it sees, `keeper` keeps what its commands may not change; None where nothing confines them.
+    `listener` tells who changes files (`notify.py`), -1 where nothing does; `mounts` are what it sees, `keeper` keeps
+    what its commands may not change; None where nothing confines them.
     """
 
     def __init__(self, tier: str, letter: str, link: socket.socket, pid: int) -> None:
@@ -62,6 +65,7 @@ class Server:
         self.letter = letter
         self.link = link
         self.inner_pid = pid
+        self.listener = -1
         self.mounts: list[Mount] = []
         self.keeper: Keeper | None = None
         self._pid = pid
@@ -84,6 +88,9 @@ class Server:
     def abandon(self) -> None:
         """Let go of a server that has left by itself."""
         self.link.close()
+        if self.listener >= 0:
+            os.close(self.listener)
+            self.listener = -1
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
@@ -190,7 +197,14 @@ async def _namespaces(wanted: Launch, letter: str, *, fresh_proc: bool = True) -
         )
         try:
             server = await run_server(
-                "bubblewrap", letter, prefix, env, rules=rules, calls=calls or b"", interpreter=interpreter
+                "bubblewrap",
+                letter,
+                prefix,
+                env,
+                rules=rules,
+                calls=calls or b"",
+                interpreter=interpreter,
+                notify=wanted.notify,
             )
         except StartFailed:
             # What was there and is gone cannot be mounted on: then, and only then, it is worth another try.
@@ -253,7 +267,8 @@ async def _landlock(wanted: Launch) -> Server:
     for paths in (writable, readable, hidden):
         fields += [str(len(paths)), *paths]
     rules = "\0".join(fields).encode("utf-8", "surrogateescape")
-    server = await run_server("landlock", "D", [], _with_home_of(owner, wanted.env), rules=rules)
+    env = _with_home_of(owner, wanted.env)
+    server = await run_server("landlock", "D", [], env, rules=rules, notify=wanted.notify)
     server.mounts, server.keeper = mounts, keeper
     return server
 
@@ -332,17 +347,16 @@ _STARTERS = {
 
 def _compile_once() -> None:
     """Leave the exec server compiled where its import finds it; inside a sandbox it could not be written."""
-    source = _HERE / "exec_server.py"
-    compiled = _HERE / "__pycache__" / f"exec_server.{sys.implementation.cache_tag}.pyc"
-    try:
-        if compiled.stat().st_mtime >= source.stat().st_mtime:
-            return
-    except OSError:
-        pass
-    import py_compile
+    for name in ("exec_server", "notify"):
+        source = _HERE / f"{name}.py"
+        compiled = _HERE / "__pycache__" / f"{name}.{sys.implementation.cache_tag}.pyc"
+        with contextlib.suppress(OSError):
+            if compiled.stat().st_mtime >= source.stat().st_mtime:
+                continue
+        import py_compile
 
-    with contextlib.suppress(OSError):
-        py_compile.compile(str(source), quiet=2)
+        with contextlib.suppress(OSError):
+            py_compile.compile(str(source), quiet=2)
 
 
 async def run_server(
@@ -354,16 +368,18 @@ async def run_server(
     rules: bytes = b"",
     calls: bytes = b"",
     interpreter: str = "",
+    notify: bool = False,
 ) -> Server:
     """Start the script behind `prefix` and wait until it serves; raise `StartFailed`.
 
-    `rules` are its first message, `calls` a system call filter for bubblewrap to load.
+    `rules` are its first message, `calls` a system call filter for bubblewrap to load. With `notify` it tells of
+    each wish to change a file, and whoever wishes waits until it is heard.
     """
     _compile_once()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    code = _CODE + ("confine=True)" if rules else ")")
+    code = f"{_CODE}confine={bool(rules)}, notify={notify})"
     argv = [*prefix, interpreter or os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", code]
     actions: list[tuple[int, ...]] = [
         (os.POSIX_SPAWN_DUP2, null, 0),
@@ -399,7 +415,7 @@ async def run_server(
             with contextlib.suppress(BrokenPipeError):  # it has ended already, and is about to be asked why
                 ours.send(rules)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        answer, server.inner_pid = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
+        answer, server.inner_pid, server.listener = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         kind, *facts = answer.split(b"\0")
         if kind != b"R":
@@ -427,8 +443,8 @@ def _filter_file(calls: bytes) -> int:
     return high
 
 
-async def _first_message(link: socket.socket) -> tuple[bytes, int]:
-    """Return what the exec server says first and its pid, as it is out here."""
+async def _first_message(link: socket.socket) -> tuple[bytes, int, int]:
+    """Return what the exec server says first, its pid as it is out here, and what came with it, -1 for nothing."""
     ready = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(link, ready.set)
@@ -437,8 +453,14 @@ async def _first_message(link: socket.socket) -> tuple[bytes, int]:
     finally:
         loop.remove_reader(link)
     try:
-        said, ancillary, *_ = link.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+        room = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_FD.size)
+        said, ancillary, *_ = link.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
     except OSError:
-        return b"", 0
-    sent = [data for level, kind, data in ancillary if (level, kind) == (socket.SOL_SOCKET, _SCM_CREDENTIALS)]
-    return said, _CREDENTIALS.unpack(sent[0])[0] if sent else 0
+        return b"", 0, -1
+    pid, listener = 0, -1
+    for _level, kind, data in ancillary:
+        if kind == _SCM_CREDENTIALS:
+            pid = _CREDENTIALS.unpack(data)[0]
+        elif kind == socket.SCM_RIGHTS:
+            listener = _FD.unpack(data)[0]
+    return said, pid, listener
