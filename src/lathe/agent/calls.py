@@ -51,7 +51,7 @@ class CallWatch(Protocol):
 
     async def before(self) -> None: ...
 
-    def after(self, what: str) -> None: ...
+    def after(self, what: str, *, recorded: bool = False) -> None: ...
 
 
 class Prepared(NamedTuple):
@@ -148,7 +148,9 @@ class CallRunner:
         try:
             await self._execute(prepared, sink)
         finally:
-            watch.after(prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name)
+            what = prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name
+            command = prepared.tool.spec.name in ("exec_command", "write_stdin")
+            watch.after(what, recorded=command and not prepared.escalated)
 
     async def _prepare(self, call: ToolCall, sink: Sink) -> Prepared | None:
         """Return the call ready to run, or answer it as rejected and return None."""

@@ -13,6 +13,7 @@ from lathe.agent.verdict import AtRisk
 from lathe.protocol.errors import StorageError
 
 if TYPE_CHECKING:
+    from lathe.sandbox.writes import Writes
     from lathe.store.undo import By, Tracker
 
 _BACKGROUND = re.compile(r"[\s)]&(?![&>])|&\s*(?:$|[;)\n])")
@@ -53,11 +54,16 @@ class Watch:
     """Looks at the workspace before and after the calls of a thread, one look at a time.
 
     `busy` tells whether a command of the agent runs in the background, `baseline` is awaited before a call may change
-    anything. `trouble` is why turns can't be taken back just now, "" where they can.
+    anything, `writes` returns the record of what commands wrote, None where there is none that is whole. `trouble` is
+    why turns can't be taken back just now, "" where they can.
     """
 
     def __init__(
-        self, tracker: Tracker, busy: Callable[[], bool], baseline: Callable[[], Awaitable[None]] | None = None
+        self,
+        tracker: Tracker,
+        busy: Callable[[], bool],
+        baseline: Callable[[], Awaitable[None]] | None = None,
+        writes: Callable[[], Writes | None] = lambda: None,
     ) -> None:
         self.trouble = ""
         self._baseline = baseline
@@ -66,6 +72,7 @@ class Watch:
         self._unkept: tuple[str, ...] = ()
         self._tracker = tracker
         self._busy = busy
+        self._writes = writes
         self._turn = ""
         self._went_on = False
         self._look: asyncio.Task[None] | None = None
@@ -85,16 +92,23 @@ class Watch:
         if self._baseline is not None:
             await self._baseline()
         await self._done()
-        await self._run(lambda: self._observe("unclear" if self._unclear() else "person", ""))
+        unclear = self._unclear()
+        await self._run(lambda: self._observe("unclear" if unclear else "person", ""))
+        record = self._writes()
+        if record is not None and not unclear:
+            record.reset()
 
     def at_risk(self) -> AtRisk:
         """Return the files that no command may do away with unasked."""
         return AtRisk(tuple(sorted(self._edited)), self._unkept, tuple(sorted(self._removed)))
 
-    def after(self, what: str) -> None:
-        """Look after the call, while the model thinks; what has changed is the agent's."""
+    def after(self, what: str, *, recorded: bool = False) -> None:
+        """Look after the call, while the model thinks; what has changed is the agent's.
+
+        With `recorded` the call was a command of the sandbox: what it did not write is the person's.
+        """
         self._went_on = self._went_on or goes_on(what)
-        self._look = asyncio.create_task(self._run(lambda: self._observe("agent", what[:200])))
+        self._look = asyncio.create_task(self._run(lambda: self._observe("agent", what[:200], recorded=recorded)))
 
     async def end_turn(self) -> None:
         """Wait until all looks are over, and keep what is known for the next thread."""
@@ -121,19 +135,32 @@ class Watch:
     def _absolute(self, paths: Iterable[bytes]) -> tuple[str, ...]:
         return tuple(os.fsdecode(self._tracker.root + b"/" + path) for path in paths)
 
-    def _observe(self, by: By, what: str) -> None:
+    def _observe(self, by: By, what: str, *, recorded: bool = True) -> None:
         if not self._opened:
             self._open()
-        changes = self._tracker.observe(by, self._turn, what)
+        wrote = self._known_writes() if recorded and by != "person" else None
+        if wrote is not None and by == "unclear":
+            by = "agent"
+        records = self._tracker.observe(by, self._turn, what, wrote)
         self._edited = {path for path in self._edited if os.path.lexists(path)}
         self._removed = {path for path in self._removed if not os.path.lexists(path)}
-        if by == "person":
-            own = [one for one in changes if b".git" not in one.path.split(b"/")]
+        for record in records:
+            if record.by != "person":
+                continue
+            own = [one for one in record.changes if b".git" not in one.path.split(b"/")]
             self._edited |= set(self._absolute(one.path for one in own if one.after is not None and one.after.is_file))
             gone = [one.path for one in own if one.after is None and one.before is not None and one.before.is_file]
             self._removed |= set(self._absolute(gone))
-        if changes:
+        if records:
             self._unkept = self._absolute(self._tracker.unkept())
+
+    def _known_writes(self) -> Callable[[bytes], bool] | None:
+        """Return what tells whether commands wrote a path below the root, None where that is not known for sure."""
+        record = self._writes()
+        if record is None or not record.certain:
+            return None
+        root = os.path.realpath(self._tracker.root)
+        return lambda path: record.wrote(root + b"/" + path if path else root)
 
     async def _done(self) -> None:
         """Wait for the look that is on its way, however often the person interrupts."""

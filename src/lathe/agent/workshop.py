@@ -292,7 +292,9 @@ class Workshop:
             return None
         tracker = tracker_for(self._home, root, self._spill.name)
         busy = self._sessions.open_processes
-        self._watch = Watch(tracker, busy=lambda: bool(busy()), baseline=self._wait_for_baseline)
+        self._watch = Watch(
+            tracker, busy=lambda: bool(busy()), baseline=self._wait_for_baseline, writes=self._sessions.writes
+        )
         self._watch.open()
         self._approvals.at_risk = self._watch.at_risk
         return self._watch

@@ -55,7 +55,9 @@ class Writes:
             os.close(listener)
             return
         waiting, stop = os.pipe()
-        thread = threading.Thread(target=self._listen, args=(listener, waiting, world), daemon=True)
+        thread = threading.Thread(
+            target=self._listen, args=(listener, waiting, world), name="lathe-writes", daemon=True
+        )
         thread.start()
         self._threads.append((thread, stop))
         self.certain = True

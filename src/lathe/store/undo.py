@@ -126,12 +126,25 @@ class Tracker:
                 fresh.unlink(missing_ok=True)
         self._unsaved = False
 
-    def observe(self, by: By, turn: str, what: str = "") -> tuple[Change, ...]:
-        """Look, write down and return what has changed since the last look; raise `StorageError`."""
+    def observe(
+        self, by: By, turn: str, what: str = "", wrote: Callable[[bytes], bool] | None = None
+    ) -> tuple[Observed, ...]:
+        """Look, write down and return what has changed since the last look; raise `StorageError`.
+
+        Where it is known of single paths (relative to the root), `wrote` tells whether it was done `by` whom it says,
+        and the rest is the person's.
+        """
         changes = self._look()
-        if changes:
-            self.note(Observed(now_ms(), turn, by, what, changes))
-        return changes
+        done: list[Change] = []
+        theirs: list[Change] = []
+        for change in changes:
+            (done if wrote is None or wrote(change.path) else theirs).append(change)
+        records = [Observed(now_ms(), turn, "person", "", tuple(theirs))] if theirs else []
+        if done:
+            records.append(Observed(now_ms(), turn, by, what, tuple(done)))
+        for record in records:
+            self.note(record)
+        return tuple(records)
 
     def note(self, record: Observed | Undone) -> None:
         """Write a record to the thread's log; raise `StorageError`."""

@@ -16,6 +16,7 @@ from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.published import Published
 from lathe.sandbox.runner import Process, Runner, SpawnError
 from lathe.sandbox.tiers import TIERS
+from lathe.sandbox.writes import Writes
 from lathe.tools.output import OutputBuffer, clean
 from lathe.tools.shell import find_shell, plain_words, shell_is_plain
 from lathe.tools.until import PatternWatch
@@ -203,6 +204,7 @@ class CommandSessions:
         self._policy = policy
         self._env = {**env, **_UNATTENDED, "PWD": str(cwd)}
         self._egress = egress
+        self._writes = Writes() if policy.mode == "workspace-write" else None
         self._confined = Runner(
             policy,
             cwd=cwd,
@@ -213,6 +215,7 @@ class CommandSessions:
             limits=limits,
             egress=egress,
             memory=memory,
+            writes=self._writes,
         )
         self._published = Published(self._confined.connect)
         self._free: Runner | None = None
@@ -277,6 +280,10 @@ class CommandSessions:
         known = denials(found, tried, self._confined.mounts)
         root = os.path.realpath(next(iter(self._policy.writable_roots), self.cwd))
         return [line_for(one, read_only=read_only, root=root, home=home) for one in known]
+
+    def writes(self) -> Writes | None:
+        """Return the record of what commands wrote, None where some ran outside the sandbox or none is kept."""
+        return self._writes if self._free is None else None
 
     def trouble(self) -> str:
         """Return why nothing can be reached from the sandbox, the first time that this is asked."""
@@ -392,6 +399,8 @@ class CommandSessions:
         await asyncio.gather(*(runner.aclose() for runner in (self._confined, self._free) if runner is not None))
         if self._egress is not None:
             await self._egress.aclose()
+        if self._writes is not None:
+            await asyncio.to_thread(self._writes.close)
         if sessions:
             await asyncio.wait([session.watch_exit() for session in sessions])
 
