@@ -32,7 +32,8 @@ _NAMED = re.compile(r"\(\?P?<([A-Za-z_]\w*)>")
 _POSIX_CLASS = re.compile(r"\[:(\^?)(\w+):\]")
 _HEX = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _UNICODE = re.compile(r"\\([pP])(?:\{(\^?)(\w+)\}|(\w))")
-_REPEAT = re.compile(r"\{\d+(?:,\d*)?\}")
+_REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+_MOST_REPEATS = 1000
 _KEPT_ESCAPES = frozenset("dDwWsSbBAafnrtv")
 _LAST = sys.maxunicode
 
@@ -104,6 +105,8 @@ class _Translation:
         if self._text[self._at] == "{" and found is None:
             self._put("\\{")
             return
+        if found and max(int(found[1]), int(found[2] or 0)) > _MOST_REPEATS:
+            raise NoTranslation(f"{found[0]} repeats more than {_MOST_REPEATS} times")
         width = len(found[0]) if found else 1
         lazy = self._text[self._at + width : self._at + width + 1] == "?"
         self._put(self._text[self._at : self._at + width] + "?" * lazy, width + lazy)

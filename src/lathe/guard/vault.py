@@ -230,7 +230,7 @@ def _parts(text: str, spans: list[Found]) -> Iterator[Found]:
             yield found
             continue
         line_start = text.rfind("\n", 0, found.start) + 1
-        added = text[line_start : line_start + 1] in ("+", "-")  # of a diff
+        added = text.startswith(("+-----", "------"), line_start)  # of a diff
         at = found.start
         for line in text[found.start : found.end].split("\n"):
             begin = at + (1 if added and at > found.start and line[:1] in ("+", "-", " ") else 0)
