@@ -39,7 +39,7 @@ LEFT = 10
 ROOT = Path(__file__).parent.parent
 STANDARD = Path(sysconfig.get_paths()["stdlib"])
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
-MOST = 40_000_000
+MOST = 12_000_000
 
 
 def found(rules: RuleSet, rounds: int) -> tuple[Counter[str], Counter[str], Counter[str], list[str]]:
@@ -67,7 +67,9 @@ def pieces(secret: str) -> Iterator[str]:
 
 
 def sources(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.rglob("*.py")):
+    paths = sorted(folder.rglob("*.py"))
+    random.Random(2).shuffle(paths)
+    for path in paths:
         if folder is PACKAGES or "site-packages" not in path.parts:
             yield path.read_text(encoding="utf-8", errors="replace")
 

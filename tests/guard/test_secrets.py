@@ -194,7 +194,7 @@ def test_no_half_of_a_secret_is_left_where_output_arrives_in_pieces(vault: Vault
 @pytest.mark.parametrize(
     ("go", "matching", "other"),
     [
-        (r"a(?i)b|c", ["a", "C"][1:] + ["aB"], ["Ab"]),
+        (r"a(?i)b|c", ["aB", "c", "C"], ["Ab"]),
         (r"(x(?i)y|z)w", ["xYw", "Zw"], ["XYw", "xyW"]),
         (r"(?i)a(?-i)b", ["Ab"], ["AB"]),
         (r"[[:alnum:]_]+\z", ["aZ9_"], ["a-"]),

@@ -74,7 +74,7 @@ class Vault:
         if not spans:
             return text
         pieces, at = [], 0
-        for found in _parts(text, _merged(spans)):
+        for found in _merged([part for span in spans for part in _parts(text, span)]):
             if any(start < found.end and found.start < end for start, end in taken):
                 continue
             pieces += [text[at : found.start], self._placeholder(text[found.start : found.end], found.kind)]
@@ -223,29 +223,28 @@ def _merged(spans: list[Found]) -> list[Found]:
     return merged
 
 
-def _parts(text: str, spans: list[Found]) -> Iterator[Found]:
-    """Yield the spans, one of several lines as its lines: so lines stay lines, and a patch or a cut can name one."""
-    for found in spans:
-        if "\n" not in text[found.start : found.end]:
-            yield found
-            continue
-        line_start = text.rfind("\n", 0, found.start) + 1
-        added = text.startswith(("+-----", "------"), line_start)  # of a diff
-        at = found.start
-        for line in text[found.start : found.end].split("\n"):
-            begin = at + (1 if added and at > found.start and line[:1] in ("+", "-", " ") else 0)
-            yield from _line_part(text, begin, at + len(line), found.kind)
-            at += len(line) + 1
+def _parts(text: str, found: Found) -> Iterator[Found]:
+    """Yield a span, one of several lines as its lines: so lines stay lines, and a patch or a cut can name one."""
+    if "\n" not in text[found.start : found.end]:
+        yield found
+        return
+    line_start = text.rfind("\n", 0, found.start) + 1
+    in_diff = text.startswith(("+-----", "------"), line_start)
+    at = found.start
+    for line in text[found.start : found.end].split("\n"):
+        begin = at + (1 if in_diff and at > found.start and line[:1] in ("+", "-", " ") else 0)
+        yield from _line_parts(text, begin, at + len(line), found)
+        at += len(line) + 1
 
 
-def _line_part(text: str, start: int, end: int, kind: str) -> Iterator[Found]:
+def _line_parts(text: str, start: int, end: int, found: Found) -> Iterator[Found]:
     """Yield what is secret of one line of a longer secret: all but armour, blanks and what is too short to tell."""
     for piece in re.split(f"({_ARMOUR.pattern})", text[start:end]):
         inside = piece.strip()
         if len(inside) >= SHORTEST and not _ARMOUR.fullmatch(inside):
             body = _BODY.search(inside)
             begin = start + piece.index(inside) + (body.start() if body else 0)
-            yield Found(begin, start + piece.index(inside) + len(inside), kind)
+            yield found._replace(start=begin, end=start + piece.index(inside) + len(inside))
         start += len(piece)
 
 
