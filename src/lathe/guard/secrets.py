@@ -79,18 +79,22 @@ class Detector:
         at = low.find(probe.text)
         while at >= 0:
             for keyword, offset, rules in probe.keywords:
-                if not low.startswith(keyword, max(at - offset, 0)):
-                    continue
-                for rule in rules:
-                    if at >= done.get(rule.id, 0):
-                        start, done[rule.id] = _around(text, at)
-                        found += self._matches(rule, text, start, done[rule.id])
+                if low.startswith(keyword, max(at - offset, 0)):
+                    found += self._on_line(rules, text, at, done)
             at = low.find(probe.text, at + 1)
         return found
+
+    def _on_line(self, rules: list[Rule], text: str, at: int, done: dict[str, int]) -> Iterator[Found]:
+        """Yield what `rules` find on the line of `at`; `done` says up to where each was tried before."""
+        for rule in rules:
+            if at >= done.get(rule.id, 0):
+                start, done[rule.id] = _around(text, at)
+                yield from self._matches(rule, text, start, done[rule.id])
 
     def _at_runs(self, text: str, low: str) -> list[Found]:
         """Return what `run` rules find: long runs of letters and digits are few, so their many keywords cost little."""
         found: list[Found] = []
+        done: dict[str, int] = {}
         shape = low.encode("ascii").translate(_SHAPES)
         start = shape.find(_LONG)
         while start >= 0:
@@ -100,8 +104,7 @@ class Detector:
             ):
                 for keyword, rules in self._run.items():
                     if low.startswith(keyword, start) or low.endswith(keyword, 0, start):
-                        for rule in rules:
-                            found += self._matches(rule, text, *_around(text, start))
+                        found += self._on_line(rules, text, start, done)
             end = shape.find(b" ", start + _RUN)
             start = shape.find(_LONG, end) if end >= 0 else -1
         return found
