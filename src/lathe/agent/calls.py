@@ -7,11 +7,12 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from lathe.agent.approvals import Approvals
+from lathe.agent.hiding import HidingSink, revealed
 from lathe.agent.known import only_reads
 from lathe.agent.verdict import NO_WORKAROUND
 from lathe.guard.shell import plain_parts
@@ -21,9 +22,12 @@ from lathe.protocol.events import CallRejected, Event, ItemCompleted, ItemDelta,
 from lathe.protocol.items import ContentPart, ToolCall, ToolOutput, output_for
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.apply_patch import ApplyPatchTool
-from lathe.tools.base import MalformedCall, Outcome, Tool, ToolContext
+from lathe.tools.base import MalformedCall, NothingHidden, Outcome, Tool, ToolContext
 from lathe.tools.exec import ExecArgs
 from lathe.tools.patch_command import intercepted_patch
+
+if TYPE_CHECKING:
+    from lathe.guard.vault import Vault
 
 INTERRUPTED = "Interrupted by the person before it finished. It may have had part of its effect."
 
@@ -69,7 +73,11 @@ class Prepared(NamedTuple):
 
 
 class CallRunner:
-    """Runs calls for one thread. `watch` looks at the workspace around those that may change it."""
+    """Runs calls for one thread. `watch` looks at the workspace around those that may change it.
+
+    With a `vault` no secret leaves: a call is run with the values of its placeholders, and whatever comes of it is
+    hidden before it is journalled, shown or sent.
+    """
 
     def __init__(
         self,
@@ -81,9 +89,11 @@ class CallRunner:
         spill: Path,
         output_tokens: int,
         watch: CallWatch | None = None,
+        vault: Vault | None = None,
         deltas: bool = False,
     ) -> None:
         self._watch = watch
+        self._vault = vault
         self.tools = {tool.spec.name: tool for tool in tools}
         self._approvals = approvals
         self._cwd = cwd
@@ -98,6 +108,8 @@ class CallRunner:
 
         When cancelled, the call that runs is ended, and it and all after it are answered as interrupted.
         """
+        if self._vault is not None:
+            sink = HidingSink(sink, self._vault)
         waiting = list(calls)
         try:
             while waiting:
@@ -148,9 +160,10 @@ class CallRunner:
         try:
             await self._execute(prepared, sink)
         finally:
-            what = prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name
+            did = prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name
             command = prepared.tool.spec.name in ("exec_command", "write_stdin")
-            watch.after(what, recorded=command and not prepared.escalated)
+            shown = self._vault.hide(did) if self._vault is not None else did
+            watch.after(shown, recorded=command and not prepared.escalated)
 
     async def _prepare(self, call: ToolCall, sink: Sink) -> Prepared | None:
         """Return the call ready to run, or answer it as rejected and return None."""
@@ -159,7 +172,7 @@ class CallRunner:
             self._reject(call, "unknown_tool", self._unknown(call.name), sink)
             return None
         try:
-            tool, args = self._intercept(tool, tool.parse(call))
+            tool, args = self._intercept(tool, tool.parse(self._revealed(call)))
         except MalformedCall as error:
             self._reject(call, "malformed", f"{call.name} was not run: {error}", sink)
             return None
@@ -172,6 +185,9 @@ class CallRunner:
             return None
         self.rejected_in_a_row = 0
         return Prepared(call, tool, args, review.escalated, review.destructive, watched)
+
+    def _revealed(self, call: ToolCall) -> ToolCall:
+        return revealed(call, self._vault) if self._vault is not None else call
 
     def _intercept(self, tool: Tool, args: Any) -> tuple[Tool, Any]:
         """A patch that is applied through the shell is a patch: same checks, same event."""
@@ -196,6 +212,7 @@ class CallRunner:
             delta=(lambda text: sink.show(ItemDelta(item_id, "output", text))) if self._deltas else _ignore,
             escalated=escalated,
             output_tokens=self._output_tokens,
+            hiding=self._vault or NothingHidden(),
         )
         try:
             outcome = await tool.run(args, context)

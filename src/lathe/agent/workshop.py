@@ -15,6 +15,7 @@ from lathe.agent.approvals import Approvals, Ask
 from lathe.agent.calls import CallRunner, CallWatch
 from lathe.agent.compaction import Kept
 from lathe.agent.context import system_prompt
+from lathe.agent.hiding import hidden, make_vault
 from lathe.agent.instructions import NestedInstructions, load_instructions
 from lathe.agent.protection import missing, path_rules
 from lathe.agent.rules import load_rules
@@ -118,6 +119,7 @@ class Workshop:
             self._tools.append(AskUserTool(ask_user))
         self._instructions = load_instructions(cwd, home, environ)
         self._skills = load_skills(cwd, home, environ, extra=[Path(folder) for folder in settings.skills])
+        self._vault = make_vault(settings, home, environ, engine.secret_names) if settings.hide_secrets else None
         self._nested = NestedInstructions(cwd, [file.path for file in self._instructions.files])
         self._pool: McpPool | None = None
         self._baseline: asyncio.Task[str | None] | None = None
@@ -162,6 +164,7 @@ class Workshop:
             spill=self._spill,
             output_tokens=self.settings.tool_output_tokens,
             watch=self._watch_calls(),
+            vault=self._vault,
             deltas=self._deltas,
         )
         info = self.engine.info
@@ -314,7 +317,8 @@ class Workshop:
 
     async def _kept(self) -> Kept:
         diff = await self._diff()
-        return Kept(plan=self._plan.current_plan(), diff=diff, processes="\n".join(self._sessions.open_processes()))
+        kept = Kept(plan=self._plan.current_plan(), diff=diff, processes="\n".join(self._sessions.open_processes()))
+        return hidden(kept, self._vault.hide) if self._vault is not None else kept
 
     async def _diff(self) -> str:
         """Return what changed since the thread began; where git can't say, what patches changed."""

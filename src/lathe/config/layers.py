@@ -147,8 +147,9 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str] | None:
 def _with_folder(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Make paths in a file relative to the file's folder, as far as they name files to read."""
     result = dict(table)
-    if "instructions_file" in result:
-        result["instructions_file"] = str(folder / Path(result["instructions_file"]).expanduser())
+    for key in ("instructions_file", "secret_rules"):
+        if key in result:
+            result[key] = str(folder / Path(result[key]).expanduser())
     if "skills" in result:
         result["skills"] = [str(folder / Path(name).expanduser()) for name in result["skills"]]
     return result

@@ -141,6 +141,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_timeout_s: Seconds = 300.0
     compact_at: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.85
     tool_output_tokens: Count = 10_000
+    hide_secrets: bool = True
+    secret_rules: str | None = None
     instructions_file: str | None = None
     skills: tuple[str, ...] = ()
     allowed_providers: tuple[str, ...] | None = None

@@ -89,7 +89,7 @@ class _Reader:
             node = stack.pop()
             self._check(node)
             self._visit(node)
-            if not (node.type == "heredoc_body" and _quoted_heredoc(node)):
+            if not (node.type == "heredoc_body" and is_quoted_heredoc(node)):
                 stack.extend(reversed(node.children))
 
     def _check(self, node: Node) -> None:
@@ -259,7 +259,7 @@ class _Reader:
         delimiter = re.sub(r"[\\'\"]", "", marks.get("heredoc_start", ""))
         if marks.get("heredoc_end", "").strip() != delimiter or marks.keys() & _HEREDOC_WORDS:
             self.found.broken = True
-        if _quoted_heredoc(node) or _HIDDEN.search(text) is None:
+        if is_quoted_heredoc(node) or _HIDDEN.search(text) is None:
             return
         # The grammar shows `$(…)` of a here-document, but takes backticks for text.
         substitutions = [child for child in _descendants(node) if child.type == "command_substitution"]
@@ -315,7 +315,7 @@ class _Reader:
             return None
         body = next(child for child in nodes if child.type == "heredoc_body")
         program = next(child for child in nodes if child.type == "word")
-        if self._text(program) != "cat" or not _quoted_heredoc(body):
+        if self._text(program) != "cat" or not is_quoted_heredoc(body):
             return None
         return self._text(body).rstrip("\n")
 
@@ -368,7 +368,7 @@ def _descendants(node: Node) -> list[Node]:
     return result
 
 
-def _quoted_heredoc(body: Node) -> bool:
+def is_quoted_heredoc(body: Node) -> bool:
     parent = body.parent
     starts = [child for child in parent.children if child.type == "heredoc_start"] if parent is not None else []
     return any(set(start.text or b"") & set(b"'\"\\") for start in starts)

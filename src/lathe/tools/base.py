@@ -53,13 +53,35 @@ class ReachHost(msgspec.Struct, frozen=True):
 Access: TypeAlias = RunCommand | WriteFiles | CallExternal | ReachHost
 
 
+class Hiding(Protocol):
+    """What keeps secrets out of what leaves a tool."""
+
+    def hide(self, text: str) -> str:
+        """Return `text` with placeholders in the place of secrets."""
+        ...
+
+    def waits(self, text: str) -> int:
+        """Return up to where `text`, of which more will come, can be hidden now: behind that a secret may be cut."""
+        ...
+
+
+class NothingHidden:
+    """Hides nothing."""
+
+    def hide(self, text: str) -> str:
+        return text
+
+    def waits(self, text: str) -> int:
+        return len(text)
+
+
 class ToolContext(msgspec.Struct):
     """What a running call is given.
 
     `cwd` is the thread's working directory, `spill` a folder for outputs too long for the model, `item_id` the
     id of the item it shows. `show` tells the listener of an update of that item; `delta` of a piece of output.
     `escalated` is True only where a person or a rule allowed this call to leave the sandbox. `output_tokens`
-    is how much of an output the model gets.
+    is how much of an output the model gets, and `hiding` keeps secrets out of it: what is cut is hidden before the cut.
     """
 
     cwd: Path
@@ -70,6 +92,7 @@ class ToolContext(msgspec.Struct):
     delta: Callable[[str], None]
     escalated: bool = False
     output_tokens: int = 10_000
+    hiding: Hiding = NothingHidden()
 
 
 class Outcome(NamedTuple):

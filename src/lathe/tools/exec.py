@@ -173,7 +173,7 @@ class ExecCommandTool:
     async def run(self, args: ExecArgs, context: ToolContext) -> Outcome:
         if self._sessions.full():
             return _refused(args.command, context, f"{SESSION_LIMIT} sessions are running; end some with write_stdin.")
-        buffer = OutputBuffer(context.output_tokens, context.spill / f"{context.item_id}.log")
+        buffer = OutputBuffer(context.output_tokens, context.spill / f"{context.item_id}.log", context.hiding)
         try:
             session = await self._sessions.open(
                 args.command,
@@ -292,7 +292,7 @@ async def _report(
             head += ", `until` matched"
         elif stop == "slow pattern":
             head += ", `until` takes too long to match: use a simpler one"
-    shown = session.buffer.take(limit_tokens)
+    shown = session.buffer.take(limit_tokens, more=stop != "ended")
     decisions = sessions.decisions(session)
     lines = [*_refusals(decisions, sessions.trouble()), *sessions.put_back(), *sessions.limits_met(returncode)]
     if stop == "ended" and returncode:

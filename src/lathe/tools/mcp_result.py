@@ -54,7 +54,7 @@ def render(answer: CallAnswer, shown: McpToolCall, context: ToolContext) -> Outc
 
 
 def _limited(text: str, context: ToolContext) -> str:
-    buffer = OutputBuffer(context.output_tokens, context.spill / f"{context.item_id}.txt")
+    buffer = OutputBuffer(context.output_tokens, context.spill / f"{context.item_id}.txt", context.hiding)
     buffer.write(text.encode(errors="replace"))
     shown = buffer.take().text
     buffer.close()

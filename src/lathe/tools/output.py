@@ -11,6 +11,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from lathe.tools.base import Hiding, NothingHidden
+from lathe.tools.passing import Passing
+
 BYTES_PER_TOKEN = 4
 """An estimate; exact counts need the model's own tokeniser, and a cut needs no more than this."""
 
@@ -94,10 +97,13 @@ class OutputBuffer:
     """The output of one command.
 
     `limit_tokens` is the most that one `take` returns. The file at `spill_path` is written only when an output is
-    longer than is kept in memory, or is not shown in full; then it holds everything from the first byte on.
+    longer than is kept in memory, or is not shown in full; then it holds everything from the first byte on, secrets
+    too. `passing` is what the text goes through before it is cut.
     """
 
-    def __init__(self, limit_tokens: int, spill_path: Path) -> None:
+    def __init__(self, limit_tokens: int, spill_path: Path, hiding: Hiding | None = None) -> None:
+        self.hiding: Hiding = hiding or NothingHidden()
+        self.passing = Passing(self.hiding)
         self.total = 0
         self._limit = max(limit_tokens, 1) * BYTES_PER_TOKEN
         self._kept = max(_KEPT, self._limit)
@@ -135,15 +141,18 @@ class OutputBuffer:
         """Return the raw output since the last `take`, as far as it is kept."""
         return bytes(self._head + self._tail)
 
-    def take(self, limit_tokens: int | None = None) -> Shown:
-        """Return what arrived since the last `take`, in at most `limit_tokens` (or the buffer's own limit)."""
+    def take(self, limit_tokens: int | None = None, *, more: bool = False) -> Shown:
+        """Return what arrived since the last `take`, in at most `limit_tokens` (or the buffer's own limit).
+
+        With `more` to come, an end that may be a part of a secret is left for the next time.
+        """
         limit = self._limit if limit_tokens is None else min(max(limit_tokens, 1) * BYTES_PER_TOKEN, self._limit)
         lost = self._new - len(self._head) - len(self._tail)
         raw = bytes(self._head) if lost else bytes(self._head + self._tail)
         if _is_binary(raw):
             shown = self._notice(f"[binary output, {self._new:,} bytes, not shown; ", "]")
         else:
-            shown = self._cut(raw, bytes(self._tail) if lost else b"", limit, lost)
+            shown = self._cut(raw, bytes(self._tail) if lost else b"", limit, lost, more)
         if self._spill is None:
             self._earlier += self._head
         self._restart()
@@ -155,12 +164,13 @@ class OutputBuffer:
         if self._spill is not None:
             self._spill.close()
 
-    def _cut(self, head: bytes, tail: bytes, limit: int, lost: int) -> Shown:
-        text = clean(head)
+    def _cut(self, head: bytes, tail: bytes, limit: int, lost: int, more: bool) -> Shown:
+        text = self.passing.add(clean(head), more=more and not lost)
         if not lost and (len(text) * 4 <= limit or len(text.encode()) <= limit):
             return Shown(text, self._path())
         first = _first_bytes(text, int(limit * _HEAD_SHARE))
-        last = _last_bytes(clean(tail) if lost else text[len(first) :], limit - int(limit * _HEAD_SHARE))
+        rest = self._after_gap(tail, more) if lost else text[len(first) :]
+        last = _last_bytes(rest, limit - int(limit * _HEAD_SHARE))
         shown_lines = first.count("\n") + last.count("\n")
         cleaned = len(text.encode()) if not lost else self._new
         tokens = max(cleaned - len(first.encode()) - len(last.encode()), 0) // BYTES_PER_TOKEN
@@ -168,6 +178,11 @@ class OutputBuffer:
         count = f"{tokens:,} tokens" + (f", {lines:,} lines" if lines else "")
         before = first if first.endswith("\n") else first + "\n"
         return self._notice(f"{before}[… {count} cut; ", f" …]\n{last}")
+
+    def _after_gap(self, tail: bytes, more: bool) -> str:
+        """Return the text of `tail` from its first whole line on: of the line before, a secret may be cut."""
+        self.passing = Passing(self.hiding)
+        return self.passing.add(clean(tail[tail.find(b"\n") + 1 :]), more=more)
 
     def _notice(self, before: str, after: str) -> Shown:
         spill = self._spill or self._start_spill()

@@ -17,7 +17,9 @@ from lathe.sandbox.published import Published
 from lathe.sandbox.runner import Process, Runner, SpawnError
 from lathe.sandbox.tiers import TIERS
 from lathe.sandbox.writes import Writes
+from lathe.tools.base import NothingHidden
 from lathe.tools.output import OutputBuffer, clean
+from lathe.tools.passing import Passing
 from lathe.tools.shell import find_shell, plain_words, shell_is_plain
 from lathe.tools.until import PatternWatch
 
@@ -36,10 +38,14 @@ _UNATTENDED: Final = {"NO_COLOR": "1", "GIT_EDITOR": "true"}
 
 
 class LiveOutput:
-    """Passes output on to a listener in pieces: at most one every 50 ms, and no more than the first 64 KiB."""
+    """Passes output on to a listener in pieces: at most one every 50 ms, and no more than the first 64 KiB.
 
-    def __init__(self, listener: Callable[[str], None]) -> None:
+    What may be a part of a secret waits for the rest of it.
+    """
+
+    def __init__(self, listener: Callable[[str], None], passing: Passing | None = None) -> None:
         self._listener = listener
+        self._passing = passing or Passing(NothingHidden())
         self._waiting = bytearray()
         self._room = _DELTA_BYTES
         self._timer: asyncio.TimerHandle | None = None
@@ -72,8 +78,8 @@ class LiveOutput:
             end = len(self._waiting)
         piece = bytes(self._waiting[:end])
         del self._waiting[:end]
-        if piece:
-            self._listener(clean(piece))
+        if piece and (text := self._passing.add(clean(piece), more=True)):
+            self._listener(text)
 
 
 class Session:
@@ -121,7 +127,7 @@ class Session:
         if not self.running:
             self._note_end()
             return "ended"
-        self._live = LiveOutput(delta)
+        self._live = LiveOutput(delta, Passing(self.buffer.hiding, self.buffer.passing.unfinished))
         if missed := self.buffer.pending():
             self._live.add(missed)
         try:
