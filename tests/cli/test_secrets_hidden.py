@@ -49,13 +49,13 @@ def played(*steps: Step | Callable[[RecordedRequest], Step]) -> Callable[[Record
 
 async def test_a_key_that_a_command_prints_stays_here_and_works_in_commands_and_patches(tmp_path: Path) -> None:
     token = github_token()
-    (tmp_path / ".env").write_text(f"NAME=x\nGITHUB_TOKEN={token}\nEND=1\n")
+    (tmp_path / "keys.txt").write_text(f"NAME=x\nGITHUB_TOKEN={token}\nEND=1\n")
     steps = played(
-        run("cat .env"),
-        using(lambda name: run(f"grep -c {name} .env; echo 'got {name}' | tr a-z A-Z")),
+        run("cat keys.txt"),
+        using(lambda name: run(f"grep -c {name} keys.txt; echo 'got {name}' | tr a-z A-Z")),
         using(
             lambda name: patch(
-                "*** Begin Patch\n*** Update File: .env\n@@\n NAME=x\n"
+                "*** Begin Patch\n*** Update File: keys.txt\n@@\n NAME=x\n"
                 f"-GITHUB_TOKEN={name}\n+GH_TOKEN={name}\n END=1\n"
                 f"*** Add File: copy.txt\n+{name}\n*** End Patch"
             )
@@ -64,7 +64,7 @@ async def test_a_key_that_a_command_prints_stays_here_and_works_in_commands_and_
     )
     ran, server = await scripted(steps, "go", cwd=tmp_path)
     assert ran.code == 0, ran.err
-    assert (tmp_path / ".env").read_text() == f"NAME=x\nGH_TOKEN={token}\nEND=1\n"
+    assert (tmp_path / "keys.txt").read_text() == f"NAME=x\nGH_TOKEN={token}\nEND=1\n"
     assert (tmp_path / "copy.txt").read_text() == f"{token}\n"
     commands = ran.items("command_execution")
     assert PLACEHOLDER.search(commands[0]["aggregated_output"])
