@@ -103,6 +103,28 @@ async def test_where_paths_mean_something_else_nothing_is_certain(
     assert not writes.certain
 
 
+async def test_nonsense_in_registers_and_a_killed_program_stop_nobody(
+    make: MakeBox, workspace: Path, writes: Writes
+) -> None:
+    box = await make("bubblewrap", writes=writes)
+    nonsense = """
+import ctypes
+libc = ctypes.CDLL(None)
+for address in (-1, 0, 1, 1 << 62):
+    libc.syscall(ctypes.c_long(257), ctypes.c_long(-100), ctypes.c_long(address), ctypes.c_long(1), ctypes.c_long(0))
+    libc.syscall(ctypes.c_long(257), ctypes.c_long(1 << 40), ctypes.c_char_p(b"x"), ctypes.c_long(1), ctypes.c_long(0))
+"""
+    (workspace / "nonsense.py").write_text(nonsense)
+    assert (await box.run("python3 nonsense.py"))[0] == 0
+    assert not writes.certain
+    writes.reset()
+    many = "(while :; do echo x > a; done) & (while :; do echo x > b; done) & sleep 0.3; kill -9 %1 %2; wait; true"
+    assert (await box.run(many))[0] == 0
+    assert writes.certain
+    assert (await box.run("echo x > c"))[0] == 0
+    assert writes.wrote(os.fsencode(os.path.realpath(workspace / "c")))
+
+
 async def test_many_threads_and_processes_are_all_heard(make: MakeBox, workspace: Path, writes: Writes) -> None:
     script = """
 import os, threading

@@ -11,7 +11,7 @@ from __future__ import annotations
 import posix
 import sys
 
-_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _ONE, _TWO, _LINK, _FD = ((-1, 0),), ((-1, 0), (-1, 1)), ((-1, 1),), ((0, -1),)
 _AT, _TWO_AT, _LINK_AT = ((0, 1),), ((0, 1), (2, 3)), ((1, 2),)
 _CALLS: tuple[tuple[str, int, int, tuple[tuple[int, int], ...]], ...] = (
@@ -60,7 +60,7 @@ _FLAGS = {"open": 1, "openat": 2}
 
 def _numbered(machine: str) -> list[tuple[str, int, tuple[tuple[int, int], ...]]]:
     """Return name, number and arguments of the calls that a machine has; raise OSError for one that is not known."""
-    if machine not in _AUDIT_ARCH:
+    if machine not in AUDIT_ARCH:
         raise OSError(f"the calls of {machine} are not known")
     rows = [(name, x86 if machine == "x86_64" else arm, which) for name, x86, arm, which in _CALLS]
     return [row for row in rows if row[1] >= 0]
@@ -80,6 +80,8 @@ def renames(machine: str) -> frozenset[int]:
     return frozenset(number for name, number, _which in _numbered(machine) if name.startswith("rename"))
 
 
+_LEAST_KERNEL = (5, 5)  # before that a listener could only answer, and not let a call go on
+_BRK_OF_32_BITS = 45
 _IO_URING_SETUP = 425
 _WRITING = posix.O_WRONLY | posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -93,7 +95,9 @@ def listen() -> int:
     """Put the filter on this process for good and return its listener; raise OSError."""
     import _ctypes  # the whole of ctypes would cost three times this
 
-    machine = posix.uname().machine
+    machine, release = posix.uname().machine, posix.uname().release.split(".")
+    if not all(part.isdigit() for part in release[:2]) or tuple(map(int, release[:2])) < _LEAST_KERNEL:
+        raise OSError("the kernel takes no listener that lets calls go on")
     code = _program(machine)
     libc = _ctypes.dlopen("", 2)
     prctl, syscall = _ctypes.dlsym(libc, "prctl"), _ctypes.dlsym(libc, "syscall")
@@ -116,7 +120,11 @@ def _address_of(data: bytes) -> int:
 def _program(machine: str) -> bytes:
     steps: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, 4),
-        (_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
+        (_EQUAL, 4, 0, AUDIT_ARCH[machine]),
+        # a program of 32 bits has other numbers; that there is one, its first wish for memory tells
+        (_LOAD, 0, 0, 0),
+        (_EQUAL, 0, 1, _BRK_OF_32_BITS),
+        (_ANSWER, 0, 0, _NOTIFY),
         (_ANSWER, 0, 0, _ALLOW),
         (_LOAD, 0, 0, 0),
         (_AT_LEAST, 0, 1, 0x40000000),

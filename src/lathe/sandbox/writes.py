@@ -15,10 +15,11 @@ import struct
 import threading
 from typing import Final
 
-from lathe.sandbox.notify import changes, renames
+from lathe.sandbox.notify import AUDIT_ARCH, changes, renames
 
 _RECEIVE: Final = 0xC0502100
 _SEND: Final = 0xC0182101
+_IS_VALID: Final = 0x40082102
 _NOTICE: Final = struct.Struct("QIIiIQ6Q")  # seccomp_notif: id, pid, flags, number, architecture, address, arguments
 _GO_ON: Final = struct.Struct("QqiI")
 _CONTINUE: Final = 1
@@ -26,6 +27,7 @@ _PAGE: Final = 4096
 _LONGEST: Final = 4096
 _HERE: Final = -100  # AT_FDCWD
 _MOST: Final = 500_000
+_END_S: Final = 5.0
 _OPEN_FILE: Final = re.compile(rb"/(?:proc/(?:self|thread-self|[0-9]+)/fd|dev/fd)/([0-9]+)")
 
 
@@ -45,6 +47,7 @@ class Writes:
             self._changes, self._renames = changes(machine), renames(machine)
         except OSError:
             self._changes, self._renames = {}, frozenset()
+        self._architecture = AUDIT_ARCH.get(machine, 0)
         self._threads: list[tuple[threading.Thread, int]] = []
 
     def attach(self, listener: int, root: int) -> None:
@@ -81,7 +84,7 @@ class Writes:
         """Stop listening."""
         for thread, stop in self._threads:
             os.close(stop)
-            thread.join()
+            thread.join(_END_S)
         self._threads.clear()
         self.certain = False
 
@@ -100,35 +103,34 @@ class Writes:
                     fcntl.ioctl(listener, _RECEIVE, buffer)
                 except OSError:
                     continue  # whoever asked has been killed
-                number, caller, *_ = _NOTICE.unpack(buffer)
-                self._note(caller, buffer, world)
+                number = _NOTICE.unpack(buffer)[0]
+                try:
+                    self._note(buffer, world)
+                except Exception:  # whatever a program has in its registers, its call must go on
+                    # where it has been killed meanwhile, nothing came of its call
+                    self.certain = self.certain and not _waits(listener, number)
                 with contextlib.suppress(OSError):
                     fcntl.ioctl(listener, _SEND, _GO_ON.pack(number, 0, 0, _CONTINUE))
         finally:
             os.close(listener)
             os.close(waiting)
 
-    def _note(self, caller: int, notice: bytearray, world: str) -> None:
-        _id, _pid, _flags, number, _architecture, _address, *arguments = _NOTICE.unpack(notice)
-        try:
-            # in a root or with mounts of its own, a path means something else
-            if os.readlink(f"/proc/{caller}/root") != "/" or os.readlink(f"/proc/{caller}/ns/mnt") != world:
-                self.certain = False
-                return
-            memory = os.open(f"/proc/{caller}/mem", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                for folder, path in self._changes[number]:
-                    text = _text(memory, arguments[path]) if path >= 0 else b""
-                    base = (
-                        struct.unpack("i", struct.pack("I", arguments[folder] & 0xFFFFFFFF))[0]
-                        if folder >= 0
-                        else _HERE
-                    )
-                    self._add(_absolute(caller, base, text), tree=number in self._renames)
-            finally:
-                os.close(memory)
-        except (OSError, KeyError, struct.error):
+    def _note(self, notice: bytearray, world: str) -> None:
+        """Take a call down; raise where that cannot be done."""
+        _id, caller, _flags, number, architecture, _address, *arguments = _NOTICE.unpack(notice)
+        # in a root or with mounts of its own, a path means something else
+        elsewhere = os.readlink(f"/proc/{caller}/root") != "/" or os.readlink(f"/proc/{caller}/ns/mnt") != world
+        if elsewhere or architecture != self._architecture:
             self.certain = False
+            return
+        memory = os.open(f"/proc/{caller}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for folder, path in self._changes[number]:
+                text = _text(memory, arguments[path]) if path >= 0 else b""
+                base = _signed(arguments[folder]) if folder >= 0 else _HERE
+                self._add(_absolute(caller, base, text), tree=number in self._renames)
+        finally:
+            os.close(memory)
 
     def _add(self, path: bytes, *, tree: bool) -> None:
         above, name = os.path.split(path)
@@ -146,6 +148,21 @@ class Writes:
         if len(self._paths) > _MOST:
             self.certain = False
             self._paths = set()
+
+
+def _signed(argument: int) -> int:
+    """Return an argument as the int that a descriptor is."""
+    low = argument & 0xFFFFFFFF
+    return low - (1 << 32) if low >> 31 else low
+
+
+def _waits(listener: int, number: int) -> bool:
+    """Tell whether a call still waits for its answer."""
+    try:
+        fcntl.ioctl(listener, _IS_VALID, struct.pack("Q", number))
+    except OSError:
+        return False
+    return True
 
 
 def _text(memory: int, address: int) -> bytes:
