@@ -13,13 +13,12 @@ from destructive_situations import REPAIRS, SITUATIONS, Situation
 
 KNOWN = {
     "preserved by reckless: a tool of the project takes edits back",
-    "preserved by reckless: an edit of the file that the command edits",
     "preserved by reckless: an edit that the running command throws away",
     "reverted by reckless: linked worktree: reset and clean",
     "reverted by reckless: linked worktree: the repository beside it",
 }
-"""Of a file that a command and the person change at the same time only the last state is seen; a program is not seen
-through; and of a linked worktree git's own files lie outside the workspace."""
+"""In the turn a program is not seen through, nor what comes while a command runs (the undo brings both back); and of a
+linked worktree git's own files lie outside the workspace."""
 
 
 def run(agent: str, chosen: tuple[Situation, ...]) -> list[data_destructive.Outcome]:

@@ -55,6 +55,8 @@ class CallWatch(Protocol):
 
     async def before(self) -> None: ...
 
+    def running(self) -> None: ...
+
     def after(self, what: str, *, recorded: bool = False) -> None: ...
 
 
@@ -157,13 +159,15 @@ class CallRunner:
             why = f"{call.name} was not run, for it would destroy what can't be kept: {watch.trouble} {NO_WORKAROUND}"
             self._reject(call, "denied", why, sink)
             return
+        recorded = prepared.tool.spec.name in ("exec_command", "write_stdin") and not prepared.escalated
+        if recorded:
+            watch.running()
         try:
             await self._execute(prepared, sink)
         finally:
             did = prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name
-            command = prepared.tool.spec.name in ("exec_command", "write_stdin")
             shown = self._vault.hide(did) if self._vault is not None else did
-            watch.after(shown, recorded=command and not prepared.escalated)
+            watch.after(shown, recorded=recorded)
 
     async def _prepare(self, call: ToolCall, sink: Sink) -> Prepared | None:
         """Return the call ready to run, or answer it as rejected and return None."""

@@ -14,7 +14,7 @@ from lathe.protocol.errors import StorageError
 
 if TYPE_CHECKING:
     from lathe.sandbox.writes import Writes
-    from lathe.store.undo import By, Tracker
+    from lathe.store.undo import By, Change, Tracker
 
 _BACKGROUND = re.compile(r"[\s)]&(?![&>])|&\s*(?:$|[;)\n])")
 _MAY_GO_ON = re.compile(
@@ -102,11 +102,30 @@ class Watch:
         """Return the files that no command may do away with unasked."""
         return AtRisk(tuple(sorted(self._edited)), self._unkept, tuple(sorted(self._removed)))
 
+    def running(self) -> None:
+        """From now on a command runs whose writes are recorded: what it overwrites of the person's is kept first."""
+        record = self._writes()
+        if record is not None and self._opened:
+            root = os.path.realpath(self._tracker.root) + b"/"
+            record.first = lambda path: self._keep(path.removeprefix(root)) if path.startswith(root) else None
+
+    def _keep(self, path: bytes) -> None:
+        try:
+            change = self._tracker.catch(self._turn, path)
+        except StorageError as error:
+            self.trouble = str(error)
+            return
+        if change is not None:
+            self._guard([change])
+
     def after(self, what: str, *, recorded: bool = False) -> None:
         """Look after the call, while the model thinks; what has changed is the agent's.
 
         With `recorded` the call was a command of the sandbox: what it did not write is the person's.
         """
+        record = self._writes()
+        if record is not None:
+            record.first = lambda path: None
         self._went_on = self._went_on or goes_on(what)
         self._look = asyncio.create_task(self._run(lambda: self._observe("agent", what[:200], recorded=recorded)))
 
@@ -147,12 +166,16 @@ class Watch:
         for record in records:
             if record.by != "person":
                 continue
-            own = [one for one in record.changes if b".git" not in one.path.split(b"/")]
-            self._edited |= set(self._absolute(one.path for one in own if one.after is not None and one.after.is_file))
-            gone = [one.path for one in own if one.after is None and one.before is not None and one.before.is_file]
-            self._removed |= set(self._absolute(gone))
+            self._guard(record.changes)
         if records:
             self._unkept = self._absolute(self._tracker.unkept())
+
+    def _guard(self, changes: Iterable[Change]) -> None:
+        """Take changes of the person's into what no command may do away with unasked."""
+        own = [one for one in changes if b".git" not in one.path.split(b"/")]
+        self._edited |= set(self._absolute(one.path for one in own if one.after is not None and one.after.is_file))
+        gone = [one.path for one in own if one.after is None and one.before is not None and one.before.is_file]
+        self._removed |= set(self._absolute(gone))
 
     def _known_writes(self) -> Callable[[bytes], bool] | None:
         """Return what tells whether commands wrote a path below the root, None where that is not known for sure."""

@@ -13,6 +13,7 @@ import re
 import select
 import struct
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from lathe.sandbox.notify import AUDIT_ARCH, changes, renames
@@ -39,6 +40,9 @@ class Writes:
 
     def __init__(self) -> None:
         self.certain = False
+        self.first: Callable[[bytes], None] = lambda path: None
+        """Is called, in a thread of its own, with each path before the first change since the last `reset`."""
+
         self._paths: set[bytes] = set()
         self._trees: set[bytes] = set()
         self._parents: dict[bytes, bytes] = {}
@@ -138,10 +142,12 @@ class Writes:
         if parent is None:
             parent = self._parents[above] = os.path.realpath(above)
         whole = os.path.join(parent, name) if name else parent
-        self._paths.add(whole)
+        places = (whole, os.path.realpath(whole)) if os.path.islink(whole) else (whole,)
+        for place in places:
+            if place not in self._paths:
+                self.first(place)
+                self._paths.add(place)
         self._paths.add(parent)
-        if os.path.islink(whole):
-            self._paths.add(os.path.realpath(whole))
         if tree:
             self._trees.add(whole)
             self._parents.clear()  # it may have been a link, or may have become one

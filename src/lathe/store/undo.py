@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import io
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -86,6 +87,7 @@ class Tracker:
         self.known: dict[bytes, Entry] = {}
         self._log = log
         self._racy: set[bytes] = set()
+        self._looking = threading.Lock()
         self._unsaved = False
         self._held: int | None = None
         self._index: dict[bytes, Indexed] = {}
@@ -134,6 +136,44 @@ class Tracker:
         Where it is known of single paths (relative to the root), `wrote` tells whether it was done `by` whom it says,
         and the rest is the person's.
         """
+        with self._looking:
+            return self._observe(by, turn, what, wrote)
+
+    def catch(self, turn: str, path: bytes) -> Change | None:
+        """Note what the person has done to a file since the last look, for a command is about to change it.
+
+        Returns that, None where there is nothing. May be called while another thread looks. Raises `StorageError`.
+        """
+        with self._looking:
+            change = self._caught(path)
+            if change is not None:
+                self.note(Observed(now_ms(), turn, "person", "", (change,)))
+            return change
+
+    def _caught(self, path: bytes) -> Change | None:
+        old = self.known.get(path)
+        above = path.split(b"/")[:-1]
+        if any(self._spared(b"/".join(above[: depth + 1])) for depth in range(len(above))):
+            return None
+        try:
+            status = os.lstat(self.root + b"/" + path)
+        except OSError:
+            if old is None or not old.is_file:
+                return None
+            del self.known[path]
+            return Change(path, old, None)
+        entry = Entry(status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        if not entry.is_file or (old is not None and msgspec.structs.replace(old, content=b"") == entry):
+            return None
+        entries = {path: entry}
+        changes = self._take([path], entries)
+        with _storing(self.folder):
+            self.contents.flush()
+        self.known[path] = entries[path]
+        self._unsaved = True
+        return changes[0] if changes else None
+
+    def _observe(self, by: By, turn: str, what: str, wrote: Callable[[bytes], bool] | None) -> tuple[Observed, ...]:
         changes = self._look()
         done: list[Change] = []
         theirs: list[Change] = []
