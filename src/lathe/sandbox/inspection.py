@@ -22,6 +22,7 @@ from lathe.protocol.errors import ConfigError
 from lathe.sandbox.destinations import Destinations, Rule, parse_rules
 from lathe.sandbox.dial import Refused
 from lathe.sandbox.egress import Attempt, Decision
+from lathe.sandbox.relay import readable
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -281,13 +282,7 @@ class _Exchange:
 
 async def _first_byte(client: socket.socket) -> bytes:
     """Return the first byte that a client says, and leave it there; raise OSError where it says none."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(client, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(client)
+    await readable(client)
     return client.recv(1, socket.MSG_PEEK)
 
 

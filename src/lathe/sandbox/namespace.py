@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from lathe.sandbox.relay import readable
+
 _HERE: Final = Path(__file__).parent
 _MOST_FDS: Final = 64
 _READY_S: Final = 10.0
@@ -55,13 +57,7 @@ async def make_network(pid: int, ports: Sequence[int]) -> list[int]:
 
 
 async def _received(link: socket.socket) -> list[int]:
-    ready = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(link, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(link)
+    await readable(link)
     try:
         return socket.recv_fds(link, 16, _MOST_FDS, socket.MSG_CMSG_CLOEXEC)[1]
     except OSError:

@@ -18,6 +18,17 @@ class Mismatch(Exception):
     """What a connection says first does not fit what it was allowed for; the message says how."""
 
 
+async def readable(one: socket.socket) -> None:
+    """Return when there is something to be read, or the other end has gone."""
+    ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(one, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(one)
+
+
 async def relay(
     client: socket.socket, upstream: socket.socket, check: Callable[[bytes], bool] | None = None
 ) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from lathe.sandbox.mounts import Mount, is_below, plan, sockets
 from lathe.sandbox.namespace import RESOLVER
 from lathe.sandbox.pictures import TooMuch
 from lathe.sandbox.policy import SandboxPolicy, without_veils
+from lathe.sandbox.relay import readable
 
 if TYPE_CHECKING:
     from lathe.sandbox.egress import Egress
@@ -445,13 +446,7 @@ def _filter_file(calls: bytes) -> int:
 
 async def _first_message(link: socket.socket) -> tuple[bytes, int, int]:
     """Return what the exec server says first, its pid as it is out here, and what came with it, -1 for nothing."""
-    ready = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(link, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(link)
+    await readable(link)
     try:
         room = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_FD.size)
         said, ancillary, *_ = link.recvmsg(4096, room, socket.MSG_CMSG_CLOEXEC)
