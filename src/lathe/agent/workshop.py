@@ -119,7 +119,7 @@ class Workshop:
             self._tools.append(AskUserTool(ask_user))
         self._instructions = load_instructions(cwd, home, environ)
         self._skills = load_skills(cwd, home, environ, extra=[Path(folder) for folder in settings.skills])
-        self._vault = make_vault(settings, home, environ, engine.secret_names) if settings.hide_secrets else None
+        self._vault = make_vault(settings, home, environ, secret) if settings.hide_secrets else None
         self._nested = NestedInstructions(cwd, [file.path for file in self._instructions.files])
         self._pool: McpPool | None = None
         self._baseline: asyncio.Task[str | None] | None = None

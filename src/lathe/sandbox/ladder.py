@@ -34,8 +34,8 @@ RUNGS = (
         "D",
         "Landlock",
         "landlock",
-        "hooks and settings of git can be written, permissions of files outside be changed,"
-        " and local sockets be connected to",
+        "hooks and settings of git are put back only when a command has ended, permissions of files outside can be"
+        " changed, and local sockets be connected to",
     ),
     Rung(
         "E",
