@@ -12,13 +12,10 @@ import pytest
 from destructive_situations import REPAIRS, SITUATIONS, Situation
 
 KNOWN = {
-    "preserved by reckless: a tool of the project takes edits back",
-    "preserved by reckless: an edit that the running command throws away",
     "reverted by reckless: linked worktree: reset and clean",
     "reverted by reckless: linked worktree: the repository beside it",
 }
-"""In the turn a program is not seen through, nor what comes while a command runs (the undo brings both back); and of a
-linked worktree git's own files lie outside the workspace."""
+"""Of a linked worktree git's own files lie outside the workspace."""
 
 
 def run(agent: str, chosen: tuple[Situation, ...]) -> list[data_destructive.Outcome]:

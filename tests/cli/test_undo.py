@@ -298,6 +298,25 @@ async def test_a_patch_does_not_replace_what_the_person_changed_meanwhile(ws: Pa
     assert ((ws / "src" / "a.py").read_text(), (ws / "src" / "b.py").exists()) == ("mine\n", False)
 
 
+async def test_what_a_program_takes_back_of_the_persons_is_put_back_and_told(ws: Path) -> None:
+    old = (ws / "src" / "a.py").read_text()
+
+    def edit() -> None:
+        (ws / "src" / "a.py").write_text("mine\n")
+
+    program = f"python3 -c \"open('src/a.py', 'w').write({old!r})\"".replace("\\n", "\\\\n")
+    move = "python3 -c \"import os; os.rename('src/a.py', 'src/moved.py')\""
+    steps = editing(ws, edit, run("echo 1 > made"), run(program), run("true"), run(move), run("true"), says("done"))
+    ran, server = await scripted(steps, "change", cwd=ws)
+    assert ran.code == 0, ran.err
+    told = "src/a.py: a command threw away what the person had written meanwhile; it was put back"
+    assert f"[undo: {told}]" in server.requests[-1].body.decode()
+    assert ran.err.count(told) == 1
+    assert ((ws / "src" / "moved.py").read_text(), (ws / "src" / "a.py").exists()) == ("mine\n", False)
+    assert (await undo(ws)).code == 0
+    assert ((ws / "src" / "a.py").read_text(), (ws / "src" / "moved.py").exists()) == ("mine\n", False)
+
+
 async def test_what_the_background_took_is_brought_back_and_what_the_person_wrote_beside_it_stays(ws: Path) -> None:
     def edit() -> None:
         (ws / "src" / "c.py").write_text("mine\n")

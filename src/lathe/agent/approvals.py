@@ -54,12 +54,16 @@ Ask: TypeAlias = Callable[[ApprovalQuestion], Awaitable[ApprovalAnswer]]
 
 
 class Reviewed(NamedTuple):
-    """The outcome for the call: `message` tells the model why not; `destructive` that it destroys files, if it runs."""
+    """The outcome for the call: `message` tells the model why not; `destructive` that it destroys files, if it runs.
+
+    `agreed` says that the person was asked about this very call, and let it.
+    """
 
     allowed: bool
     escalated: bool = False
     message: str = ""
     destructive: bool = False
+    agreed: bool = False
 
 
 def decide(
@@ -270,7 +274,7 @@ class Approvals:
             self.granted.update(ask.grants)
         if answer.choice == "project" and ask.families and self._project_root is not None:
             message = self._remember(ask.families, self._project_root)
-        return Reviewed(True, ask.escalated, message)
+        return Reviewed(True, ask.escalated, message, agreed=True)
 
     def _remember(self, families: tuple[Family, ...], project_root: Path) -> str:
         try:

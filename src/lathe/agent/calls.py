@@ -57,13 +57,16 @@ class CallWatch(Protocol):
 
     def running(self) -> None: ...
 
-    def after(self, what: str, *, recorded: bool = False) -> None: ...
+    def after(self, what: str, *, recorded: bool = False, agreed: bool = False) -> None: ...
+
+    def news(self) -> list[str]: ...
 
 
 class Prepared(NamedTuple):
     """A call that may run.
 
-    `destructive` says that what it does to files wants undoing, if it was a mistake; `watched` that it may change any.
+    `destructive` says that what it does to files wants undoing, if it was a mistake; `watched` that it may change any;
+    `agreed` that the person let this very call.
     """
 
     call: ToolCall
@@ -72,6 +75,7 @@ class Prepared(NamedTuple):
     escalated: bool
     destructive: bool
     watched: bool
+    agreed: bool
 
 
 class CallRunner:
@@ -167,7 +171,7 @@ class CallRunner:
         finally:
             did = prepared.args.command if isinstance(prepared.args, ExecArgs) else call.name
             shown = self._vault.hide(did) if self._vault is not None else did
-            watch.after(shown, recorded=recorded)
+            watch.after(shown, recorded=recorded, agreed=prepared.agreed)
 
     async def _prepare(self, call: ToolCall, sink: Sink) -> Prepared | None:
         """Return the call ready to run, or answer it as rejected and return None."""
@@ -188,7 +192,7 @@ class CallRunner:
             self._reject(call, "denied", review.message, sink)
             return None
         self.rejected_in_a_row = 0
-        return Prepared(call, tool, args, review.escalated, review.destructive, watched)
+        return Prepared(call, tool, args, review.escalated, review.destructive, watched, review.agreed)
 
     def _revealed(self, call: ToolCall) -> ToolCall:
         return revealed(call, self._vault) if self._vault is not None else call
@@ -228,6 +232,8 @@ class CallRunner:
         except Exception as error:  # a fault of one tool must not take the thread with it
             text = f"{call.name} failed inside Lathe: {type(error).__name__}: {error}"
             outcome = Outcome(text, _with_status(begun, "failed"))
+        if self._watch is not None and isinstance(outcome.output, str) and (news := self._watch.news()):
+            outcome = outcome._replace(output="\n".join((outcome.output.removesuffix("\n"), *news)))
         sink.answered(output_for(call, outcome.output), ItemCompleted(outcome.item))
 
     def _reject(self, call: ToolCall, reason: Any, message: str, sink: Sink) -> None:

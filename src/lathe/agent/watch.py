@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from lathe.agent.verdict import AtRisk
 from lathe.protocol.errors import StorageError
 
 if TYPE_CHECKING:
     from lathe.sandbox.writes import Writes
-    from lathe.store.undo import By, Change, Tracker
+    from lathe.store.undo import By, Change, Observed, Tracker
 
+_MOST_SHOWN = 3
 _BACKGROUND = re.compile(r"[\s)]&(?![&>])|&\s*(?:$|[;)\n])")
 _MAY_GO_ON = re.compile(
     rf"{_BACKGROUND.pattern}|\b(?:nohup|setsid|disown|daemon\w*|at|batch|tmux|screen|detach)\b|(?<!\S)-d\b"
@@ -50,6 +51,19 @@ def goes_on(command: str) -> bool:
     return False
 
 
+class _Version(NamedTuple):
+    """The hashes of what the person made of a file, and of what it was before."""
+
+    own: bytes
+    former: set[bytes]
+
+
+def _named(paths: Sequence[bytes]) -> str:
+    shown = ", ".join(os.fsdecode(path) for path in paths[:_MOST_SHOWN])
+    more = f" and {len(paths) - _MOST_SHOWN} more" if len(paths) > _MOST_SHOWN else ""
+    return f"{shown}{more}: a command threw away what the person had written meanwhile; it was put back"
+
+
 class Watch:
     """Looks at the workspace before and after the calls of a thread, one look at a time.
 
@@ -69,6 +83,9 @@ class Watch:
         self._baseline = baseline
         self._edited: set[str] = set()
         self._removed: set[str] = set()
+        self._versions: dict[bytes, _Version] = {}
+        self._put_back: list[bytes] = []
+        self._untold: list[bytes] = []
         self._unkept: tuple[str, ...] = ()
         self._tracker = tracker
         self._busy = busy
@@ -118,16 +135,29 @@ class Watch:
         if change is not None:
             self._guard([change])
 
-    def after(self, what: str, *, recorded: bool = False) -> None:
+    def news(self) -> list[str]:
+        """Return a line for the model about files that were put back since the last call."""
+        paths, self._untold = self._untold, []
+        return [f"[undo: {_named(paths)}]"] if paths else []
+
+    def notices(self) -> list[str]:
+        """Return a sentence for the person about the same, since the last call of this."""
+        paths, self._put_back = self._put_back, []
+        return [f"{_named(paths)}."] if paths else []
+
+    def after(self, what: str, *, recorded: bool = False, agreed: bool = False) -> None:
         """Look after the call, while the model thinks; what has changed is the agent's.
 
-        With `recorded` the call was a command of the sandbox: what it did not write is the person's.
+        With `recorded` the call was a command of the sandbox: what it did not write is the person's. Edits of the
+        person that it threw away are put back, unless the person has `agreed` to it.
         """
         record = self._writes()
         if record is not None:
             record.first = lambda path: None
         self._went_on = self._went_on or goes_on(what)
-        self._look = asyncio.create_task(self._run(lambda: self._observe("agent", what[:200], recorded=recorded)))
+        self._look = asyncio.create_task(
+            self._run(lambda: self._observe("agent", what[:200], recorded=recorded, agreed=agreed))
+        )
 
     async def end_turn(self) -> None:
         """Wait until all looks are over, and keep what is known for the next thread."""
@@ -154,13 +184,15 @@ class Watch:
     def _absolute(self, paths: Iterable[bytes]) -> tuple[str, ...]:
         return tuple(os.fsdecode(self._tracker.root + b"/" + path) for path in paths)
 
-    def _observe(self, by: By, what: str, *, recorded: bool = True) -> None:
+    def _observe(self, by: By, what: str, *, recorded: bool = True, agreed: bool = True) -> None:
         if not self._opened:
             self._open()
         wrote = self._known_writes() if recorded and by != "person" else None
         if wrote is not None and by == "unclear":
             by = "agent"
         records = self._tracker.observe(by, self._turn, what, wrote)
+        if wrote is not None and not agreed:
+            records += self._restore([change for one in records if one.by == "agent" for change in one.changes])
         self._edited = {path for path in self._edited if os.path.lexists(path)}
         self._removed = {path for path in self._removed if not os.path.lexists(path)}
         for record in records:
@@ -170,12 +202,42 @@ class Watch:
         if records:
             self._unkept = self._absolute(self._tracker.unkept())
 
+    def _restore(self, changes: Sequence[Change]) -> tuple[Observed, ...]:
+        """Put back what the person had written, where a command has taken it away or made it what it was before."""
+        if not self._versions:
+            return ()
+        from lathe.store.undo_apply import apply_steps
+        from lathe.store.undo_plan import Step
+
+        moved = {change.after.content[1:] for change in changes if change.after is not None}
+        steps = []
+        for path, before, after in ((one.path, one.before, one.after) for one in changes):
+            version = self._versions.get(path)
+            if version is None or before is None or before.content[1:] != version.own or not before.is_kept:
+                continue
+            if after.content[1:] in version.former if after is not None else version.own not in moved:
+                steps.append(Step(path, after, before))
+        if not steps:
+            return ()
+        failed = {conflict.path for conflict in apply_steps(self._tracker.root, steps, self._tracker.open_content)}
+        paths = [step.path for step in steps if step.path not in failed]
+        self._put_back += paths
+        self._untold += paths
+        return self._tracker.observe("person", self._turn)
+
     def _guard(self, changes: Iterable[Change]) -> None:
         """Take changes of the person's into what no command may do away with unasked."""
         own = [one for one in changes if b".git" not in one.path.split(b"/")]
         self._edited |= set(self._absolute(one.path for one in own if one.after is not None and one.after.is_file))
         gone = [one.path for one in own if one.after is None and one.before is not None and one.before.is_file]
         self._removed |= set(self._absolute(gone))
+        for path, before, after in ((one.path, one.before, one.after) for one in own):
+            if after is not None and after.is_file and after.is_kept:
+                version = self._versions.setdefault(path, _Version(b"", set()))
+                if before is not None:
+                    version.former.add(before.content[1:])
+                version.former.discard(after.content[1:])
+                self._versions[path] = version._replace(own=after.content[1:])
 
     def _known_writes(self) -> Callable[[bytes], bool] | None:
         """Return what tells whether commands wrote a path below the root, None where that is not known for sure."""

@@ -229,7 +229,7 @@ class Workshop:
         if not self._judged and self._sessions.tier:
             self._judged = True
             found += [weakness] if (weakness := self._sessions.weakness()) else []
-        return found
+        return [*found, *(self._watch.notices() if self._watch is not None else ())]
 
     async def _open_mcp(self) -> None:
         from lathe.tools.mcp import servers_from
