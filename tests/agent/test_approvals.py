@@ -223,7 +223,7 @@ def approvals(ws: Path, person: Person | None, rules: Rules = NO_RULES, mode: An
 
 
 async def review(one: Approvals, access: Any, ws: Path, mode: Any = "workspace-write") -> tuple[bool, bool, str]:
-    return tuple(await one.review((access,), policy=SandboxPolicy(mode, (str(ws),)), cwd=ws))
+    return tuple(await one.review((access,), policy=SandboxPolicy(mode, (str(ws),)), cwd=ws))[:4]
 
 
 async def test_without_a_person_what_must_be_asked_is_refused_with_a_sentence(ws: Path) -> None:

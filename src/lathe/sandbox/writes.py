@@ -144,9 +144,9 @@ class Writes:
         whole = os.path.join(parent, name) if name else parent
         places = (whole, os.path.realpath(whole)) if os.path.islink(whole) else (whole,)
         for place in places:
-            if place not in self._paths:
+            if not self.wrote(place):  # nor moved, with a folder above it
                 self.first(place)
-                self._paths.add(place)
+            self._paths.add(place)
         self._paths.add(parent)
         if tree:
             self._trees.add(whole)
