@@ -179,6 +179,7 @@ class World:
         assert self.victim.stdin is not None
         assert self.victim.stdout is not None
         with contextlib.suppress(OSError):  # it may be dead
+            self.victim.send_signal(signal.SIGCONT)  # whoever traced it has left it stopped
             self.victim.stdin.write("?\n")
             self.victim.stdin.flush()
             if select.select([self.victim.stdout], [], [], LIMIT_S)[0]:
