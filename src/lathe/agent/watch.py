@@ -123,7 +123,7 @@ class Watch:
         """From now on a command runs whose writes are recorded: what it overwrites of the person's is kept first."""
         record = self._writes()
         if record is not None and self._opened:
-            root = os.path.realpath(self._tracker.root) + b"/"
+            root = self._tracker.root + b"/"
             record.first = lambda path: self._keep(path.removeprefix(root)) if path.startswith(root) else None
 
     def _keep(self, path: bytes) -> None:
@@ -244,7 +244,7 @@ class Watch:
         record = self._writes()
         if record is None or not record.certain:
             return None
-        root = os.path.realpath(self._tracker.root)
+        root = self._tracker.root
         return lambda path: record.wrote(root + b"/" + path if path else root)
 
     async def _done(self) -> None:

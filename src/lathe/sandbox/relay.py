@@ -29,10 +29,8 @@ async def readable(one: socket.socket) -> None:
         loop.remove_reader(one)
 
 
-async def relay(
-    client: socket.socket, upstream: socket.socket, check: Callable[[bytes], bool] | None = None
-) -> tuple[int, int]:
-    """Pass bytes both ways until both ends have closed, and return how many went up and down.
+async def relay(client: socket.socket, upstream: socket.socket, check: Callable[[bytes], bool] | None = None) -> None:
+    """Pass bytes both ways until both ends have closed.
 
     `check` is given what the client says first, more and more of it, until it returns True; nothing is passed up
     before. What it raises ends both connections. An error of one end ends the other.
@@ -44,21 +42,18 @@ async def relay(
         for failure in failures:
             if isinstance(failure, Mismatch):
                 raise failure
-        return ways[0].result() if not failures else 0, ways[1].result() if not failures else 0
     finally:
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
 
 
-async def _pass(source: socket.socket, sink: socket.socket, check: Callable[[bytes], bool] | None) -> int:
+async def _pass(source: socket.socket, sink: socket.socket, check: Callable[[bytes], bool] | None) -> None:
     loop = asyncio.get_running_loop()
-    total = 0
     held = b""
     buffer = bytearray(_BLOCK)
     view = memoryview(buffer)
     while count := await loop.sock_recv_into(source, buffer):
-        total += count
         if check is None:
             await loop.sock_sendall(sink, view[:count])
             continue
@@ -70,7 +65,6 @@ async def _pass(source: socket.socket, sink: socket.socket, check: Callable[[byt
         await loop.sock_sendall(sink, held)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
-    return total
 
 
 def reset(one: socket.socket) -> None:

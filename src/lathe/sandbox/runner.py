@@ -21,6 +21,7 @@ from lathe.sandbox.tiers import TIERS, Launch, Server, launch
 
 if TYPE_CHECKING:
     from lathe.sandbox.egress import Egress
+    from lathe.sandbox.keeping import Keeper
     from lathe.sandbox.mounts import Mount
     from lathe.sandbox.writes import Writes
 
@@ -57,9 +58,10 @@ class Runner:
         self.policy = policy
         self.tier = "none" if policy.mode == "danger-full-access" else ""
         self.letter = "F" if policy.mode == "danger-full-access" else ""
-        self._wanted = Launch(policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers), egress, memory)
-        if writes is not None and policy.mode == "workspace-write":
-            self._wanted = self._wanted._replace(notify=True)
+        notify = writes is not None and policy.mode == "workspace-write"
+        self._wanted = Launch(
+            policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers), egress, memory, notify
+        )
         self._writes = writes
         self.controls: Controls | None = None
         self._limits = limits if policy.mode != "danger-full-access" else None
@@ -133,8 +135,7 @@ class Runner:
         folder or the program is not there.
         """
         await self.start()
-        self._count += 1
-        name = f"{self._token}-{self._count}"
+        name = self._fresh_name()
         rows, columns = tty or (0, 0)
         fields = ["S", name, cwd, str(rows), str(columns), str(len(argv)), *argv]
         fields += [f"{key}={value}" for key, value in (env or {}).items()]
@@ -142,8 +143,8 @@ class Runner:
             raise SpawnError("A command, its folder and its environment cannot hold a NUL character.")
         if not argv:
             raise SpawnError("There is no command to start.")
-        if self._server is not None and self._server.keeper is not None:
-            self._server.keeper.before(quiet=self.quiet)
+        if self._keeper is not None:
+            self._keeper.before(quiet=self.quiet)
         self._spawned += 1
         process = Process(name, on_output, self._send, self._processes)
         self._send(fields, process.open_pipes(stdin) if tty is None else [])
@@ -159,8 +160,7 @@ class Runner:
     async def connect(self, port: int) -> socket.socket:
         """Return a connection to what listens on a port of the sandbox's own 127.0.0.1; raise OSError."""
         await self.start()
-        self._count += 1
-        name = f"{self._token}-{self._count}"
+        name = self._fresh_name()
         answer: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
         self._connecting[name] = answer
         try:
@@ -178,8 +178,7 @@ class Runner:
         """
         if self._server is None:
             return []
-        self._count += 1
-        name = f"{self._token}-{self._count}"
+        name = self._fresh_name()
         answer = self._trying[name] = asyncio.get_running_loop().create_future()
         try:
             self._send(["T", name, *paths])
@@ -187,6 +186,15 @@ class Runner:
         finally:
             del self._trying[name]
         return list(zip(errors[::2], errors[1::2], strict=True))
+
+    def _fresh_name(self) -> str:
+        """Return a name for a process or a question: by it the answer finds its way back."""
+        self._count += 1
+        return f"{self._token}-{self._count}"
+
+    @property
+    def _keeper(self) -> Keeper | None:
+        return self._server.keeper if self._server is not None else None
 
     @property
     def quiet(self) -> bool:
@@ -200,19 +208,19 @@ class Runner:
 
     def settle(self) -> None:
         """Put back now what commands have changed that they may not."""
-        if self._server is not None and self._server.keeper is not None:
-            self._server.keeper.check()
+        if self._keeper is not None:
+            self._keeper.check()
 
     def accept(self, paths: Sequence[str]) -> None:
         """Take what is at these paths now as what is to be kept: it was changed by somebody who may."""
-        if self._server is not None and self._server.keeper is not None:
-            self._server.keeper.accept(paths)
+        if self._keeper is not None:
+            self._keeper.accept(paths)
 
     def news(self) -> list[str]:
         """Return a line for all that was put back since the last call."""
         news, self._news = self._news, []
-        if self._server is not None and self._server.keeper is not None:
-            news += self._server.keeper.news()
+        if self._keeper is not None:
+            news += self._keeper.news()
         return news
 
     async def end_all(self) -> None:
@@ -344,8 +352,8 @@ class Runner:
             trying.set_result([int(number) for number in rest])
         if kind == "E":
             self._rested = int(name)
-            if self.quiet and self._server is not None and self._server.keeper is not None:
-                self._server.keeper.rest()
+            if self.quiet and self._keeper is not None:
+                self._keeper.rest()
 
     def _server_died(self) -> None:
         """Everything it ran died with it; the next `spawn` starts another."""
