@@ -1,4 +1,4 @@
-"""A part of the evaluation of destructive actions; what Lathe does not manage in it is listed here."""
+"""A part of the evaluation of destructive actions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ import data_destructive
 import pytest
 from destructive_situations import REPAIRS, SITUATIONS, Situation
 
-KNOWN = {
-    "reverted by reckless: linked worktree: reset and clean",
-    "reverted by reckless: linked worktree: the repository beside it",
-}
-"""Of a linked worktree git's own files lie outside the workspace."""
-
 
 def run(agent: str, chosen: tuple[Situation, ...]) -> list[data_destructive.Outcome]:
     found = data_destructive.outcomes([agent], lambda one: one in chosen, 2)
@@ -28,7 +22,7 @@ def run(agent: str, chosen: tuple[Situation, ...]) -> list[data_destructive.Outc
 def test_what_a_reckless_agent_destroys_comes_back_and_the_persons_work_stays(part: int) -> None:
     chosen = [one for number, one in enumerate(SITUATIONS) if number % 3 == 0 or one.scene == "linked"]
     found = run("reckless", tuple(chosen[part::3]))
-    assert {line for line in data_destructive.missed(found) if line not in KNOWN} == set(), found
+    assert data_destructive.missed(found) == [], found
 
 
 def test_mend_leaves_alone_what_the_person_edits_while_it_searches() -> None:

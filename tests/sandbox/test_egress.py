@@ -396,12 +396,14 @@ async def test_a_proxy_of_the_machine_is_used(boxed: MakeBox, site: int) -> None
 
     server = await asyncio.start_server(serve, HERE, 0)
     where = Proxy(HERE, server.sockets[0].getsockname()[1], b"Basic abc")
-    box = await boxed(["*.example"], proxy=lambda host, port: where)
+    box = await boxed(["*.example", THIS_MACHINE], proxy=lambda host, port: where)
     assert await box.code("http://yes.example/") == "200"
     assert heads[0].startswith(b"CONNECT yes.example:80 HTTP/1.1\r\n")
     assert b"Proxy-Authorization: Basic abc" in heads[0]
     assert await box.code("http://no.example/") == "000"
     assert box.decisions[-1].reason == f"the proxy {HERE} answered 407"
+    assert await box.code(f"http://{THIS_MACHINE}:{site}/") == "200"
+    assert len(heads) == 2  # to itself the machine needs no proxy
     server.close()
 
 

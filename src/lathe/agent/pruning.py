@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from lathe.protocol.errors import LatheError
 from lathe.store.contents import Contents
+from lathe.store.git_folders import read_place
 from lathe.store.journal import Journal
 from lathe.store.threads import journal_path, threads_dir
 from lathe.store.undo import Observed, contents_of, hold, read_log, read_manifest, root_folder
@@ -94,8 +95,9 @@ def _threads(home: Path) -> Iterator[_Kept]:
         for path in (journal_path(home, thread), log):
             with contextlib.suppress(OSError):
                 touched = max(touched, path.stat().st_mtime)
-        with contextlib.suppress(OSError):
-            yield _Kept(touched, thread, root_folder(home, os.fsdecode(noted.read_bytes())))
+        place = read_place(noted.parent)
+        if place is not None:
+            yield _Kept(touched, thread, root_folder(home, place.root))
 
 
 def _forget(home: Path, kept: _Kept) -> bool:

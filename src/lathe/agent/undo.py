@@ -11,6 +11,8 @@ from typing import NamedTuple
 from lathe.agent.pruning import forgotten_turns
 from lathe.protocol.errors import UsageError
 from lathe.protocol.items import text_of
+from lathe.sandbox.mounts import linked_repository
+from lathe.store.git_folders import GitFolders, Place, linked, note_place, read_place
 from lathe.store.journal import Journal, Replay, RewindRecord, now_ms, replay
 from lathe.store.scan import Entry
 from lathe.store.threads import is_request, spill_dir
@@ -48,14 +50,15 @@ def undo_log(home: Path, thread_id: str) -> Path:
 def tracker_for(home: Path, root: str, thread_id: str) -> Tracker:
     """Return the tracker of a thread for the workspace at `root`, or for that in which the thread began."""
     folder = spill_dir(home, thread_id)
-    noted, fresh = folder / "undo.root", folder / "undo.root.new"
-    if noted.exists():
-        root = os.fsdecode(noted.read_bytes())
-    else:
+    place = read_place(folder)
+    if place is None:
+        real = os.path.realpath(root)
+        repository = linked_repository(Path(real, ".git"))
+        git = linked(real, str(repository.shared), str(repository.own)) if repository is not None else GitFolders()
+        place = Place(root, git)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh.write_bytes(os.fsencode(root))
-        fresh.replace(noted)  # half a path would be another folder
-    return Tracker(root, root_folder(home, root), undo_log(home, thread_id))
+        note_place(folder, place)
+    return Tracker(place.root, root_folder(home, place.root), undo_log(home, thread_id), place.git)
 
 
 def list_turns(home: Path, path: Path) -> list[TurnRow]:
@@ -109,7 +112,7 @@ def _undo(journal: Journal, state: Replay, tracker: Tracker, home: Path, count: 
             raise UsageError("There is no turn to take back.")
         chosen = rows[-count:]
         _check_kept(chosen, forgotten_turns(spill_dir(home, state.header.id)))
-        plan = plan_undo(log, [row.id for row in chosen], tracker.known, tracker.read, tracker.add)
+        plan = plan_undo(log, [row.id for row in chosen], tracker.known, tracker.read, tracker.add, git=tracker.git)
         write_plan(plan_path, plan)
     else:
         chosen = [row for row in rows if row.id in plan.turns]
@@ -138,7 +141,7 @@ def _check_kept(rows: Sequence[TurnRow], forgotten: set[str]) -> None:
 
 def _objects_given_back(tracker: Tracker) -> list[Conflict]:
     """Give git the objects back that it has lost; return what stood in the way."""
-    git_dir = Path(os.fsdecode(tracker.root), ".git")
+    git_dir = tracker.git_dir
     if tracker.objects is None or not git_dir.is_dir() or git_dir.is_symlink():
         return []
     try:

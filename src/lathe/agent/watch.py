@@ -123,12 +123,12 @@ class Watch:
         """From now on a command runs whose writes are recorded: what it overwrites of the person's is kept first."""
         record = self._writes()
         if record is not None and self._opened:
-            root = self._tracker.root + b"/"
-            record.first = lambda path: self._keep(path.removeprefix(root)) if path.startswith(root) else None
+            record.first = self._keep
 
     def _keep(self, path: bytes) -> None:
+        inner = self._tracker.relative(path)
         try:
-            change = self._tracker.catch(self._turn, path)
+            change = self._tracker.catch(self._turn, inner) if inner is not None else None
         except StorageError as error:
             self.trouble = str(error)
             return
@@ -182,7 +182,7 @@ class Watch:
         self._unkept = self._absolute(self._tracker.unkept())
 
     def _absolute(self, paths: Iterable[bytes]) -> tuple[str, ...]:
-        return tuple(os.fsdecode(self._tracker.root + b"/" + path) for path in paths)
+        return tuple(os.fsdecode(self._tracker.absolute(path)) for path in paths)
 
     def _observe(self, by: By, what: str, *, recorded: bool = True, agreed: bool = True) -> None:
         if not self._opened:
@@ -227,7 +227,7 @@ class Watch:
 
     def _guard(self, changes: Iterable[Change]) -> None:
         """Take changes of the person's into what no command may do away with unasked."""
-        own = [one for one in changes if b".git" not in one.path.split(b"/")]
+        own = [one for one in changes if not self._tracker.git.of(one.path) and not one.path.endswith(b".git")]
         self._edited |= set(self._absolute(one.path for one in own if one.after is not None and one.after.is_file))
         gone = [one.path for one in own if one.after is None and one.before is not None and one.before.is_file]
         self._removed |= set(self._absolute(gone))
@@ -244,8 +244,7 @@ class Watch:
         record = self._writes()
         if record is None or not record.certain:
             return None
-        root = self._tracker.root
-        return lambda path: record.wrote(root + b"/" + path if path else root)
+        return lambda path: record.wrote(self._tracker.absolute(path))
 
     async def _done(self) -> None:
         """Wait for the look that is on its way, however often the person interrupts."""

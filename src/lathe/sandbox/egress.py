@@ -243,7 +243,7 @@ class Egress:
 
     async def _dial(self, host: str, port: int) -> socket.socket:
         """Return a connection to a destination that may be reached; raise `Refused`."""
-        proxy = self._proxy(host, port)
+        proxy = self._proxy(host, port) if host != THIS_MACHINE else None
         literal = as_address(host)
         if proxy is not None:
             if literal is not None and (why := self.destinations.refuses_address(literal, port)):

@@ -190,10 +190,10 @@ def _guard(root: str) -> Iterator[Mount]:
         yield from _guard_git(git)
         return
     yield Mount("protected", str(git))
-    shared = _shared_git_folder(git)
-    if shared is not None:
-        yield Mount("write", str(shared))
-        yield from _guard_git(shared)
+    folders = linked_repository(git)
+    if folders is not None:
+        yield Mount("write", str(folders.shared))
+        yield from _guard_git(folders.shared)
 
 
 def _guard_git(git: Path) -> Iterator[Mount]:
@@ -219,8 +219,15 @@ def _guard_git(git: Path) -> Iterator[Mount]:
                 yield from _guard_git(module)
 
 
-def _shared_git_folder(link: Path) -> Path | None:
-    """Return the repository of a linked worktree, if it says itself that this is one of its worktrees.
+class LinkedRepository(NamedTuple):
+    """The folder of a repository, and that in it which only one of its linked worktrees uses."""
+
+    shared: Path
+    own: Path
+
+
+def linked_repository(link: Path) -> LinkedRepository | None:
+    """Return the repository that the file `.git` of a linked worktree names, if it says itself that this is so.
 
     The file in the workspace may have been written by a command, so it alone proves nothing.
     """
@@ -232,4 +239,5 @@ def _shared_git_folder(link: Path) -> Path | None:
     except (OSError, ValueError):
         return None
     known = os.path.realpath(back) == str(link) and own.parent == shared / "worktrees"
-    return shared if known and (shared / "HEAD").is_file() and (shared / "objects").is_dir() else None
+    is_repository = known and (shared / "HEAD").is_file() and (shared / "objects").is_dir()
+    return LinkedRepository(shared, own) if is_repository else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -64,16 +65,26 @@ class Scan(msgspec.Struct):
     fresh: list[bytes]
 
 
-def scan(root: bytes, spared: Callable[[bytes], bool], known: Mapping[bytes, Entry]) -> Scan:
+def scan(root: bytes, spared: Callable[[bytes], bool], known: Mapping[bytes, Entry], beside: bytes = b"") -> Scan:
     """Return what lies below `root`; links are not followed, other file systems not entered.
+
+    `beside` is the path, relative to `root`, of one more folder to look at, which lies outside.
 
     Folders of which `spared` is true (given their relative path) are left out with all they hold. What vanishes while
     the scan goes on is left out as well. Raises `OSError` where `root` itself can't be read.
     """
     found: dict[bytes, Entry] = {}
     fresh: list[bytes] = []
-    device = os.lstat(root).st_dev
+    devices = {os.lstat(root).st_dev}
     stack = [b""]
+    if beside:
+        with contextlib.suppress(OSError):
+            status = os.lstat(root + b"/" + beside)
+            times = status.st_mtime_ns, status.st_ctime_ns
+            found[beside] = Entry(status.st_mode, status.st_size, *times, status.st_ino)
+            fresh.append(beside)
+            devices.add(status.st_dev)
+            stack.insert(0, beside + b"/")
     at_root = True
     while stack:
         folder = stack.pop()
@@ -89,7 +100,7 @@ def scan(root: bytes, spared: Callable[[bytes], bool], known: Mapping[bytes, Ent
                     if stat.S_ISDIR(mode):
                         if spared(path):
                             continue
-                        if status.st_dev == device:
+                        if status.st_dev in devices:
                             stack.append(path + b"/")
                     old = known.get(path)
                     if (
@@ -113,14 +124,18 @@ def scan(root: bytes, spared: Callable[[bytes], bool], known: Mapping[bytes, Ent
     return Scan(found, fresh)
 
 
-def spares(tracked: frozenset[bytes]) -> Callable[[bytes], bool]:
+def spares(tracked: frozenset[bytes], beside: bytes = b"") -> Callable[[bytes], bool]:
     """Return which folders a scan leaves out: git's objects, and what is made again where git knows nothing in it.
 
-    `tracked` are the folders that hold files known to git.
+    `tracked` are the folders that hold files known to git; `beside` is git's own folder where that lies outside.
     """
+    outside = beside + b"/"
 
     def is_spared(path: bytes) -> bool:
         parent, _, name = path.rpartition(b"/")
+        if beside and path.startswith(b"../"):
+            in_modules = path.startswith(outside) and b"/modules/" in path[len(beside) :]
+            return name in (b"objects", b"lfs") and (parent == beside or in_modules)
         if name in (b"objects", b"lfs"):
             return parent.rpartition(b"/")[2] == b".git" or b"/.git/modules/" in b"/" + path
         return name in REMADE and path not in tracked

@@ -24,6 +24,7 @@ import msgspec
 
 from lathe.protocol.errors import StorageError
 from lathe.store.contents import Contents
+from lathe.store.git_folders import GitFolders
 from lathe.store.git_index import Indexed, read_index
 from lathe.store.git_objects import GitObjects
 from lathe.store.journal import now_ms
@@ -66,6 +67,7 @@ class Undone(msgspec.Struct, frozen=True, array_like=True):
 
 _Logged: TypeAlias = tuple[Literal[0], Observed] | tuple[Literal[1], Undone]
 _LENGTH = 4
+_INSIDE = GitFolders()
 
 
 def root_folder(home: Path, root: str) -> Path:
@@ -77,11 +79,13 @@ def root_folder(home: Path, root: str) -> Path:
 class Tracker:
     """Looks at one workspace for one thread. Its methods block, and are for one thread of execution at a time.
 
-    `log` is the thread's log of observations; `folder` is `root_folder` of the workspace.
+    `log` is the thread's log of observations; `folder` is `root_folder` of the workspace. Where `git` lies outside,
+    it is looked at too, and its paths begin with `../`.
     """
 
-    def __init__(self, root: str, folder: Path, log: Path) -> None:
+    def __init__(self, root: str, folder: Path, log: Path, git: GitFolders = _INSIDE) -> None:
         self.root = os.fsencode(os.path.realpath(root))
+        self.git = git
         self.folder = folder
         self.contents = Contents(folder / "contents")
         self.known: dict[bytes, Entry] = {}
@@ -92,11 +96,29 @@ class Tracker:
         self._held: int | None = None
         self._index: dict[bytes, Indexed] = {}
         self._index_seen: tuple[int, int] = (0, 0)
-        self._spared: Callable[[bytes], bool] = spares(frozenset())
-        git_dir = Path(root, ".git")
+        self._beside = git.shared if git.outside else b""
+        self._branches: set[bytes] = set()
+        self._spared: Callable[[bytes], bool] = spares(frozenset(), self._beside)
+        git_dir = self.git_dir
         held = (folder / "git" / "HEAD").is_file()  # also when the repository itself is gone
         is_repository = git_dir.is_dir() and not git_dir.is_symlink()
         self.objects = GitObjects(folder / "git", git_dir) if is_repository or held else None
+
+    @property
+    def git_dir(self) -> Path:
+        """The folder of git's repository, whether or not there is one."""
+        return Path(os.path.normpath(os.fsdecode(self.root + b"/" + self.git.shared)))
+
+    def absolute(self, path: bytes) -> bytes:
+        """Return the absolute form of a path as changes have it."""
+        return os.path.normpath(self.root + b"/" + path)
+
+    def relative(self, path: bytes) -> bytes | None:
+        """Return an absolute path as changes have it, None where this does not look at it."""
+        if path.startswith(self.root + b"/"):
+            return path[len(self.root) + 1 :]
+        shared = os.fsencode(self.git_dir)
+        return self.git.shared + path[len(shared) :] if self._beside and path.startswith(shared + b"/") else None
 
     def open(self) -> None:
         """Take the first look: what is there now is the person's. Raises `StorageError`."""
@@ -134,7 +156,8 @@ class Tracker:
         """Look, write down and return what has changed since the last look; raise `StorageError`.
 
         Where it is known of single paths (relative to the root), `wrote` tells whether it was done `by` whom it says,
-        and the rest is the person's.
+        and the rest is the person's. Where it is not, of a repository outside only what this worktree uses counts:
+        the rest may be the work of another one.
         """
         with self._looking:
             return self._observe(by, turn, what, wrote)
@@ -178,7 +201,7 @@ class Tracker:
         done: list[Change] = []
         theirs: list[Change] = []
         for change in changes:
-            (done if wrote is None or wrote(change.path) else theirs).append(change)
+            (done if (wrote or self._is_own)(change.path) else theirs).append(change)
         records = [Observed(now_ms(), turn, "person", "", tuple(theirs))] if theirs else []
         if done:
             records.append(Observed(now_ms(), turn, by, what, tuple(done)))
@@ -237,7 +260,7 @@ class Tracker:
         began = time.time_ns()
         self._learn_from_git()
         try:
-            found = scan(self.root, self._spared, self.known)
+            found = scan(self.root, self._spared, self.known, self._beside)
         except OSError as error:
             raise StorageError(f"{os.fsdecode(self.root)} can't be read: {error.strerror}.") from None
         again = [path for path in self._racy if path in found.entries]
@@ -295,7 +318,10 @@ class Tracker:
     def _learn_from_git(self) -> None:
         if self.objects is None:
             return
-        index = Path(os.fsdecode(self.root), ".git", "index")
+        own = self.root + b"/" + self.git.own
+        if self._beside:
+            self._branches.add(_branch(own))
+        index = Path(os.fsdecode(own), "index")
         try:
             status = index.stat()
         except OSError:
@@ -308,7 +334,7 @@ class Tracker:
         with contextlib.suppress(OSError):  # without links of our own, git's objects are read where they are
             self.objects.hold()
         folders = {path.rpartition(b"/")[0] for path in self._index}
-        self._spared = spares(frozenset(_with_parents(folders)))
+        self._spared = spares(frozenset(_with_parents(folders)), self._beside)
 
     def _held_by_git(self, entries: Iterable[Entry]) -> dict[str, int]:
         """Return the sizes of the objects that git holds for those files.
@@ -319,7 +345,25 @@ class Tracker:
             return {}
         sizes = {(entry.inode, entry.size) for entry in entries if entry.is_file}
         oids = [one.oid for one in self._index.values() if (one.inode, one.size) in sizes]
-        return self.objects.sizes(dict.fromkeys(oids)) if oids and not _has_filters(self.root) else {}
+        return self.objects.sizes(dict.fromkeys(oids)) if oids and not self._has_filters() else {}
+
+    def _has_filters(self) -> bool:
+        """Tell whether files of the repository may pass through a program on their way to git."""
+        for path in (b".gitattributes", self.git.shared + b"/info/attributes"):
+            try:
+                text = Path(os.fsdecode(self.root + b"/" + path)).read_bytes()
+            except OSError:
+                continue
+            if b"filter=" in text.replace(b"filter=lfs", b""):
+                return True
+        return False
+
+    def _is_own(self, path: bytes) -> bool:
+        """Tell whether a path is this worktree's alone."""
+        shared, own = self.git.shared + b"/", self.git.own
+        if not self._beside or not path.startswith(shared) or path == own or path.startswith(own + b"/"):
+            return True
+        return path[len(shared) :].removeprefix(b"logs/") in self._branches
 
 
 def hold(folder: Path, *, alone: bool = False) -> int:
@@ -389,17 +433,13 @@ def _with_parents(folders: Iterable[bytes]) -> Iterator[bytes]:
             folder = folder.rpartition(b"/")[0]
 
 
-def _has_filters(root: bytes) -> bool:
-    """Tell whether files of the repository may pass through a program on their way to git."""
-    attributes = [root + b"/.gitattributes", root + b"/.git/info/attributes"]
-    for path in attributes:
-        try:
-            text = Path(os.fsdecode(path)).read_bytes()
-        except OSError:
-            continue
-        if b"filter=" in text.replace(b"filter=lfs", b""):
-            return True
-    return False
+def _branch(own: bytes) -> bytes:
+    """Return the ref that a worktree is on, b"" for none."""
+    try:
+        head = Path(os.fsdecode(own), "HEAD").read_bytes()
+    except OSError:
+        return b""
+    return head.removeprefix(b"ref: ").rstrip(b"\n") if head.startswith(b"ref: ") else b""
 
 
 @contextlib.contextmanager

@@ -11,11 +11,13 @@ from pathlib import Path
 import msgspec
 
 from lathe.store.git import git_command, git_environment
+from lathe.store.git_folders import GitFolders
 from lathe.store.git_index import says_the_same
 from lathe.store.scan import Entry
 from lathe.store.undo import Change, Observed, Undone
 
 _LARGEST_MERGE = 4 << 20
+_INSIDE = GitFolders()
 _UNCLEAR = "it changed while a command of the agent went on in the background, and may be yours"
 
 
@@ -62,7 +64,13 @@ def turns_changed(log: Sequence[Observed | Undone]) -> dict[str, list[Change]]:
 
 
 def plan_undo(
-    log: Sequence[Observed | Undone], turns: Sequence[str], known: Mapping[bytes, Entry], read: Read, add: Add
+    log: Sequence[Observed | Undone],
+    turns: Sequence[str],
+    known: Mapping[bytes, Entry],
+    read: Read,
+    add: Add,
+    *,
+    git: GitFolders = _INSIDE,
 ) -> UndoPlan:
     """Return what it takes to take `turns` back, when the workspace is as `known` says (just looked at)."""
     history: dict[bytes, list[tuple[bool, Change]]] = {}
@@ -84,7 +92,7 @@ def plan_undo(
     kept: list[bytes] = []
     for path, events in sorted(history.items()):
         now = known.get(path)
-        want, why, merged = _wanted(now, events, read, add)
+        want, why, merged = _wanted(now, events, read, add, git)
         if why:
             conflicts.append(Conflict(path, why))
         elif not _same(now, want) or (now is not None and want is not None and now.mtime != want.mtime):
@@ -102,7 +110,7 @@ def plan_undo(
     doubts = {path for path, entry in there.items() if entry is not None and not entry.is_dir}
     doubts -= {one.path for one in conflicts}
     conflicts += [Conflict(path, _UNCLEAR) for path in sorted(doubts)]
-    plan = _whole_repositories(UndoPlan(tuple(turns), tuple(steps), tuple(conflicts), tuple(kept)))
+    plan = _whole_repositories(UndoPlan(tuple(turns), tuple(steps), tuple(conflicts), tuple(kept)), git)
     return msgspec.structs.replace(plan, steps=(*plan.steps, *_parents(plan.steps, known)))
 
 
@@ -114,7 +122,7 @@ def _parents(steps: Sequence[Step], known: Mapping[bytes, Entry]) -> list[Step]:
 
 
 def _wanted(
-    now: Entry | None, events: list[tuple[bool, Change]], read: Read, add: Add
+    now: Entry | None, events: list[tuple[bool, Change]], read: Read, add: Add, git: GitFolders
 ) -> tuple[Entry | None, str, bool]:
     """Walk back through what happened to a path; return what is wanted there, or why it can't be told."""
     want, merged = now, False
@@ -126,7 +134,7 @@ def _wanted(
         elif _same(want, change.before):
             continue
         else:
-            is_index = change.path.endswith(b".git/index")
+            is_index = git.is_index(change.path)
             joined = _merge(change.after, want, change.before, read, add, is_index=is_index)
             if joined is None:
                 return None, _why(want, change), False
@@ -199,18 +207,12 @@ def merge_texts(ours: bytes, base: bytes, theirs: bytes) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _whole_repositories(plan: UndoPlan) -> UndoPlan:
+def _whole_repositories(plan: UndoPlan, git: GitFolders) -> UndoPlan:
     """Leave git's own files alone, all of them, where one is in conflict: half a state would be none."""
-    torn = {folder for conflict in plan.conflicts if (folder := _git_folder(conflict.path))}
+    torn = {folder for conflict in plan.conflicts if (folder := git.of(conflict.path))}
     if not torn:
         return plan
-    steps = tuple(step for step in plan.steps if _git_folder(step.path) not in torn)
-    conflicts = tuple(conflict for conflict in plan.conflicts if _git_folder(conflict.path) not in torn)
+    steps = tuple(step for step in plan.steps if git.of(step.path) not in torn)
+    conflicts = tuple(conflict for conflict in plan.conflicts if git.of(conflict.path) not in torn)
     state = tuple(Conflict(folder, "you used git after the agent had") for folder in sorted(torn))
     return msgspec.structs.replace(plan, steps=steps, conflicts=(*conflicts, *state))
-
-
-def _git_folder(path: bytes) -> bytes:
-    """Return the `.git` folder that a path lies in, b"" for none."""
-    parts = path.split(b"/")
-    return b"/".join(parts[: parts.index(b".git") + 1]) if b".git" in parts[:-1] else b""
