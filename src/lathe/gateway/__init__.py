@@ -1,0 +1,1 @@
+"""The gateway: one endpoint for models, access according to trust, a receipt for everything."""

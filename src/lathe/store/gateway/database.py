@@ -1,0 +1,130 @@
+"""The gateway's database: opened, brought to the newest form, and asked whether something has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, insert, select, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from lathe.protocol.errors import ConfigError, StorageError
+from lathe.store.gateway.schema import revision
+
+CHANNEL = "lathe_gateway"
+"""Where PostgreSQL tells every replica that something has changed."""
+_NEWEST = "0001"
+_BUSY_MS = 10_000
+
+
+class Database:
+    """One database. `url` is SQLAlchemy's: `sqlite+aiosqlite:///PATH` or `postgresql+asyncpg://…`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _engine(url)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+
+    @contextlib.asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection within a transaction, which is committed at the end; raise `StorageError`."""
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except (DBAPIError, OSError) as error:
+            raise _unreachable(error) from error
+
+    async def migrate(self) -> None:
+        """Bring the tables to the newest form; raise `StorageError`."""
+        try:
+            async with self.engine.connect() as connection:
+                if await connection.run_sync(_form) == _NEWEST:
+                    return
+            async with self.engine.begin() as connection:
+                if not self.is_sqlite:  # several replicas may start at once
+                    await connection.execute(text("select pg_advisory_xact_lock(7281)"))
+                await connection.run_sync(_upgrade)
+        except (SQLAlchemyError, OSError) as error:
+            raise _unreachable(error) from error
+
+    async def revision(self) -> int:
+        """Return a number that grows with every change that replicas must learn of; raise `StorageError`."""
+        async with self.begin() as connection:
+            value = (await connection.execute(select(revision.c.value))).scalar_one_or_none()
+        return value or 0
+
+    async def changed(self, connection: AsyncConnection) -> None:
+        """Have every replica learn, when the transaction of `connection` is committed, that something is new."""
+        done = await connection.execute(update(revision).values(value=revision.c.value + 1))
+        if done.rowcount == 0:
+            await connection.execute(insert(revision).values(name="all", value=1))
+        if not self.is_sqlite:
+            await connection.execute(text(f"notify {CHANNEL}"))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a database in a file."""
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def _engine(url: str) -> AsyncEngine:
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+asyncpg")
+        if parsed.drivername == "sqlite":
+            parsed = parsed.set(drivername="sqlite+aiosqlite")
+        if parsed.drivername.startswith("sqlite") and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            engine = create_async_engine(parsed)
+            event.listen(engine.sync_engine, "connect", _tune_sqlite)
+            return engine
+        return create_async_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True, pool_timeout=10)
+    except (ArgumentError, ImportError, OSError) as error:
+        raise ConfigError(
+            f"The database can't be opened: {error}.", hint="Give sqlite:///PATH or postgresql://HOST/NAME."
+        ) from None
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
+        cursor.execute(f"pragma {pragma}")
+    cursor.close()
+
+
+def _form(connection: Any) -> str:
+    from sqlalchemy import inspect
+
+    if not inspect(connection).has_table("alembic_version"):
+        return ""
+    return str(connection.execute(text("select version_num from alembic_version")).scalar() or "")
+
+
+def _upgrade(connection: Any) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _unreachable(error: BaseException) -> StorageError:
+    why = str(getattr(error, "orig", None) or error).split("\n", 1)[0]
+    return StorageError(f"The gateway's database does not answer: {why[:300]}.", code="records_unavailable")
+
+
+def default_url(home: Path) -> str:
+    """Return LATHE_GATEWAY_DATABASE, or the SQLite file below `home` ($LATHE_HOME)."""
+    return os.environ.get("LATHE_GATEWAY_DATABASE") or sqlite_url(home / "gateway" / "gateway.sqlite")

@@ -1,0 +1,376 @@
+"""The tables of the gateway, the same on SQLite and PostgreSQL.
+
+Times are integers, milliseconds since the epoch. Money is integers, millionths of a US dollar. Ids are short words
+with their kind in front (`org_…`, `proj_…`). Documents that are signed are kept as the text that was signed.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(name: str = "id") -> Column[str]:
+    return Column(name, String(64), primary_key=True)
+
+
+def _to(table: str, name: str, *, null: bool = False) -> Column[str]:
+    return Column(name, String(64), ForeignKey(f"{table}.id"), nullable=null, index=True)
+
+
+def _time(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null)
+
+
+def _text(name: str, default: str = "") -> Column[str]:
+    return Column(name, Text, nullable=False, default=default)
+
+
+# --- principals
+
+organisations = Table(
+    "organisations",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False, unique=True),
+    _time("created"),
+    # limits, budgets, retention: gateway/limits.py and gateway/records.py say which keys
+    Column("settings", JSON, nullable=False, default=dict),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    _id(),
+    _to("organisations", "organisation"),
+    Column("name", String(200), nullable=False),
+    _time("created"),
+    _time("archived", null=True),
+    # limits, budgets, retention, fallback, region
+    Column("settings", JSON, nullable=False, default=dict),
+    Index("uq_projects_name", "organisation", "name", unique=True),
+)
+
+users = Table(
+    "users",
+    metadata,
+    _id(),
+    _to("organisations", "organisation"),
+    Column("email", String(320), nullable=False, unique=True),
+    _text("name"),
+    # issuer and subject of an OpenID provider, "" before the first sign-in
+    Column("subject", String(500), nullable=False, default="", index=True),
+    # of the installation: operator, reviewer, auditor; of the organisation: admin, member
+    Column("roles", JSON, nullable=False, default=list),
+    # how far the person has been identified: {"method": ..., "at": ..., "level": ...}
+    Column("identity", JSON, nullable=False, default=dict),
+    Column("active", Boolean, nullable=False, default=True),
+    Column("external_id", String(200), nullable=False, default=""),
+    _time("created"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("project", String(64), ForeignKey("projects.id"), primary_key=True),
+    Column("user", String(64), ForeignKey("users.id"), primary_key=True, index=True),
+    Column("role", String(20), nullable=False, default="member"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    _id(),
+    _to("organisations", "organisation"),
+    Column("name", String(200), nullable=False),
+    Column("external_id", String(200), nullable=False, default=""),
+    # what membership gives: {"projects": {project: role}, "roles": [...]}
+    Column("grants", JSON, nullable=False, default=dict),
+    _time("created"),
+)
+
+group_members = Table(
+    "group_members",
+    metadata,
+    Column("group", String(64), ForeignKey("groups.id"), primary_key=True),
+    Column("user", String(64), ForeignKey("users.id"), primary_key=True, index=True),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    _id(),
+    _to("organisations", "organisation"),
+    _to("projects", "project", null=True),
+    _to("users", "user", null=True),
+    _text("name"),
+    # SHA-256 of the key, in hexadecimal; keys have 256 random bits, so no salt and no stretching
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("hint", String(16), nullable=False),
+    # relay, admin, scim, batch, ...; a key can do nothing that its owner can't
+    Column("scopes", JSON, nullable=False, default=list),
+    # the surface that requests with this key come from, "" where the request says it
+    Column("surface", String(20), nullable=False, default=""),
+    Column("settings", JSON, nullable=False, default=dict),
+    _time("created"),
+    _time("expires", null=True),
+    _time("revoked", null=True),
+    Column("replaces", String(64), nullable=False, default=""),
+)
+
+passkeys = Table(
+    "passkeys",
+    metadata,
+    Column("id", String(1400), primary_key=True),
+    _to("users", "user"),
+    _text("public_key"),
+    Column("sign_count", BigInteger, nullable=False, default=0),
+    _text("name"),
+    _time("created"),
+    _time("used", null=True),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    # SHA-256 of the cookie's value
+    Column("digest", String(64), primary_key=True),
+    _to("users", "user"),
+    Column("csrf", String(64), nullable=False),
+    # how the person signed in: oidc, passkey, key
+    Column("method", String(20), nullable=False),
+    _time("created"),
+    _time("expires"),
+)
+
+# --- trusted access
+
+applications = Table(
+    "applications",
+    metadata,
+    _id(),
+    _to("organisations", "organisation"),
+    _to("projects", "project", null=True),
+    # who is to be trusted: user:ID, project:ID or organisation:ID
+    Column("subject", String(100), nullable=False, index=True),
+    Column("tier", String(20), nullable=False),
+    _text("why"),
+    Column("evidence", JSON, nullable=False, default=list),
+    Column("wanted", JSON, nullable=False, default=dict),
+    # submitted, approved, declined, withdrawn
+    Column("state", String(20), nullable=False, index=True),
+    Column("renews", String(64), nullable=False, default=""),
+    Column("entitlement", String(64), nullable=False, default=""),
+    Column("author", String(64), nullable=False),
+    _time("created"),
+    _time("decided", null=True),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    # what was reviewed: an application, a rollout
+    Column("of", String(64), primary_key=True),
+    Column("reviewer", String(64), primary_key=True),
+    Column("verdict", String(20), nullable=False),
+    _text("note"),
+    _time("at"),
+)
+
+entitlements = Table(
+    "entitlements",
+    metadata,
+    _id(),
+    _to("organisations", "organisation"),
+    Column("subject", String(100), nullable=False, index=True),
+    _text("body"),
+    Column("signature", String(200), nullable=False),
+    Column("signer", String(64), nullable=False),
+    _time("expires"),
+    _time("revoked", null=True),
+    _text("revoked_why"),
+)
+
+engagements = Table(
+    "engagements",
+    metadata,
+    _id(),
+    _to("organisations", "organisation"),
+    _to("projects", "project"),
+    _text("name"),
+    _text("body"),
+    Column("signature", String(200), nullable=False),
+    Column("signer", String(64), nullable=False),
+    _time("expires"),
+    _time("revoked", null=True),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(200), nullable=False, index=True),
+    Column("schedule", JSON, nullable=False),
+    _text("why"),
+    Column("author", String(64), nullable=False),
+    # proposed, active, replaced, declined
+    Column("state", String(20), nullable=False, index=True),
+    _time("created"),
+    _time("active", null=True),
+)
+
+# --- records
+
+requests = Table(
+    "requests",
+    metadata,
+    _id(),
+    _time("at"),
+    Column("replica", String(64), nullable=False),
+    Column("organisation", String(64), nullable=False),
+    Column("project", String(64), nullable=False),
+    Column("user", String(64), nullable=False, default=""),
+    Column("key", String(64), nullable=False),
+    # a salted hash of the caller's own end-user
+    Column("end_user", String(64), nullable=False, default=""),
+    Column("surface", String(20), nullable=False),
+    Column("region", String(20), nullable=False, default=""),
+    Column("wire", String(20), nullable=False),
+    Column("requested", String(200), nullable=False),
+    Column("served", String(200), nullable=False, default=""),
+    Column("tier", String(20), nullable=False, default="default"),
+    # open until it is settled; then done, failed, refused, cancelled, lost
+    Column("state", String(20), nullable=False),
+    Column("status", Integer, nullable=False, default=0),
+    Column("code", String(64), nullable=False, default=""),
+    # micro-dollars: what was set aside before, and what it came to
+    Column("reserved", BigInteger, nullable=False, default=0),
+    Column("cost", BigInteger, nullable=False, default=0),
+    Column("input_tokens", BigInteger, nullable=False, default=0),
+    Column("cached_tokens", BigInteger, nullable=False, default=0),
+    Column("output_tokens", BigInteger, nullable=False, default=0),
+    Column("ended", BigInteger, nullable=True),
+    # the receipt as it was signed
+    _text("receipt"),
+    Column("signature", String(200), nullable=False, default=""),
+    Column("signer", String(64), nullable=False, default=""),
+    Index("ix_requests_project_at", "project", "at"),
+    Index("ix_requests_organisation_at", "organisation", "at"),
+    Index("ix_requests_replica_state", "replica", "state"),
+)
+
+spend = Table(
+    "spend",
+    metadata,
+    # key:ID, project:ID, organisation:ID
+    Column("scope", String(100), primary_key=True),
+    # a month as 2026-11, a day as 2026-11-28
+    Column("period", String(10), primary_key=True),
+    Column("cost", BigInteger, nullable=False, default=0),
+    Column("tokens", BigInteger, nullable=False, default=0),
+    Column("requests", BigInteger, nullable=False, default=0),
+)
+
+contents = Table(
+    "contents",
+    metadata,
+    # what was asked and answered, where the project's retention is `full`; stored responses too
+    _id(),
+    Column("project", String(64), nullable=False, index=True),
+    # request, response (that previous_response_id leads to)
+    Column("kind", String(20), nullable=False),
+    _text("body"),
+    Column("previous", String(64), nullable=False, default=""),
+    _time("created"),
+    _time("expires", null=True),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # each replica writes a chain of its own
+    Column("chain", String(64), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    # the record as it was hashed: canonical JSON
+    _text("body"),
+    Column("hash", String(64), nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    # the heads of all chains and the checkpoint before: canonical JSON
+    _text("body"),
+    Column("signature", String(200), nullable=False),
+    Column("signer", String(64), nullable=False),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    _id(),
+    _time("started"),
+    _time("seen"),
+    _text("address"),
+    Column("signer", String(64), nullable=False, default=""),
+    _text("public_key"),
+)
+
+revision = Table(
+    "revision",
+    metadata,
+    # counts every change that a replica must learn of
+    Column("name", String(20), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+# --- batches
+
+files = Table(
+    "files",
+    metadata,
+    _id(),
+    Column("project", String(64), nullable=False, index=True),
+    Column("name", String(500), nullable=False),
+    Column("purpose", String(40), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    _text("content"),
+    _time("created"),
+    _time("expires", null=True),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _id(),
+    Column("project", String(64), nullable=False, index=True),
+    Column("key", String(64), nullable=False),
+    Column("state", String(20), nullable=False, index=True),
+    # as the API shows it
+    Column("body", JSON, nullable=False),
+    Column("replica", String(64), nullable=False, default=""),
+    _time("created"),
+    _time("deadline"),
+)
+
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("batch", String(64), ForeignKey("batches.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("custom_id", String(200), nullable=False),
+    _text("request"),
+    # waiting, running, done, failed
+    Column("state", String(20), nullable=False),
+    _text("answer"),
+    Index("ix_batch_lines_state", "batch", "state"),
+)
