@@ -69,7 +69,7 @@ class _Bucket:
 class _Meter:
     """What a scope uses now."""
 
-    __slots__ = ("held", "requests", "running", "spent", "tokens")
+    __slots__ = ("budgeted", "held", "requests", "running", "spent", "tokens")
 
     def __init__(self, now: float) -> None:
         self.requests = _Bucket(math.inf, now)
@@ -77,6 +77,7 @@ class _Meter:
         self.running = 0
         self.held = 0
         self.spent = 0
+        self.budgeted = False
 
 
 class Hold:
@@ -120,6 +121,7 @@ class Limits:
         self.share = 1.0
         self._clock = clock
         self._meters: dict[str, _Meter] = {}
+        self._spent: dict[str, int] = {}
 
     def hold(self, scopes: Sequence[Scope], tokens: int, cost: int) -> Hold:
         """Set `tokens` and `cost` (micro-dollars) aside in all scopes, or in none; raise `LimitReached`."""
@@ -172,11 +174,16 @@ class Limits:
             if allowance.tokens_per_minute is not None:
                 meter.tokens.level += tokens_left
 
+    def budgeted(self) -> list[str]:
+        """Return the scopes with a budget that have been in use lately."""
+        return [name for name, meter in self._meters.items() if meter.budgeted]
+
     def recorded(self, spent: Mapping[str, int]) -> None:
         """Take over what all replicas have recorded this month, in micro-dollars by scope."""
-        now = self._clock()
+        self._spent.update(spent)
         for name, cost in spent.items():
-            self._meter(name, now).spent = cost
+            if name in self._meters:
+                self._meters[name].spent = cost
 
     def _meter(self, name: str, now: float) -> _Meter:
         meter = self._meters.get(name)
@@ -184,13 +191,14 @@ class Limits:
             if len(self._meters) >= _MOST_BUCKETS:
                 self._forget(now)
             meter = self._meters[name] = _Meter(now)
+            meter.spent = self._spent.get(name, 0)
         return meter
 
     def _forget(self, now: float) -> None:
         """Drop the meters of scopes that have rested for more than a minute: they are full again."""
         old = [name for name, one in self._meters.items() if one.running == 0 and now - one.requests.at > 60]
         for name in old:
-            del self._meters[name]
+            self._spent[name] = self._meters.pop(name).spent
 
 
 def _check_budget(scope: Scope, meter: _Meter, wish: _Wish) -> list[str]:
@@ -198,6 +206,7 @@ def _check_budget(scope: Scope, meter: _Meter, wish: _Wish) -> list[str]:
     name, allowance = scope
     if allowance.budget is None:
         return []
+    meter.budgeted = True
     most = int(allowance.budget.monthly_usd * MICRO)
     used = meter.spent + meter.held + wish.cost
     if used > most:

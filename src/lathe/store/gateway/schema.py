@@ -333,6 +333,13 @@ revision = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+installation = Table(
+    "installation",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    _text("value"),
+)
+
 # --- batches
 
 files = Table(
