@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import event, select, text, update
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -55,7 +56,7 @@ class Database:
                     return
             async with self.engine.begin() as connection:
                 if not self.is_sqlite:  # several replicas may start at once
-                    await connection.execute(text("select pg_advisory_xact_lock(7281)"))
+                    await self.lock(connection, "migrate")
                 await connection.run_sync(_upgrade)
         except (SQLAlchemyError, OSError) as error:
             raise _unreachable(error) from error
@@ -74,6 +75,14 @@ class Database:
         await connection.execute(update(revision).values(counts))
         if not self.is_sqlite:
             await connection.execute(text(f"notify {CHANNEL}"))
+
+    async def lock(self, connection: AsyncConnection, name: str) -> None:
+        """Wait until no other transaction holds the lock `name`, and hold it to the end of this one."""
+        if self.is_sqlite:  # has one writer at a time; a write makes this the one
+            await connection.execute(update(revision).values(id=revision.c.id))
+        else:
+            number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+            await connection.execute(select(func.pg_advisory_xact_lock(number)))
 
     async def aclose(self) -> None:
         """Close all connections."""
