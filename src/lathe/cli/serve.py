@@ -45,7 +45,9 @@ def main(argv: list[str]) -> int:
 
     home = lathe_home(os.environ)
     path, required = config_path(home, os.environ)
-    settings = load_settings(Path(options.config) if options.config else path, required=required or bool(options.config))
+    settings = load_settings(
+        Path(options.config) if options.config else path, required=required or bool(options.config)
+    )
     given = {"listen": options.listen, "database": options.database}
     settings = msgspec.structs.replace(settings, **{key: value for key, value in given.items() if value})
     if options.check:

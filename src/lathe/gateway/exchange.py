@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lathe.gateway.limits import MICRO, Hold
 from lathe.gateway.principals import Asked, Principal
@@ -12,11 +14,20 @@ from lathe.gateway.receipts import Usage as Tokens
 from lathe.gateway.signing import Signer
 from lathe.models.catalogue import ModelInfo, cost
 from lathe.models.provider import WireName
+from lathe.protocol.ids import short_id
 from lathe.protocol.usage import Usage
 from lathe.store.gateway.ledger import Opened, Settled
 
 if TYPE_CHECKING:
+    from lathe.gateway.dialects import Head
     from lathe.gateway.policy import Decision
+
+
+class Told(Protocol):
+    """What an answer says of itself."""
+
+    @property
+    def usage(self) -> Usage | None: ...
 
 
 def now_ms() -> int:
@@ -24,32 +35,48 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Request(NamedTuple):
+    """A request that has been read; the names of `headers` are in lower case."""
+
+    who: Principal
+    wire: WireName
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+
 class Exchange:
-    """A request. `began` is monotonic seconds; `served` is "" until a model answers, `info` what is known of it."""
+    """A request. `began` is monotonic seconds; `served` is "" until a model answers, `info` what is known of it,
+    `written` is done when the request is on record."""
 
     __slots__ = (
         "asked",
         "began",
         "decision",
         "first_byte",
+        "head",
         "hold",
         "id",
         "info",
         "project",
         "replica",
+        "request",
         "served",
         "usage",
         "who",
         "wire",
+        "written",
     )
 
-    def __init__(self, id: str, wire: WireName, who: Principal, asked: Asked, decision: Decision, replica: str) -> None:
-        self.id = id
-        self.wire = wire
-        self.who = who
+    def __init__(self, request: Request, head: Head, asked: Asked, decision: Decision, replica: str) -> None:
+        self.id = short_id("req")
+        self.request = request
+        self.wire = request.wire
+        self.who = who = request.who
+        self.head = head
         self.asked = asked
         self.decision = decision
         self.replica = replica
+        self.written: asyncio.Future[None] | None = None
         self.project = who.project
         self.served = ""
         self.info: ModelInfo | None = None
@@ -57,6 +84,10 @@ class Exchange:
         self.hold: Hold | None = None
         self.began = time.perf_counter()
         self.first_byte = 0.0
+
+    def tell(self, told: Told) -> None:
+        """Take over what an answer says of itself."""
+        self.usage = told.usage or self.usage
 
     def opened(self, reserved: int) -> Opened:
         """Return what is written before the request is sent."""

@@ -11,21 +11,18 @@ import contextlib
 import hashlib
 import hmac
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from lathe.gateway.dialects.base import BadRequest, Head
-from lathe.gateway.dialects.errors import error_body, error_event
-from lathe.gateway.dialects.head import read_head
-from lathe.gateway.dialects.tokens import estimate
+from lathe.gateway.dialects import DIALECTS, BadRequest, Head
 from lathe.gateway.directory import STALE_S, Directory
-from lathe.gateway.exchange import Exchange, now_ms
+from lathe.gateway.exchange import Exchange, Request, now_ms
 from lathe.gateway.front import JSON, Gone, Lines, Receive, Scope, Sink, Unreadable, read_body
 from lathe.gateway.limits import MICRO, Allowance, LimitReached, Limits
 from lathe.gateway.limits import Scope as Limited
-from lathe.gateway.policy import Decision
+from lathe.gateway.policy import Policy
 from lathe.gateway.principals import SURFACES, Asked, Principal, Surface, key_digest
 from lathe.gateway.queueing import QueueTimeout
 from lathe.gateway.records import Records
@@ -40,6 +37,7 @@ from lathe.protocol.ids import short_id
 _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
 """Output that is set aside for a request that names no limit."""
+_BYTES_A_TOKEN = 3.6
 _RECORD_S = 5.0
 """How long a request waits for the database before it is refused, and an answer's end to be settled."""
 
@@ -69,17 +67,9 @@ class Refused(Exception):
 class Guard(Protocol):
     """Where monitors are plugged in."""
 
-    async def before(self, exchange: Exchange, body: bytes) -> None:
+    async def before(self, exchange: Exchange) -> None:
         """Look at a request before it is sent; raise `Refused`."""
         ...
-
-
-class Request(NamedTuple):
-    """A request that has been read."""
-
-    wire: WireName
-    headers: Mapping[bytes, bytes]
-    body: bytes
 
 
 class Relay:
@@ -91,6 +81,7 @@ class Relay:
         settings: GatewaySettings,
         upstreams: Upstreams,
         directory: Directory,
+        policy: Callable[[], Policy],
         limits: Limits,
         records: Records,
         signer: Signer,
@@ -102,6 +93,7 @@ class Relay:
         self.records = records
         self._settings = settings
         self._directory = directory
+        self._policy = policy
         self._limits = limits
         self._signer = signer
         self._secret = secret
@@ -128,7 +120,7 @@ class Relay:
         away = asyncio.ensure_future(_gone(receive))
         away.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
         try:
-            await self.relay(who, Request(wire, headers, body), sink)
+            await self.relay(Request(who, wire, headers, body), sink)
         except asyncio.CancelledError:
             if not away.done() or away.cancelled():
                 raise
@@ -136,10 +128,10 @@ class Relay:
         finally:
             away.cancel()
 
-    async def relay(self, who: Principal, request: Request, sink: Sink) -> None:
+    async def relay(self, request: Request, sink: Sink) -> None:
         """Serve a request whose caller is known; whatever goes wrong is told in the caller's dialect."""
         try:
-            await self._relay(who, request, sink)
+            await self._relay(request, sink)
         except Refused as refused:
             await self.refuse(request.wire, sink, refused)
         except asyncio.CancelledError:
@@ -176,7 +168,7 @@ class Relay:
         """Return what a request asks for."""
         options = head.options
         stated = headers.get(b"lathe-surface", b"").decode("latin-1")
-        surface: Surface = who.surface or next((one for one in SURFACES if one == stated), "api")
+        surface: Surface = who.surface or next((one for one in SURFACES if one == stated), "api")  # type: ignore[assignment]
         no_fallback = options.no_fallback or headers.get(b"lathe-no-fallback", b"0").lower() in (b"1", b"true")
         return Asked(
             head.model,
@@ -193,22 +185,22 @@ class Relay:
         text = f"{who.organisation}/{end_user}".encode("utf-8", "replace")
         return hmac.digest(self._secret, text, hashlib.sha256).hex()[:32]
 
-    async def _relay(self, who: Principal, request: Request, sink: Sink) -> None:
+    async def _relay(self, request: Request, sink: Sink) -> None:
         try:
-            head = read_head(request.wire, request.body)
+            head = DIALECTS[request.wire].head(request.body)
         except BadRequest as error:
             raise Refused(error.status, error.code, error.message, param=error.param) from None
-        asked = self.ask(who, request.headers, head)
-        decision = self._directory.policy.decide(who, asked, down=self.upstreams.down)
-        exchange = Exchange(short_id("req"), request.wire, who, asked, decision, self._replica)
+        asked = self.ask(request.who, request.headers, head)
+        decision = self._policy().decide(request.who, asked, down=self.upstreams.down())
+        exchange = Exchange(request, head, asked, decision, self._replica)
         if decision.outcome == "refuse":
             await self._refuse_on_record(exchange, sink)
             return
         served = self.upstreams.models[decision.model]
         exchange.info = served.info
-        written = self._set_aside(exchange, served, head, len(request.body))
+        exchange.written = self._set_aside(exchange, served)
         try:
-            answered = await self._serve(exchange, request, head, sink, written)
+            answered = await self._serve(exchange, sink)
         except BaseException as error:
             state, status, code = ("cancelled", 499, "cancelled")
             if isinstance(error, Refused):
@@ -227,10 +219,10 @@ class Relay:
         refused = Refused(decision.status, decision.code, decision.message, extra=extra)
         await self.refuse(exchange.wire, sink, refused, self.lines(exchange))
 
-    def _set_aside(self, exchange: Exchange, served: Served, head: Head, size: int) -> asyncio.Future[None]:
+    def _set_aside(self, exchange: Exchange, served: Served) -> asyncio.Future[None]:
         """Hold what the request may take of its limits, and put it on record; raise `Refused`."""
-        tokens = estimate(size)
-        output = head.max_output_tokens or min(served.info.max_output_tokens or _OUTPUT_TOKENS, _OUTPUT_TOKENS)
+        tokens = round(len(exchange.request.body) / _BYTES_A_TOKEN)
+        output = exchange.head.max_output_tokens or min(served.info.max_output_tokens or _OUTPUT_TOKENS, _OUTPUT_TOKENS)
         price = served.info.price
         reserved = round((tokens * price.input + output * price.output) * MICRO / 1e6) if price is not None else 0
         try:
@@ -269,13 +261,11 @@ class Relay:
             known = self._allowances[id(limits)] = msgspec.convert(limits, Allowance)
         return known
 
-    async def _serve(
-        self, exchange: Exchange, request: Request, head: Head, sink: Sink, written: asyncio.Future[None]
-    ) -> Answered:
+    async def _serve(self, exchange: Exchange, sink: Sink) -> Answered:
         if self._guard is not None:
-            await self._guard.before(exchange, request.body)
+            await self._guard.before(exchange)
         try:
-            return await serve(self, exchange, request, head, sink, written)
+            return await serve(self, exchange, sink)
         except Failed as failure:
             raise Refused(
                 failure.status,
@@ -302,12 +292,12 @@ class Relay:
     def _settle(self, exchange: Exchange, state: str, status: int, code: str) -> asyncio.Future[None]:
         return self.records.write(exchange.settled(state, status, code, self._signer))
 
-    async def on_record(self, written: asyncio.Future[None]) -> None:
+    async def on_record(self, exchange: Exchange) -> None:
         """Wait until a request is on record; raise `Refused` where the database does not answer."""
-        await self._on_record(written)
+        await self._on_record(exchange.written)
 
-    async def _on_record(self, written: asyncio.Future[None]) -> None:
-        if written.done():
+    async def _on_record(self, written: asyncio.Future[None] | None) -> None:
+        if written is None or written.done():
             return
         try:
             await asyncio.wait_for(asyncio.shield(written), _RECORD_S)
@@ -354,13 +344,15 @@ class Relay:
     async def refuse(self, wire: WireName, sink: Sink, refused: Refused, lines: Lines = ()) -> None:
         """Tell of an error in the words of `wire`: as the answer, or as the last event of one that has begun."""
         if sink.started:
-            await sink.end(error_event(wire, refused.status, refused.code, refused.message))
+            await sink.end(
+                DIALECTS[wire].error_event(refused.status, refused.code, refused.message, extra=refused.extra)
+            )
             return
         more = list(lines)
         if refused.retry_after_s is not None:
             more.append((b"retry-after", str(max(1, round(refused.retry_after_s))).encode()))
-        body = error_body(
-            wire, refused.status, refused.code, refused.message, param=refused.param, extra=refused.extra
+        body = DIALECTS[wire].error(
+            refused.status, refused.code, refused.message, param=refused.param, extra=refused.extra
         )
         await sink.start(refused.status, [JSON, *more])
         await sink.end(body)

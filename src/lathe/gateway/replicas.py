@@ -78,7 +78,7 @@ class Replica:
                 rows = await connection.execute(
                     select(spend.c.scope, spend.c.cost).where(spend.c.period == month, spend.c.scope.in_(names))
                 )
-                self._limits.recorded({name: 0 for name in names} | {row.scope: row.cost for row in rows})
+                self._limits.recorded(dict.fromkeys(names, 0) | {row.scope: row.cost for row in rows})
             dead = select(replicas.c.id).where(replicas.c.seen <= now - _DEAD_MS)
             lost = await connection.execute(
                 update(requests)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from lathe.gateway.dialects.base import Head
-from lathe.gateway.dialects.errors import told
-from lathe.gateway.dialects.extend import extend_body, extend_event
-from lathe.gateway.dialects.head import retitled
-from lathe.gateway.dialects.watch import Watcher
-from lathe.gateway.front import JSON, Lines, Sink
+from lathe.gateway.dialects import DIALECTS
+from lathe.gateway.front import JSON, STREAM, Lines, Sink
 from lathe.gateway.upstream_http import UpstreamAnswer
 from lathe.gateway.upstreams import Route, Upstream
 from lathe.models.http import TransportError
 from lathe.models.provider import WireName
-from lathe.models.retry import EndpointError, Failure, error_from_body, judge, retry_after
+from lathe.models.retry import BrokenStream, EndpointError, Failure, error_from_body, judge, retry_after
+from lathe.models.wire import dumps
 
 if TYPE_CHECKING:
     from lathe.gateway.exchange import Exchange
-    from lathe.gateway.relay import Relay, Request
+    from lathe.gateway.relay import Relay
 
 _ATTEMPTS = 3
 _PAUSE_S = 0.25
@@ -57,9 +54,7 @@ class Failed(Exception):
         self.retry_after_s = retry_after_s
 
 
-async def serve(
-    relay: Relay, exchange: Exchange, request: Request, head: Head, sink: Sink, written: asyncio.Future[None]
-) -> Answered:
+async def serve(relay: Relay, exchange: Exchange, sink: Sink) -> Answered:
     """Pass an answer on but for its end; raise `Failed`, `BadRequest` and `QueueTimeout`."""
     served = relay.upstreams.models[exchange.decision.model]
     failure: Failure | None = None
@@ -72,38 +67,30 @@ async def serve(
                 break
             await asyncio.sleep(pause or _PAUSE_S * 2 ** (attempt - len(routes)))
         try:
-            return await _attempt(relay, exchange, request, head, sink, route, written)
-        except (TransportError, EndpointError) as raised:
+            return await _attempt(relay, exchange, sink, route)
+        except (TransportError, EndpointError, BrokenStream) as raised:
             failure = raised
             if sink.started or judge(raised) != "retry":
                 break
     assert failure is not None
-    raise Failed(*told(failure, exchange.decision.model), retry_after(failure))
+    raise Failed(*DIALECTS[exchange.wire].refused(failure, exchange.decision.model))
 
 
-async def _attempt(
-    relay: Relay,
-    exchange: Exchange,
-    request: Request,
-    head: Head,
-    sink: Sink,
-    route: Route,
-    written: asyncio.Future[None],
-) -> Answered:
-    upstream = route.upstream
+async def _attempt(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -> Answered:
+    upstream, request, head = route.upstream, exchange.request, exchange.head
     if upstream is None or request.wire not in upstream.wires:
         from lathe.gateway.translating import translate
 
-        return await translate(relay, exchange, request, head, sink, route, written)
+        return await translate(relay, exchange, sink, route)
     async with upstream.turns.turn(exchange.project, relay.queue_timeout_s, idle=exchange.asked.surface == "batch"):
-        body = retitled(request.wire, request.body, head, route.model, ask_usage=True)
+        body = DIALECTS[request.wire].retitle(request.body, route.model, head, ask_usage=True)
         more = [(name, request.headers[name]) for name in _FORWARDED if name in request.headers]
         answer = await post(upstream, request.wire, body, more)
         try:
-            await relay.on_record(written)
+            await relay.on_record(exchange)
             exchange.served = route.model if route.model != exchange.decision.model else exchange.decision.model
             if head.stream:
-                return await _stream(relay, exchange, head, sink, answer)
+                return await _stream(relay, exchange, sink, answer)
             return await _whole(relay, exchange, answer)
         except TransportError:
             upstream.breaker.bad()
@@ -112,9 +99,7 @@ async def _attempt(
             answer.abort()
 
 
-async def post(
-    upstream: Upstream, wire: WireName, body: bytes, more: Lines = ()
-) -> UpstreamAnswer:
+async def post(upstream: Upstream, wire: WireName, body: bytes, more: Lines = ()) -> UpstreamAnswer:
     """Return an upstream's answer of success; raise `EndpointError` and `TransportError`, which the breaker counts."""
     try:
         answer = await upstream.post(wire, [body], more)
@@ -146,30 +131,28 @@ async def read_all(answer: UpstreamAnswer, most: int) -> bytes:
 async def _whole(relay: Relay, exchange: Exchange, answer: UpstreamAnswer) -> Answered:
     lines = returned(answer)
     data = await read_all(answer, _MOST_BYTES)
-    body, usage = extend_body(exchange.wire, data, relay.extension(exchange))
-    exchange.usage = usage
+    dialect = DIALECTS[exchange.wire]
+    exchange.tell(dialect.read_answer(data))
+    body = dialect.extend_body(data, dumps(relay.extension(exchange)))
     return Answered("done", answer.status, "", body, [JSON, *lines])
 
 
-async def _stream(relay: Relay, exchange: Exchange, head: Head, sink: Sink, answer: UpstreamAnswer) -> Answered:
-    watcher = Watcher(exchange.wire, include_usage=head.include_usage)
-    first = await answer.next()
-    if not first:
+async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: UpstreamAnswer) -> Answered:
+    watcher = DIALECTS[exchange.wire].watcher(drop_usage=not exchange.head.include_usage)
+    chunk = await answer.next()
+    if not chunk:
         raise TransportError("cut", "the endpoint answered with an empty stream")
-    kind = next((value for name, value in answer.raw_headers if name == b"content-type"), b"text/event-stream")
-    await sink.start(answer.status, [(b"content-type", kind), *returned(answer), *relay.lines(exchange)])
-    chunk = first
+    await sink.start(answer.status, [STREAM, *returned(answer), *relay.lines(exchange)])
     while chunk:
-        passed = watcher.feed(chunk)
-        if passed:
+        for passed in watcher.feed(chunk):
             await sink.send(passed)
         chunk = await answer.next()
-    exchange.usage = watcher.usage
-    if watcher.failed:
-        return Answered("failed", 502, "upstream_error", watcher.rest())
+    for passed in watcher.close():
+        await sink.send(passed)
+    exchange.tell(watcher)
     if not watcher.complete:
-        raise TransportError("cut", "the stream ended before the answer was complete")
-    return Answered("done", 200, "", extend_event(exchange.wire, watcher.rest(), relay.extension(exchange)))
+        raise watcher.failed or BrokenStream("the stream ended before the answer was complete")
+    return Answered("done", 200, "", watcher.finish(dumps(relay.extension(exchange))))
 
 
 def returned(answer: UpstreamAnswer) -> list[tuple[bytes, bytes]]:

@@ -22,6 +22,7 @@ MEND = "mend"
 _FAILURES = 5
 _SHUT_S = (5.0, 10.0, 20.0, 40.0, 60.0)
 _HEALTH_S = 5.0
+_NONE: frozenset[str] = frozenset()
 
 State: TypeAlias = Literal["closed", "open", "half-open"]
 
@@ -173,6 +174,17 @@ class Upstreams:
         """Return the routes to a model in the order to try them; those to upstreams that are shut come last."""
         shut = [one for one in served.routes if one.upstream is not None and one.upstream.breaker.state == "open"]
         return [one for one in served.routes if one not in shut] + shut
+
+    def down(self) -> frozenset[str]:
+        """Return the models of which every upstream is shut."""
+        shut = {one.name for one in self.all.values() if one.breaker.state == "open"}
+        if not shut:
+            return _NONE
+        return frozenset(
+            name
+            for name, served in self.models.items()
+            if all(route.upstream is not None and route.upstream.name in shut for route in served.routes)
+        )
 
     async def watch(self) -> None:
         """Look after upstreams that are shut until cancelled: one that answers again is asked again."""
