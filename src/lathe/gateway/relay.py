@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -32,7 +32,6 @@ from lathe.gateway.signing import Signer
 from lathe.gateway.upstreams import Served, Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.errors import StorageError
-from lathe.protocol.ids import short_id
 
 _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
@@ -62,6 +61,7 @@ class Refused(Exception):
         self.param = param
         self.extra = extra or {}
         self.retry_after_s = retry_after_s
+        self.lines: Lines = ()
 
 
 class Guard(Protocol):
@@ -205,6 +205,7 @@ class Relay:
             state, status, code = ("cancelled", 499, "cancelled")
             if isinstance(error, Refused):
                 state, status, code = "failed", error.status, error.code
+                error.lines = self.lines(exchange)
             elif not isinstance(error, asyncio.CancelledError):
                 state, status, code = "failed", 500, "gateway_error"
             self._settle(exchange, state, status, code)
@@ -217,7 +218,8 @@ class Relay:
         await self._on_record(self.records.write(exchange.opened(0), settled))
         extra = {**decision.details, "hint": decision.hint, "clause": decision.clause, **self.extension(exchange)}
         refused = Refused(decision.status, decision.code, decision.message, extra=extra)
-        await self.refuse(exchange.wire, sink, refused, self.lines(exchange))
+        refused.lines = self.lines(exchange)
+        await self.refuse(exchange.wire, sink, refused)
 
     def _set_aside(self, exchange: Exchange, served: Served) -> asyncio.Future[None]:
         """Hold what the request may take of its limits, and put it on record; raise `Refused`."""
@@ -286,7 +288,8 @@ class Relay:
         with contextlib.suppress(TimeoutError):  # it is written when the database is back
             await asyncio.wait_for(asyncio.shield(done), _RECORD_S)
         if not sink.started:
-            await sink.start(answered.status, [*answered.lines, *self.lines(exchange)])
+            length = (b"content-length", str(len(answered.rest)).encode())
+            await sink.start(answered.status, [*answered.lines, length, *self.lines(exchange)])
         await sink.end(answered.rest)
 
     def _settle(self, exchange: Exchange, state: str, status: int, code: str) -> asyncio.Future[None]:
@@ -341,20 +344,20 @@ class Relay:
             lines.append((b"lathe-substitution", _header(decision.substitution)))
         return lines
 
-    async def refuse(self, wire: WireName, sink: Sink, refused: Refused, lines: Lines = ()) -> None:
+    async def refuse(self, wire: WireName, sink: Sink, refused: Refused) -> None:
         """Tell of an error in the words of `wire`: as the answer, or as the last event of one that has begun."""
         if sink.started:
             await sink.end(
                 DIALECTS[wire].error_event(refused.status, refused.code, refused.message, extra=refused.extra)
             )
             return
-        more = list(lines)
+        more = list(refused.lines)
         if refused.retry_after_s is not None:
             more.append((b"retry-after", str(max(1, round(refused.retry_after_s))).encode()))
         body = DIALECTS[wire].error(
             refused.status, refused.code, refused.message, param=refused.param, extra=refused.extra
         )
-        await sink.start(refused.status, [JSON, *more])
+        await sink.start(refused.status, [JSON, (b"content-length", str(len(body)).encode()), *more])
         await sink.end(body)
 
 
