@@ -19,7 +19,8 @@ from lathe.store.gateway.ledger import Content, Entries, Ledger, Link, Opened, S
 Chain: TypeAlias = Callable[[dict[str, object]], tuple[Link, Callable[[], None]]]
 """Makes the next link of the audit for a record; what it gives besides says that the link was written."""
 
-_WINDOW_S = 0.002
+_WINDOW_S = 0.003
+_LATER_S = 0.05
 _AGAIN_S = (0.05, 0.2, 0.5, 1.0)
 _MOST_WAITING = 100_000
 _MOST_AT_ONCE = 500
@@ -40,7 +41,8 @@ class Records:
         self._chain = chain
         self._waiting: list[_Waiting] = []
         self._flushing: asyncio.Task[None] | None = None
-        self._last = 0.0
+        self._shared = False
+        self._later: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -48,18 +50,29 @@ class Records:
         """How many records are not written yet."""
         return len(self._waiting)
 
-    def write(self, *entries: Opened | Settled | Content) -> asyncio.Future[None]:
+    def write(self, *entries: Opened | Settled | Content, soon: bool = True) -> asyncio.Future[None]:
         """Have entries written together; the future is done when they are committed, however long that takes.
 
-        Raises `StorageError` where too many wait already.
+        Without `soon` it need not be now: the next ones may be written with them. Raises `StorageError` where too
+        many wait already.
         """
         if len(self._waiting) >= _MOST_WAITING:
             raise StorageError("Too many records wait for the gateway's database.", code="records_unavailable")
         done: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(_Waiting(list(entries), done))
-        if self._flushing is None or self._flushing.done():
-            self._flushing = self._loop.create_task(self._flush())
+        if soon:
+            self.hurry()
+        elif self._later is None:
+            self._later = self._loop.call_later(_LATER_S, self.hurry)
         return done
+
+    def hurry(self) -> None:
+        """Write what waits now."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._waiting and (self._flushing is None or self._flushing.done()):
+            self._flushing = self._loop.create_task(self._flush())
 
     async def aclose(self, patience_s: float = 5.0) -> None:
         """Write what waits, for at most `patience_s`, and close the ledger."""
@@ -69,9 +82,8 @@ class Records:
         await self._ledger.aclose()
 
     async def _flush(self) -> None:
-        pause = self._last + _WINDOW_S - self._loop.time()
-        # with others about, the commit is shared; alone, there is nothing to wait for
-        await asyncio.sleep(pause if pause > 0 else 0)
+        if self._shared:  # with others about the commit is shared; alone, there is nothing to wait for
+            await asyncio.sleep(_WINDOW_S)
         failures = 0
         while self._waiting:
             batch = self._waiting[:_MOST_AT_ONCE]
@@ -85,29 +97,35 @@ class Records:
             failures = 0
             self.healthy, self.trouble = True, ""
             del self._waiting[: len(batch)]
-            self._last = self._loop.time()
+            self._shared = len(batch) > 2
             for one in batch:
                 if not one.done.done():
                     one.done.set_result(None)
 
     async def _write(self, batch: list[_Waiting]) -> None:
-        opened: list[Opened] = []
+        opened: dict[str, Opened] = {}
         settled: list[Settled] = []
+        whole: list[tuple[Opened, Settled]] = []
         contents: list[Content] = []
         for one in batch:
             for entry in one.entries:
                 if isinstance(entry, Opened):
-                    opened.append(entry)
+                    opened[entry.id] = entry
                 elif isinstance(entry, Settled):
-                    settled.append(entry)
+                    first = opened.pop(entry.id, None)
+                    if first is None:
+                        settled.append(entry)
+                    else:
+                        whole.append((first, entry))
                 else:
                     contents.append(entry)
         links: list[Link] = []
         written: Callable[[], None] | None = None
-        if settled and self._chain is not None:
-            digests = {one.id: hashlib.sha256(one.receipt.encode()).hexdigest() for one in settled}
+        ended = [*settled, *(one for _, one in whole)]
+        if ended and self._chain is not None:
+            digests = {one.id: hashlib.sha256(one.receipt.encode()).hexdigest() for one in ended}
             link, written = self._chain({"kind": "requests", "receipts": digests})
             links.append(link)
-        await self._ledger.write(Entries(opened, settled, contents, links))
+        await self._ledger.write(Entries(whole, list(opened.values()), settled, contents, links))
         if written is not None:
             written()

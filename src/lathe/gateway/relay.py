@@ -7,7 +7,6 @@ of an answer goes out before the request is on record, and not its end before it
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import logging
@@ -235,7 +234,7 @@ class Relay:
                 429, reached.code, reached.message, extra=extra, retry_after_s=reached.retry_after_s
             ) from None
         try:
-            return self.records.write(exchange.opened(reserved))
+            return self.records.write(exchange.opened(reserved), soon=False)
         except StorageError as error:
             exchange.hold.settle(0, 0)
             raise _unrecorded(error) from None
@@ -285,8 +284,7 @@ class Relay:
     async def _end(self, exchange: Exchange, answered: Answered, sink: Sink) -> None:
         """Settle, and only then let the end of the answer go."""
         done = self._settle(exchange, answered.state, answered.status, answered.code)
-        with contextlib.suppress(TimeoutError):  # it is written when the database is back
-            await asyncio.wait_for(asyncio.shield(done), _RECORD_S)
+        await asyncio.wait((done,), timeout=_RECORD_S)  # past that, it is written when the database is back
         if not sink.started:
             length = (b"content-length", str(len(answered.rest)).encode())
             await sink.start(answered.status, [*answered.lines, length, *self.lines(exchange)])
@@ -302,10 +300,10 @@ class Relay:
     async def _on_record(self, written: asyncio.Future[None] | None) -> None:
         if written is None or written.done():
             return
-        try:
-            await asyncio.wait_for(asyncio.shield(written), _RECORD_S)
-        except TimeoutError:
-            raise _unrecorded(StorageError(self.records.trouble or "The database does not answer.")) from None
+        self.records.hurry()
+        await asyncio.wait((written,), timeout=_RECORD_S)
+        if not written.done():
+            raise _unrecorded(StorageError(self.records.trouble or "The database does not answer."))
 
     @property
     def queue_timeout_s(self) -> float:

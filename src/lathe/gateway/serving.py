@@ -87,7 +87,6 @@ async def _attempt(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -
         more = [(name, request.headers[name]) for name in _FORWARDED if name in request.headers]
         answer = await post(upstream, request.wire, body, more)
         try:
-            await relay.on_record(exchange)
             exchange.served = route.model if route.model != exchange.decision.model else exchange.decision.model
             if head.stream:
                 return await _stream(relay, exchange, sink, answer)
@@ -142,6 +141,7 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
     chunk = await answer.next()
     if not chunk:
         raise TransportError("cut", "the endpoint answered with an empty stream")
+    await relay.on_record(exchange)
     await sink.start(answer.status, [STREAM, *returned(answer), *relay.lines(exchange)])
     while chunk:
         for passed in watcher.feed(chunk):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from lathe.protocol.errors import StorageError
 _BUSY_S = 0.005
 _PATIENCE_S = 5.0
 _CHECKPOINT_ROWS = 2000
+_DAY_MS = 86_400_000
 
 
 class Opened(NamedTuple):
@@ -85,8 +87,9 @@ class Link(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """What one transaction writes."""
+    """What one transaction writes; `whole` are requests that were opened and settled since the one before."""
 
+    whole: Sequence[tuple[Opened, Settled]] = ()
     opened: Sequence[Opened] = ()
     settled: Sequence[Settled] = ()
     contents: Sequence[Content] = ()
@@ -113,8 +116,13 @@ def open_ledger(url: str) -> Ledger:
 
 def periods(at: int) -> tuple[str, str]:
     """Return the month and the day (UTC) of a time in milliseconds."""
-    day = datetime.datetime.fromtimestamp(at / 1000, datetime.UTC).strftime("%Y-%m-%d")
+    day = _day(at // _DAY_MS)
     return day[:7], day
+
+
+@functools.lru_cache(maxsize=8)
+def _day(number: int) -> str:
+    return (datetime.date(1970, 1, 1) + datetime.timedelta(days=number)).isoformat()
 
 
 def charges(settled: Iterable[Settled]) -> list[tuple[str, str, int, int, int]]:
@@ -122,12 +130,17 @@ def charges(settled: Iterable[Settled]) -> list[tuple[str, str, int, int, int]]:
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     for one in settled:
         month, day = periods(one.ended)
-        for scope in (f"key:{one.key}", f"project:{one.project}", f"organisation:{one.organisation}"):
-            for period in (month, day):
-                entry = sums[scope, period]
-                entry[0] += one.cost
-                entry[1] += one.input_tokens + one.output_tokens
-                entry[2] += 1
+        project = f"project:{one.project}"
+        for scope, period in (
+            (f"key:{one.key}", month),
+            (project, month),
+            (project, day),
+            (f"organisation:{one.organisation}", month),
+        ):
+            entry = sums[scope, period]
+            entry[0] += one.cost
+            entry[1] += one.input_tokens + one.output_tokens
+            entry[2] += 1
     # in one order everywhere, so that two replicas never wait for each other's rows
     return [(scope, period, *entry) for (scope, period), entry in sorted(sums.items())]  # type: ignore[misc]
 
@@ -136,12 +149,12 @@ def _marks(fields: Sequence[str], mark: str = "?") -> str:
     return ",".join(f"${number}" if mark == "$" else mark for number, _ in enumerate(fields, 1))
 
 
-_OPENED = Opened._fields
-_OPEN = f"insert into requests ({','.join(f'{chr(34)}{name}{chr(34)}' for name in _OPENED)},state,status,code,cost,"
-_OPEN += "input_tokens,cached_tokens,output_tokens,receipt,signature,signer) values ("
+_QUOTED = tuple(f'"{name}"' for name in Opened._fields)
 _AGAIN = " on conflict do nothing"  # a commit whose answer was lost is made once more
-_OPEN_REST = f",'open',0,'',0,0,0,0,'','',''){_AGAIN}"
+_NOTHING_YET = ("open", 0, "", "", 0, 0, 0, 0, None, "", "", "")
 _COLUMNS = Settled._fields[4:]
+_ROW = (*(name for name in _QUOTED if name != '"served"'), *_COLUMNS)
+_AT = Opened._fields.index("served")
 _CONTENT = f"insert into contents ({','.join(Content._fields)}) values ("
 _LINK = f"insert into audit ({','.join(Link._fields)}) values ("
 _SPEND = "insert into spend (scope,period,cost,tokens,requests) values ("
@@ -149,10 +162,15 @@ _ADD = ") on conflict (scope,period) do update set cost=spend.cost+excluded.cost
 _ADD += "tokens=spend.tokens+excluded.tokens,requests=spend.requests+excluded.requests"
 
 
+def _row(opened: Opened, settled: tuple[object, ...]) -> tuple[object, ...]:
+    """Return a row of `requests`: as it was opened, but for what its end says."""
+    return (*opened[:_AT], *opened[_AT + 1 :], *settled)
+
+
 class SqliteLedger:
     """On SQLite: in the loop's own thread, for a commit takes less time than handing it to another one."""
 
-    _INSERT = f"{_OPEN}{_marks(_OPENED)}{_OPEN_REST}"
+    _INSERT = f"insert into requests ({','.join(_ROW)}) values ({_marks(_ROW)}){_AGAIN}"
     _SETTLE = f"update requests set {','.join(f'{name}=?' for name in _COLUMNS)} where id=? and state='open'"
 
     def __init__(self, path: str) -> None:
@@ -177,7 +195,7 @@ class SqliteLedger:
             except sqlite3.Error as error:
                 raise _failed(error) from None
             await asyncio.sleep(_BUSY_S)
-        self._rows += len(entries.opened) + len(entries.settled)
+        self._rows += len(entries.whole) + len(entries.opened) + len(entries.settled)
         if self._rows > _CHECKPOINT_ROWS and (self._checkpoint is None or self._checkpoint.done()):
             self._rows = 0
             self._checkpoint = asyncio.create_task(asyncio.to_thread(self._shorten))
@@ -187,8 +205,9 @@ class SqliteLedger:
         execute("begin immediate")
         try:
             for opened in entries.opened:
-                execute(self._INSERT, opened)
+                execute(self._INSERT, _row(opened, _NOTHING_YET))
             done = [one for one in entries.settled if execute(self._SETTLE, (*one[4:], one.id)).rowcount == 1]
+            done += [two for one, two in entries.whole if execute(self._INSERT, _row(one, two[4:])).rowcount == 1]
             for row in charges(done):
                 execute(f"{_SPEND}?,?,?,?,?{_ADD}", row)
             for content in entries.contents:
@@ -221,7 +240,7 @@ class SqliteLedger:
 class PostgresLedger:
     """On PostgreSQL, with asyncpg."""
 
-    _INSERT = f"{_OPEN}{_marks(_OPENED, '$')}{_OPEN_REST}"
+    _INSERT = f"insert into requests ({','.join(_ROW)}) values ({_marks(_ROW, '$')}){_AGAIN}"
     _TYPES = {"status": "int", "cost": "bigint", "ended": "bigint"} | dict.fromkeys(
         ("input_tokens", "cached_tokens", "output_tokens"), "bigint"
     )
@@ -254,14 +273,19 @@ class PostgresLedger:
 
     async def _write(self, entries: Entries) -> None:
         connection = self._connection
+        done: list[Settled] = []
         if entries.opened:
-            await connection.executemany(self._INSERT, entries.opened)
+            await connection.executemany(self._INSERT, [_row(one, _NOTHING_YET) for one in entries.opened])
+        for opened, settled in entries.whole:
+            if await connection.execute(self._INSERT, *_row(opened, settled[4:])) == "INSERT 0 1":
+                done.append(settled)
         if entries.settled:
             columns = [[getattr(one, name) for one in entries.settled] for name in ("id", *_COLUMNS)]
             rows = await connection.fetch(self._settle, *columns)
-            done = {row[0] for row in rows}
-            owed = charges({one.id: one for one in entries.settled if one.id in done}.values())
-            await connection.executemany(f"{_SPEND}$1,$2,$3,$4,$5{_ADD}", owed)
+            found = {row[0] for row in rows}
+            done += [one for one in entries.settled if one.id in found]
+        if done:
+            await connection.executemany(f"{_SPEND}$1,$2,$3,$4,$5{_ADD}", charges(done))
         if entries.contents:
             await connection.executemany(f"{_CONTENT}$1,$2,$3,$4,$5,$6,$7){_AGAIN}", entries.contents)
         if entries.links:
