@@ -11,6 +11,7 @@ COMMANDS = {
     "undo": "take back the last turn of a thread, files and conversation",
     "mend": "repair failing tests by search, without a model",
     "apply-patch": "apply a patch in the *** Begin Patch format",
+    "serve": "put models behind one endpoint, with keys, trusted access and receipts",
     "config": "show the configuration and where each value comes from",
     "doctor": "check what works on this machine",
 }

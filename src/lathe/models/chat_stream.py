@@ -250,6 +250,14 @@ def _merged(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
+def read_usage(raw: Any) -> Usage:
+    """Return the usage that a completion or chunk tells of, as decoded JSON."""
+    try:
+        return _usage(msgspec.convert(raw or {}, _Usage))
+    except msgspec.ValidationError:
+        return Usage()
+
+
 def _usage(usage: _Usage) -> Usage:
     prompt = usage.prompt_tokens_details or _PromptDetails()
     completion = usage.completion_tokens_details or _CompletionDetails()

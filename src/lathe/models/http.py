@@ -40,7 +40,11 @@ class HttpAnswer(Protocol):
     """A response whose body is still to come."""
 
     status: int
-    headers: dict[str, str]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers, with names in lower case."""
+        ...
 
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives; raise `TransportError`."""

@@ -112,7 +112,7 @@ class MessagesDecoder:
         elif self._stop in ("max_tokens", "pause_turn"):
             # A paused turn is cut short too: the model goes on when it is sent back.
             stop = "length"
-        done = Completed(usage=_usage(self._usage), model=self._model, response_id=self._id, stop=stop)
+        done = Completed(usage=read_usage(self._usage), model=self._model, response_id=self._id, stop=stop)
         return [*map(ItemDone, items), done]
 
     def _items(self) -> list[Item]:
@@ -185,7 +185,9 @@ def _parsed(text: str) -> Any:
         return {}
 
 
-def _usage(usage: dict[str, Any]) -> Usage:
+def read_usage(usage: dict[str, Any]) -> Usage:
+    """Return the usage that a message, or the events of one together, tell of, as decoded JSON."""
+
     def count(value: Any) -> int:
         return value if isinstance(value, int) else 0
 

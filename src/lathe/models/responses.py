@@ -204,7 +204,7 @@ class ResponsesDecoder:
             case "response.completed" | "response.done" | "response.incomplete":
                 return self._end(data.get("response"))
             case "response.failed" | "error":
-                raise _failure(data)
+                raise failure_of(data)
             case _:
                 return ()
 
@@ -244,7 +244,7 @@ class ResponsesDecoder:
         if not isinstance(response, dict):
             raise BrokenStream("the stream's last event has no response")
         if isinstance(response.get("error"), dict) and response.get("status") == "failed":
-            raise _failure({"response": response})
+            raise failure_of({"response": response})
         parts: list[ModelPart] = []
         output = response.get("output")
         if self._done == 0 and isinstance(output, list):
@@ -261,7 +261,7 @@ class ResponsesDecoder:
         self.finished = True
         parts.append(
             Completed(
-                usage=_usage(response.get("usage")),
+                usage=read_usage(response.get("usage")),
                 model=_text(response.get("model")),
                 response_id=_text(response.get("id")),
                 stop=stop,
@@ -274,7 +274,8 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _failure(data: dict[str, Any]) -> EndpointError:
+def failure_of(data: dict[str, Any]) -> EndpointError:
+    """Return the error that a `response.failed` or `error` event, as decoded JSON, tells of."""
     response = data.get("response")
     error = response.get("error") if isinstance(response, dict) else None
     return error_from_json({"error": error} if error else {k: v for k, v in data.items() if k != "type"})
@@ -296,7 +297,8 @@ class _Usage(msgspec.Struct):
     output_tokens_details: _OutputDetails | None = None
 
 
-def _usage(raw: Any) -> Usage:
+def read_usage(raw: Any) -> Usage:
+    """Return the usage that a response tells of, as decoded JSON."""
     try:
         usage = msgspec.convert(raw or {}, _Usage)
     except msgspec.ValidationError:

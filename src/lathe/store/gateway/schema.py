@@ -328,9 +328,18 @@ replicas = Table(
 revision = Table(
     "revision",
     metadata,
-    # counts every change that a replica must learn of
-    Column("name", String(20), primary_key=True),
-    Column("value", BigInteger, nullable=False),
+    # one row, which counts every change that a replica must learn of, by what has changed
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("principals", BigInteger, nullable=False, default=0),
+    Column("access", BigInteger, nullable=False, default=0),
+    Column("rollouts", BigInteger, nullable=False, default=0),
+)
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    _text("value"),
 )
 
 # --- batches

@@ -1,0 +1,113 @@
+"""The outermost fields of a JSON object, found and changed without a decode of what they hold.
+
+A body on its way through is judged by a few of its fields. Two readers of one body must not see two values, so a
+field that stands twice is an error: msgspec would take the last one, and an upstream may take the first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from lathe.gateway.dialects.base import BadRequest
+
+
+class Field(NamedTuple):
+    """Where a field stands: its key from `key`, its value from `value` to `end`."""
+
+    key: int
+    value: int
+    end: int
+    raw: msgspec.Raw
+
+
+Fields: TypeAlias = dict[str, Field]
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_next = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*("([^"\\]*(?:\\.[^"\\]*)*)"[ \t\r\n]*:[ \t\r\n]*)')
+_end = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*\Z")
+_empty = re.compile(rb"[ \t\r\n]*\}")
+
+
+def read_fields(body: bytes) -> Fields:
+    """Return the fields of the object that `body` is; raise `BadRequest` where it is none, or has one twice."""
+    try:
+        if not body.isascii():
+            body.decode()
+        raws = _object.decode(body)
+    except UnicodeDecodeError as error:
+        raise BadRequest("invalid_utf8", f"The body is no UTF-8 (byte {error.start}).") from None
+    except msgspec.ValidationError:
+        raise BadRequest("invalid_json", "The body must be a JSON object.") from None
+    except msgspec.DecodeError as error:
+        raise BadRequest("invalid_json", f"The body is no JSON: {error}.") from None
+    except RecursionError:
+        raise BadRequest("invalid_json", "The body is nested too deeply.") from None
+    return _located(body, raws)
+
+
+def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> Fields:
+    fields: Fields = {}
+    match, new = _next.match, Field._make
+    at = 0
+    while found := match(body, at):
+        key, value = found.span(1)
+        name = found[2].decode() if b"\\" not in found[2] else _unescaped(found[1])
+        raw = raws.get(name)
+        # A value that is not the one decoded is an earlier one of the same name.
+        if raw is None or name in fields or not body.startswith(raw, value):
+            raise _twice(name)
+        at = value + len(memoryview(raw))
+        fields[name] = new((key, value, at, raw))
+    if _end.match(body, at if fields else body.index(b"{") + 1) is None:
+        raise _twice(name)
+    return fields
+
+
+def _unescaped(key: bytes) -> str:
+    name: str = msgspec.json.decode(key.rstrip(b" \t\r\n:"))
+    return name
+
+
+def _twice(name: str) -> BadRequest:
+    return BadRequest("duplicate_field", f"The field {name[:80]!r} stands twice in the body.", param=name[:80])
+
+
+def rewritten(body: bytes, fields: Fields, changes: Mapping[str, bytes | None]) -> bytes:
+    """Return `body` with other values, as JSON, for the fields in `changes`; None takes a field away.
+
+    All else keeps its bytes. A field that is not there yet is put first.
+    """
+    places = sorted((fields[name], name) for name in changes if name in fields)
+    new = [msgspec.json.encode(name) + b":" + value for name, value in changes.items() if name not in fields and value]
+    begin = body.index(b"{") + 1
+    out = [body[:begin]]
+    left = len(fields) - sum(changes[name] is None for _, name in places)
+    out.append(b",".join(new) + (b"," if new and left else b""))
+    at, first = begin, True
+    gone = {fields[name].key for _, name in places if changes[name] is None}
+    if not gone:
+        for place, name in places:
+            out += (body[at : place.value], changes[name] or b"")
+            at = place.end
+        return b"".join((*out, body[at:]))
+    # Without some of them the commas are anew.
+    for name, place in fields.items():
+        if place.key in gone:
+            continue
+        if not first:
+            out.append(b",")
+        first = False
+        value = changes.get(name)
+        out += (body[place.key : place.value], body[place.value : place.end] if value is None else value)
+    last = max(place.end for place in fields.values())
+    return b"".join((*out, body[body.index(b"}", last) :]))
+
+
+def with_member(data: bytes, brace: int, name: str, value: bytes) -> bytes:
+    """Return `data` with a member put first into the object that opens at `brace`."""
+    comma = b"" if _empty.match(data, brace + 1) else b","
+    return b"".join((data[: brace + 1], b'"', name.encode(), b'":', value, comma, data[brace + 1 :]))

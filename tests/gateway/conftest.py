@@ -1,0 +1,52 @@
+"""The gateway's database, once on SQLite and once on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from lathe.store.gateway.database import Database, sqlite_url
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from postgresql import Cluster
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL server for this run, whose new databases have the gateway's tables."""
+    cluster = Cluster()
+    try:
+        cluster.template = cluster.new_database()
+        asyncio.run(_migrate(cluster.url(cluster.template)))
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a fresh database; each test that uses it runs on both kinds. PostgreSQL's has its tables already."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "gateway.sqlite")
+    cluster: Cluster = request.getfixturevalue("postgresql")
+    return cluster.url(cluster.new_database())
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A fresh database with its tables, on both kinds."""
+    database = Database(database_url)
+    await database.migrate()
+    yield database
+    await database.aclose()
+
+
+async def _migrate(url: str) -> None:
+    database = Database(url)
+    await database.migrate()
+    await database.aclose()
