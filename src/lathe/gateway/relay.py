@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -32,7 +32,6 @@ from lathe.gateway.signing import Signer
 from lathe.gateway.upstreams import Served, Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.errors import StorageError
-from lathe.protocol.ids import short_id
 
 _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
