@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import insert, select
 
+from lathe.gateway.audit_log import AuditLog
 from lathe.gateway.directory import now_ms
 from lathe.gateway.principals import key_digest, key_hint, new_key
 from lathe.protocol.ids import ordered_id
@@ -54,5 +55,7 @@ async def bootstrap(database: Database) -> str | None:
                 created=at,
             )
         )
+        facts = {"organisation": organisation, "project": project, "user": user}
+        await AuditLog(database, NAME).append(connection, "", "bootstrap", f"organisation:{organisation}", facts)
         await database.changed(connection)
     return key

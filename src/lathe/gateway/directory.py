@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.members import NOBODY, Organisation, Project, User, load_members
+from lathe.gateway.policy import Model, Policy
 from lathe.gateway.principals import Principal
+from lathe.gateway.rollout import Schedule
+from lathe.gateway.standing import Standing, fallbacks_of, load_schedules
 from lathe.protocol.errors import StorageError
 from lathe.store.gateway.database import CHANNEL, Database, revisions
 
@@ -34,7 +37,11 @@ def now_ms() -> int:
 class Directory:
     """The snapshot of a replica, which `watch` keeps up to date; asking it costs no I/O."""
 
-    def __init__(self, database: Database, clock: Callable[[], int]) -> None:
+    def __init__(self, database: Database, models: Iterable[Model], clock: Callable[[], int]) -> None:
+        self.policy = Policy()
+        self._models = tuple(models)
+        self._standing = Standing()
+        self._schedules: list[Schedule] = []
         self._database = database
         self._clock = clock
         self._members = NOBODY
@@ -44,9 +51,11 @@ class Directory:
         self._looking = asyncio.Lock()
 
     @classmethod
-    async def open(cls, database: Database, clock: Callable[[], int] = now_ms) -> Directory:
-        """Return a directory that has been read once; raise `StorageError`."""
-        directory = cls(database, clock)
+    async def open(
+        cls, database: Database, *, models: Iterable[Model] = (), clock: Callable[[], int] = now_ms
+    ) -> Directory:
+        """Return a directory that has been read once; `models` are those that are served. Raises `StorageError`."""
+        directory = cls(database, models, clock)
         await directory.refresh()
         return directory
 
@@ -80,6 +89,11 @@ class Directory:
     def key_settings(self, id: str) -> Mapping[str, Any]:
         """Return the settings of a key: its own limits and budgets."""
         return self._members.settings.get(id, {})
+
+    @property
+    def refused(self) -> int:
+        """How many entitlements and engagements are left out because their signatures do not fit."""
+        return self._standing.refused
 
     @property
     def age_s(self) -> float:
@@ -147,6 +161,23 @@ class Directory:
             self._fresh = began
 
     async def _load(self, connection: AsyncConnection, moved: list[bool]) -> None:
-        principals, *_ = moved
+        principals, access, rollouts = moved
+        agreed = fallbacks_of(self._members.projects)
         if principals:
-            self._members = await load_members(connection)
+            members = await load_members(connection)
+        if access:
+            await self._standing.load(connection)
+        if rollouts:
+            self._schedules = await load_schedules(connection)
+        if principals:
+            self._members = members
+        now_agreed = fallbacks_of(self._members.projects)
+        if access or rollouts or agreed != now_agreed:
+            standing = self._standing
+            self.policy = Policy(
+                standing.entitlements,
+                standing.engagements,
+                self._schedules,
+                models=self._models,
+                fallbacks=now_agreed,
+            )

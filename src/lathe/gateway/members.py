@@ -69,10 +69,10 @@ async def load_members(connection: AsyncConnection) -> Members:
     """Return all that is alive; keys that have expired since are for the reader to leave out."""
     table = schema.organisations
     found = select(table.c.id, table.c.name, table.c.settings)
-    organisations = {row[0]: Organisation(*row) async for row in _rows(connection, found)}
+    organisations = {row[0]: Organisation(*row) async for row in rows(connection, found)}
     table = schema.projects
     found = select(table.c.id, table.c.organisation, table.c.name, table.c.settings).where(table.c.archived.is_(None))
-    projects = {row[0]: Project(*row) async for row in _rows(connection, found)}
+    projects = {row[0]: Project(*row) async for row in rows(connection, found)}
     users = await _users(connection, projects)
     principals: dict[str, Principal] = {}
     settings: dict[str, Mapping[str, Any]] = {}
@@ -87,22 +87,22 @@ async def _users(connection: AsyncConnection, projects: Mapping[str, Project]) -
     table = schema.users
     columns = [table.c[name] for name in ("id", "organisation", "email", "name", "roles", "identity")]
     found = select(*columns).where(table.c.active.is_(True))
-    rows = [tuple(row) async for row in _rows(connection, found)]
-    own: dict[str, dict[str, str]] = {row[0]: {} for row in rows}
-    roles: dict[str, set[str]] = {row[0]: set(row[4]) for row in rows}
+    people = [tuple(row) async for row in rows(connection, found)]
+    own: dict[str, dict[str, str]] = {row[0]: {} for row in people}
+    roles: dict[str, set[str]] = {row[0]: set(row[4]) for row in people}
     member = schema.memberships
-    async for user, project, role in _rows(connection, select(member.c.user, member.c.project, member.c.role)):
+    async for user, project, role in rows(connection, select(member.c.user, member.c.project, member.c.role)):
         if user in own and project in projects:
             own[user][project] = role
     group, of = schema.groups, schema.group_members
     joined = select(of.c.user, group.c.grants).join_from(of, group, of.c.group == group.c.id)
-    async for user, grants in _rows(connection, joined):
+    async for user, grants in rows(connection, joined):
         if user in own:
             roles[user].update(grants.get("roles", ()))
             own[user].update((p, r) for p, r in grants.get("projects", {}).items() if p in projects)
     return {
         id: User(id, organisation, email, name, frozenset(roles[id]), own[id], identity)
-        for id, organisation, email, name, _, identity in rows
+        for id, organisation, email, name, _, identity in people
     }
 
 
@@ -113,7 +113,7 @@ async def _keys(
     names = ("digest", "id", "organisation", "project", "user", "scopes", "surface", "expires", "settings")
     found = select(*(table.c[name] for name in names)).where(table.c.revoked.is_(None))
     known: dict[tuple[str, ...], frozenset[str]] = {}
-    async for digest, key, organisation, project, user, scopes, surface, expires, settings in _rows(connection, found):
+    async for digest, key, organisation, project, user, scopes, surface, expires, settings in rows(connection, found):
         if project is not None and ((of := projects.get(project)) is None or of.organisation != organisation):
             continue
         owner = users.get(user) if user is not None else None
@@ -142,7 +142,8 @@ def _may_use(owner: User, organisation: str, project: str | None) -> bool:
     return project is None or owner.sees_all_projects or project in owner.projects
 
 
-async def _rows(connection: AsyncConnection, query: Executable) -> AsyncIterator[Any]:
+async def rows(connection: AsyncConnection, query: Executable) -> AsyncIterator[Any]:
+    """Yield what a query finds, with moments in which other work goes on."""
     for number, row in enumerate(await connection.execute(query)):
         if number % _BREATH == 0:
             await asyncio.sleep(0)

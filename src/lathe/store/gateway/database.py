@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from sqlalchemy import event, func, select, text, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from lathe.protocol.errors import ConfigError, StorageError
@@ -41,10 +41,17 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection within a transaction, which is committed at the end; raise `StorageError`."""
+        """Give a connection within a transaction, which is committed at the end.
+
+        Raises `StorageError`, with the code `conflict` where a row is not unique or refers to nothing.
+        """
         try:
             async with self.engine.begin() as connection:
                 yield connection
+        except IntegrityError as error:
+            raise StorageError(
+                "There is one like that already, or what it belongs to is gone.", code="conflict"
+            ) from error
         except (DBAPIError, OSError) as error:
             raise _unreachable(error) from error
 
