@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lathe.gateway.bootstrap import bootstrap
-from lathe.gateway.directory import Directory
 from lathe.gateway.front import HttpSink, Receive, Scope, Send
 from lathe.gateway.limits import Limits
-from lathe.gateway.policy import Model, Policy
 from lathe.gateway.records import Records
 from lathe.gateway.relay import Relay
 from lathe.gateway.replicas import Replica
+from lathe.gateway.services import Services
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
 from lathe.gateway.upstreams import Upstreams
@@ -53,6 +52,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
         self._rest: App | None = None
+        self.services: Services
         self.relay: Relay
 
     async def open(self, address: str = "") -> None:
@@ -74,15 +74,16 @@ class Gateway:
         await replica.register(address)
         stack.push_async_callback(_quietly, replica.leave)
         self.first_key = await bootstrap(database)
-        directory = await Directory.open(database)
-        records = Records(open_ledger(database.url))
+        self.services = await Services.open(
+            database=database, signer=signer, home=self._home, settings=settings, replica=replica.id
+        )
+        directory = self.services.directory
+        records = Records(open_ledger(database.url), self.services.chain(f"{replica.id}/requests"))
         stack.push_async_callback(records.aclose)
-        policy = Policy(models=[Model(name=name, aliases=one.table.aliases) for name, one in upstreams.models.items()])
         self.relay = Relay(
             settings=settings,
             upstreams=upstreams,
             directory=directory,
-            policy=lambda: policy,
             limits=limits,
             records=records,
             signer=signer,
@@ -90,7 +91,7 @@ class Gateway:
             replica=replica.id,
         )
         stack.push_async_callback(self._stop_tasks)
-        for work in (directory.watch(), upstreams.watch(), replica.beat()):
+        for work in (directory.watch(), upstreams.watch(), replica.beat(), self.services.checkpoints()):
             self._tasks.append(asyncio.create_task(work))
 
     async def _stop_tasks(self) -> None:

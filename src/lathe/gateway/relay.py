@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -21,7 +21,6 @@ from lathe.gateway.exchange import Exchange, Request, now_ms
 from lathe.gateway.front import JSON, Gone, Lines, Receive, Scope, Sink, Unreadable, read_body
 from lathe.gateway.limits import MICRO, Allowance, LimitReached, Limits
 from lathe.gateway.limits import Scope as Limited
-from lathe.gateway.policy import Policy
 from lathe.gateway.principals import SURFACES, Asked, Principal, Surface, key_digest
 from lathe.gateway.queueing import QueueTimeout
 from lathe.gateway.records import Records
@@ -80,7 +79,6 @@ class Relay:
         settings: GatewaySettings,
         upstreams: Upstreams,
         directory: Directory,
-        policy: Callable[[], Policy],
         limits: Limits,
         records: Records,
         signer: Signer,
@@ -92,7 +90,6 @@ class Relay:
         self.records = records
         self._settings = settings
         self._directory = directory
-        self._policy = policy
         self._limits = limits
         self._signer = signer
         self._secret = secret
@@ -190,7 +187,7 @@ class Relay:
         except BadRequest as error:
             raise Refused(error.status, error.code, error.message, param=error.param) from None
         asked = self.ask(request.who, request.headers, head)
-        decision = self._policy().decide(request.who, asked, down=self.upstreams.down())
+        decision = self._directory.policy.decide(request.who, asked, down=self.upstreams.down())
         exchange = Exchange(request, head, asked, decision, self._replica)
         if decision.outcome == "refuse":
             await self._refuse_on_record(exchange, sink)
