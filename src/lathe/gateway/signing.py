@@ -200,6 +200,7 @@ def _require_cryptography() -> None:
 def _read(path: Path) -> Ed25519PrivateKey:
     """Return the key of a file that nobody else can read; raise `FileNotFoundError`, `ConfigError`."""
     _require_cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -219,7 +220,7 @@ def _read(path: Path) -> Ed25519PrivateKey:
         raise _unusable(path, error) from None
     try:
         key = load_pem_private_key(text, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if isinstance(key, Ed25519PrivateKey):
         return key
