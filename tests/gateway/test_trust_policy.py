@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,6 +298,8 @@ def test_the_hash_names_what_the_policy_is_made_of_and_nothing_else() -> None:
         assert len(text) == 64 and int(text, 16)
 
 
-def test_every_code_has_a_sentence_that_its_facts_fill() -> None:
+def test_every_code_has_a_sentence_a_next_step_and_a_line_on_its_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "access.md").read_text(encoding="utf-8")
     for code, kind in REFUSALS.items():
         assert 400 <= kind.status < 600 and kind.sentence.endswith(".") and kind.hint.endswith("."), code
+        assert f"| `{code}` | {kind.status} | {kind.sentence} |" in page

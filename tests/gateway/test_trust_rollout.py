@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lathe.gateway.policy import Model, Policy
@@ -95,6 +95,7 @@ def at_share(share: float) -> Schedule:
     return read_schedule("gpt-x", {"entries": [{"from": 0, "share": share}]})
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1), st.floats(0.001, 1), st.floats(0.001, 1))
 def test_a_project_that_is_in_stays_in_when_the_share_grows(project: str, one: float, other: float) -> None:
     who, asked = WHO._replace(project=project), Asked("gpt-x", "api", 1)

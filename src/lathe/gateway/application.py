@@ -84,6 +84,7 @@ class Gateway:
             settings=settings,
             upstreams=upstreams,
             directory=directory,
+            database=database,
             limits=limits,
             records=records,
             signer=signer,
@@ -111,6 +112,11 @@ class Gateway:
             if wire is not None and scope["method"] == "POST":
                 await self.relay.answer(wire, scope, receive, HttpSink(send))
                 return
+        elif kind == "websocket" and scope["path"] in ("/v1/responses", "/responses"):
+            from lathe.gateway.sockets import serve_socket
+
+            await serve_socket(self.relay, scope, receive, send)
+            return
         elif kind == "lifespan":
             await _lifespan(receive, send)
             return

@@ -17,7 +17,8 @@ from lathe.protocol.errors import UsageError
 
 _LARGEST = 2**53 - 1
 _DEEPEST = 200
-_SIMPLE = (str, bool, type(None))
+_SIMPLE = frozenset({str, bool, type(None)})
+_WORDS = frozenset({str})
 _encode = msgspec.json.Encoder(order="sorted").encode
 _quote = msgspec.json.Encoder().encode
 
@@ -72,12 +73,12 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
         raise UsageError(f"A value nested more than {_DEEPEST} levels deep has no canonical form.")
     plain = True
     if kind is dict:
-        for key, inner in value.items():
-            if type(key) is not str:
-                raise UsageError(f"The key {key!r} is no string, which has no canonical form.")
-            # bytes of UTF-8 sort as code points do, and those as UTF-16 units do up to U+FFFF
-            if not key.isascii() and max(key) > "\uffff":
-                plain = False
+        if not _WORDS.issuperset(map(type, value)):
+            raise UsageError("An object has a key that is no string, so it has no canonical form.")
+        names = "".join(value)
+        # bytes of UTF-8 sort as code points do, and those as UTF-16 units do up to U+FFFF
+        plain = names.isascii() or max(names) <= "\uffff"
+        for inner in value.values():
             if type(inner) not in _SIMPLE and not _is_plain(inner, depth + 1):
                 plain = False
         return plain

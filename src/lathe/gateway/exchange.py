@@ -21,6 +21,7 @@ from lathe.store.gateway.ledger import Opened, Settled
 if TYPE_CHECKING:
     from lathe.gateway.dialects import Head
     from lathe.gateway.policy import Decision
+    from lathe.gateway.remembering import Wish
 
 
 class Told(Protocol):
@@ -46,7 +47,8 @@ class Request(NamedTuple):
 
 class Exchange:
     """A request. `began` is monotonic seconds; `served` is "" until a model answers, `info` what is known of it,
-    `written` is done when the request is on record."""
+    `written` is done when the request is on record. `wish` and
+    `whole` say what is kept of it besides."""
 
     __slots__ = (
         "asked",
@@ -63,7 +65,9 @@ class Exchange:
         "served",
         "usage",
         "who",
+        "whole",
         "wire",
+        "wish",
         "written",
     )
 
@@ -77,6 +81,8 @@ class Exchange:
         self.decision = decision
         self.replica = replica
         self.written: asyncio.Future[None] | None = None
+        self.wish: Wish | None = None
+        self.whole = False
         self.project = who.project
         self.served = ""
         self.info: ModelInfo | None = None

@@ -9,6 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from lathe.gateway.admin.routes import routes as admin_routes
+from lathe.gateway.model_routes import model_routes
+
 if TYPE_CHECKING:
     from lathe.gateway.application import App, Gateway
 
@@ -20,4 +23,10 @@ def pages(gateway: Gateway) -> App:
         records = gateway.relay.records
         return JSONResponse({"status": "ok" if records.healthy else "degraded"}, 200 if records.healthy else 503)
 
-    return Starlette(routes=[Route("/health", health), Route("/health/readiness", health)])
+    routes = [
+        *model_routes(gateway.relay),
+        *admin_routes(gateway.services),
+        Route("/health", health),
+        Route("/health/readiness", health),
+    ]
+    return Starlette(routes=routes)

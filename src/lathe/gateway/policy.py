@@ -6,6 +6,7 @@ judged by the same rules; its hash names that state in receipts.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -94,8 +95,7 @@ class Policy:
 
     def with_rollouts(self, rollouts: Iterable[Schedule]) -> Policy:
         """Return the same policy with other schedules in place of those of the same models."""
-        other = Policy.__new__(Policy)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other._open((self.rollouts | {one.model: one for one in rollouts}).values())
         return other
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from lathe.gateway.canonical import canonical, read_strictly
+from lathe.gateway.documents import seal
 from lathe.gateway.principals import Surface, Tier
 from lathe.gateway.signing import KeyRing, Signer
 from lathe.protocol.errors import UsageError
@@ -75,8 +76,8 @@ class Receipt(
 
 def signed(receipt: Receipt, signer: Signer) -> tuple[str, str]:
     """Return the text of a receipt and its signature; raise `UsageError` where it holds what can't be signed."""
-    text = canonical(receipt)
-    return text.decode("utf-8"), signer.sign(text)
+    sealed = seal(receipt, signer)
+    return sealed.text, sealed.signature
 
 
 def document(text: str, signature: str, key: str) -> bytes:

@@ -15,21 +15,27 @@ from typing import Protocol
 
 import msgspec
 
-from lathe.gateway.dialects import DIALECTS, BadRequest, Head
+from lathe.gateway.compacting import Sealer
+from lathe.gateway.dialects import DIALECTS, BadRequest, Head, Options
+from lathe.gateway.dialects.head import NO_OPTIONS
 from lathe.gateway.directory import STALE_S, Directory
 from lathe.gateway.exchange import Exchange, Request, now_ms
 from lathe.gateway.front import JSON, Gone, Lines, Receive, Scope, Sink, Unreadable, read_body
 from lathe.gateway.limits import MICRO, Allowance, LimitReached, Limits
 from lathe.gateway.limits import Scope as Limited
-from lathe.gateway.principals import SURFACES, Asked, Principal, Surface, key_digest
+from lathe.gateway.policy import Decision
+from lathe.gateway.principals import Asked, Principal, key_digest
 from lathe.gateway.queueing import QueueTimeout
 from lathe.gateway.records import Records
+from lathe.gateway.remembering import Memory, Remembering, Retention, Wish, retention_of
 from lathe.gateway.serving import Answered, Failed, serve
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
 from lathe.gateway.upstreams import Served, Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.errors import StorageError
+from lathe.store.gateway.database import Database
+from lathe.store.gateway.ledger import Content
 
 _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
@@ -79,6 +85,7 @@ class Relay:
         settings: GatewaySettings,
         upstreams: Upstreams,
         directory: Directory,
+        database: Database,
         limits: Limits,
         records: Records,
         signer: Signer,
@@ -90,6 +97,8 @@ class Relay:
         self.records = records
         self._settings = settings
         self._directory = directory
+        self.sealer = Sealer(secret)
+        self.remembering = Remembering(database, settings.response_days, self.sealer)
         self._limits = limits
         self._signer = signer
         self._secret = secret
@@ -124,10 +133,13 @@ class Relay:
         finally:
             away.cancel()
 
-    async def relay(self, request: Request, sink: Sink) -> None:
-        """Serve a request whose caller is known; whatever goes wrong is told in the caller's dialect."""
+    async def relay(self, request: Request, sink: Sink, memory: Memory | None = None) -> None:
+        """Serve a request whose caller is known; whatever goes wrong is told in the caller's dialect.
+
+        `memory` is what the caller's connection remembers of responses.
+        """
         try:
-            await self._relay(request, sink)
+            await self._relay(request, sink, memory)
         except Refused as refused:
             await self.refuse(request.wire, sink, refused)
         except asyncio.CancelledError:
@@ -160,35 +172,61 @@ class Relay:
             raise Refused(403, "key_without_project", "The key belongs to no project, so nobody could be charged.")
         return who
 
+    async def body_of(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the body of a request; raise `Refused`."""
+        try:
+            return await read_body(scope, receive, self._settings.body_mb << 20, self._settings.body_timeout_s)
+        except Unreadable as error:
+            raise Refused(error.status, error.code, error.message) from None
+        except Gone:
+            raise Refused(499, "cancelled", "The caller has gone away.") from None
+
+    def decide(self, who: Principal, asked: Asked) -> Decision:
+        """Return what is decided of a request."""
+        return self._directory.policy.decide(who, asked, down=self.upstreams.down())
+
+    def asked_of(self, who: Principal, headers: Mapping[bytes, bytes], model: str) -> Asked:
+        """Return what a request for `model` asks for that has nothing but headers."""
+        return self._asked(who, headers, model, NO_OPTIONS)
+
     def ask(self, who: Principal, headers: Mapping[bytes, bytes], head: Head) -> Asked:
         """Return what a request asks for."""
-        options = head.options
-        stated = headers.get(b"lathe-surface", b"").decode("latin-1")
-        surface: Surface = who.surface or next((one for one in SURFACES if one == stated), "api")  # type: ignore[assignment]
+        asked = self._asked(who, headers, head.model, head.options)
+        return asked._replace(end_user=self._hashed(who, head.end_user)) if head.end_user else asked
+
+    def _asked(self, who: Principal, headers: Mapping[bytes, bytes], model: str, options: Options) -> Asked:
+        project = self._directory.project(who.project)
+        stated = project.settings.get("region") if project is not None else None
         no_fallback = options.no_fallback or headers.get(b"lathe-no-fallback", b"0").lower() in (b"1", b"true")
         return Asked(
-            head.model,
-            surface,
+            model,
+            who.surface or "api",  # as the key says: a request that named its surface would open it to itself
             now_ms(),
-            headers.get(b"lathe-region", b"").decode("latin-1") or self._settings.region,
+            stated if isinstance(stated, str) else self._settings.region,
             options.program or headers.get(b"lathe-program", b"").decode("latin-1"),
             options.engagement or headers.get(b"lathe-engagement", b"").decode("latin-1"),
             no_fallback,
-            self._hashed(who, head.end_user) if head.end_user else "",
         )
 
     def _hashed(self, who: Principal, end_user: str) -> str:
         text = f"{who.organisation}/{end_user}".encode("utf-8", "replace")
         return hmac.digest(self._secret, text, hashlib.sha256).hex()[:32]
 
-    async def _relay(self, request: Request, sink: Sink) -> None:
+    async def _relay(self, request: Request, sink: Sink, memory: Memory | None) -> None:
+        retention = self.retention(request.who)
+        wish: Wish | None = None
         try:
             head = DIALECTS[request.wire].head(request.body)
+            if request.wire == "responses":
+                request, head, wish = await self.remembering.prepare(request, head, retention, memory)
         except BadRequest as error:
             raise Refused(error.status, error.code, error.message, param=error.param) from None
+        except StorageError as error:
+            raise _unrecorded(error) from None
         asked = self.ask(request.who, request.headers, head)
-        decision = self._directory.policy.decide(request.who, asked, down=self.upstreams.down())
+        decision = self.decide(request.who, asked)
         exchange = Exchange(request, head, asked, decision, self._replica)
+        exchange.wish, exchange.whole = wish, retention == "full"
         if decision.outcome == "refuse":
             await self._refuse_on_record(exchange, sink)
             return
@@ -280,15 +318,25 @@ class Relay:
 
     async def _end(self, exchange: Exchange, answered: Answered, sink: Sink) -> None:
         """Settle, and only then let the end of the answer go."""
-        done = self._settle(exchange, answered.state, answered.status, answered.code)
+        kept = []
+        if exchange.wish is not None and answered.response:
+            kept += self.remembering.response(exchange, exchange.wish, answered.response)
+        if exchange.whole:
+            kept.append(self.remembering.whole(exchange, answered.response))
+        done = self._settle(exchange, answered.state, answered.status, answered.code, *kept)
         await asyncio.wait((done,), timeout=_RECORD_S)  # past that, it is written when the database is back
         if not sink.started:
             length = (b"content-length", str(len(answered.rest)).encode())
             await sink.start(answered.status, [*answered.lines, length, *self.lines(exchange)])
         await sink.end(answered.rest)
 
-    def _settle(self, exchange: Exchange, state: str, status: int, code: str) -> asyncio.Future[None]:
-        return self.records.write(exchange.settled(state, status, code, self._signer))
+    def _settle(self, exchange: Exchange, state: str, status: int, code: str, *kept: Content) -> asyncio.Future[None]:
+        return self.records.write(exchange.settled(state, status, code, self._signer), *kept)
+
+    def retention(self, who: Principal) -> Retention:
+        """Return how much the caller's project keeps."""
+        project = self._directory.project(who.project)
+        return retention_of(project.settings if project is not None else {}, self._settings.retention)
 
     async def on_record(self, exchange: Exchange) -> None:
         """Wait until a request is on record; raise `Refused` where the database does not answer."""

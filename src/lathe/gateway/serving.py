@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from lathe.gateway.dialects import DIALECTS
 from lathe.gateway.front import JSON, STREAM, Lines, Sink
@@ -12,6 +16,7 @@ from lathe.gateway.upstreams import Route, Upstream
 from lathe.models.http import TransportError
 from lathe.models.provider import WireName
 from lathe.models.retry import BrokenStream, EndpointError, Failure, error_from_body, judge, retry_after
+from lathe.models.sse import SseParser
 from lathe.models.wire import dumps
 
 if TYPE_CHECKING:
@@ -34,13 +39,17 @@ _KEPT_BACK = (b"anthropic-ratelimit", b"openai-organization", b"openai-project",
 
 
 class Answered(NamedTuple):
-    """An answer whose end is still to go out: `lines` and `rest`, or only `rest` where the stream has begun."""
+    """An answer whose end is still to go out: `lines` and `rest`, or only `rest` where the stream has begun.
+
+    `response` is the whole of it, or of a Responses stream the response, where something of it is kept.
+    """
 
     state: str
     status: int
     code: str
     rest: bytes
     lines: Lines = ()
+    response: bytes = b""
 
 
 class Failed(Exception):
@@ -100,8 +109,20 @@ async def _attempt(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -
 
 async def post(upstream: Upstream, wire: WireName, body: bytes, more: Lines = ()) -> UpstreamAnswer:
     """Return an upstream's answer of success; raise `EndpointError` and `TransportError`, which the breaker counts."""
+    return await _success(upstream, upstream.post(wire, [body], more))
+
+
+async def post_beside(
+    upstream: Upstream, wire: WireName, suffix: str, body: bytes, headers: Lines = ()
+) -> UpstreamAnswer:
+    """Return an answer of success from a path below that of a wire, as `post` does."""
+    more = [(name, value) for name, value in headers if name in _FORWARDED]
+    return await _success(upstream, upstream.post_beside(wire, suffix, body, more))
+
+
+async def _success(upstream: Upstream, asked: Awaitable[UpstreamAnswer]) -> UpstreamAnswer:
     try:
-        answer = await upstream.post(wire, [body], more)
+        answer = await asked
         if answer.status < 400:
             upstream.breaker.good()
             return answer
@@ -133,7 +154,7 @@ async def _whole(relay: Relay, exchange: Exchange, answer: UpstreamAnswer) -> An
     dialect = DIALECTS[exchange.wire]
     exchange.tell(dialect.read_answer(data))
     body = dialect.extend_body(data, dumps(relay.extension(exchange)))
-    return Answered("done", answer.status, "", body, [JSON, *lines])
+    return Answered("done", answer.status, "", body, [JSON, *lines], data)
 
 
 async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: UpstreamAnswer) -> Answered:
@@ -143,7 +164,10 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
         raise TransportError("cut", "the endpoint answered with an empty stream")
     await relay.on_record(exchange)
     await sink.start(answer.status, [STREAM, *returned(answer), *relay.lines(exchange)])
+    said: list[bytes] = []
     while chunk:
+        if exchange.whole:
+            said.append(chunk)
         for passed in watcher.feed(chunk):
             await sink.send(passed)
         chunk = await answer.next()
@@ -152,7 +176,22 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
     exchange.tell(watcher)
     if not watcher.complete:
         raise watcher.failed or BrokenStream("the stream ended before the answer was complete")
-    return Answered("done", 200, "", watcher.finish(dumps(relay.extension(exchange))))
+    response = b"".join(said)
+    if exchange.wish is not None:
+        response = response_in(watcher.final or b"") or response
+    return Answered("done", 200, "", watcher.finish(dumps(relay.extension(exchange))), response=response)
+
+
+def response_in(end: bytes) -> bytes:
+    """Return the response that the last event of a Responses stream holds, b"" where there is none."""
+    for event in SseParser().feed(end + b"\n\n"):
+        with contextlib.suppress(msgspec.DecodeError):
+            return bytes(msgspec.json.decode(event.data, type=_Ended).response)
+    return b""
+
+
+class _Ended(msgspec.Struct):
+    response: msgspec.Raw
 
 
 def returned(answer: UpstreamAnswer) -> list[tuple[bytes, bytes]]:

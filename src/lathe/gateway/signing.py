@@ -10,6 +10,7 @@ import base64
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import os
 import re
 import secrets
@@ -172,6 +173,7 @@ def decode(text: str) -> bytes:
 
 @functools.lru_cache(maxsize=256)
 def _public(public_key: str) -> Ed25519PublicKey:
+    _require_cryptography()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
@@ -181,17 +183,24 @@ def _public(public_key: str) -> Ed25519PublicKey:
 
 
 def _new_key() -> Ed25519PrivateKey:
-    try:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    except ImportError:
+    _require_cryptography()
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.generate()
+
+
+def _require_cryptography() -> None:
+    """Raise `ConfigError` where the package is not installed, as it is an extra."""
+    if importlib.util.find_spec("cryptography") is None:
         raise ConfigError(
             "Signing needs the package cryptography.", hint="Install it with pip install 'lathe[gateway]'."
-        ) from None
-    return Ed25519PrivateKey.generate()
+        )
 
 
 def _read(path: Path) -> Ed25519PrivateKey:
     """Return the key of a file that nobody else can read; raise `FileNotFoundError`, `ConfigError`."""
+    _require_cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -211,11 +220,11 @@ def _read(path: Path) -> Ed25519PrivateKey:
         raise _unusable(path, error) from None
     try:
         key = load_pem_private_key(text, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"The file {path} holds no Ed25519 private key in PEM form without a password.")
-    return key
+    if isinstance(key, Ed25519PrivateKey):
+        return key
+    raise ConfigError(f"The file {path} holds no Ed25519 private key in PEM form without a password.")
 
 
 def _write_beside(path: Path) -> Path:
