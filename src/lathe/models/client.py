@@ -59,7 +59,7 @@ def open_http(
     return TapeRecorder(http, record)
 
 
-def _make_wire(name: WireName, setup: WireSetup) -> Wire:
+def make_wire(name: WireName, setup: WireSetup) -> Wire:
     """Return the wire `name`; only its own modules are imported."""
     if name == "responses":
         from lathe.models.responses import ResponsesWire
@@ -109,7 +109,7 @@ class WireClient:
 
     def _take_wire(self, name: WireName) -> None:
         self._wire_name = name
-        self._wire = _make_wire(name, self._setup)
+        self._wire = make_wire(name, self._setup)
         path = self._base_path + self._wire.path
         if self._base_path.endswith("/v1"):
             path = path.replace("/v1/v1/", "/v1/")
@@ -126,7 +126,7 @@ class WireClient:
         while True:
             began, fruitful = time.monotonic(), False
             try:
-                async with contextlib.aclosing(self._attempt(request)) as parts:
+                async with contextlib.aclosing(self.attempt(request)) as parts:
                     async for part in parts:
                         fruitful = True
                         yield part
@@ -155,7 +155,7 @@ class WireClient:
             attempt=wait.attempt, limit=self._policy.attempts, delay_s=wait.delay_s, reason=reason(failure)
         )
 
-    async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
+    async def attempt(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
         """Send `request` once and yield its parts; raise a `Failure`."""
         answer = await self._http.post(self._target, self._headers, self._wire.encode(request))
         self._answered = True
