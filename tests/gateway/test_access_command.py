@@ -116,9 +116,10 @@ async def test_keys_and_people_are_looked_after(access: Access) -> None:
     assert "ada@example.org, organisation default" in (await access("ada", "me")).out
     project = await access.done("operator", "projects", "create", "red", "--budget", "100", "--retention", "zero")
     changed = await access.done("operator", "projects", "change", "red", "--concurrent", "3", "--fallback", "a=b,c")
-    assert changed["settings"] == {
-        "limits": {"concurrent": 3}, "retention": "zero", "fallback": {"a": ["b", "c"]},
-    }  # fmt: skip
+    limits = {"concurrent": 3, "budget": {"monthly_usd": 100.0}}
+    assert changed["settings"] == {"limits": limits, "retention": "zero", "fallback": {"a": ["b", "c"]}}
+    changed = await access.done("operator", "projects", "change", "red", "--no-limits")
+    assert changed["settings"] == {"retention": "zero", "fallback": {"a": ["b", "c"]}}
     await access.done("operator", "projects", "add", "red", "ada@example.org")
     assert "ada@example.org" in (await access("operator", "projects", "members", "red")).out
     made = await access.done("ada", "keys", "create", "ci", "--project", "red", "--expires", "90d", "--concurrent", "1")
