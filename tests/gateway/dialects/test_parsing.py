@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lathe.gateway.dialects import DIALECTS, BadRequest, Inbound, estimate_tokens
-from lathe.models.base import ToolSpec
+from lathe.models.base import ItemDone, ToolSpec
 from lathe.models.catalogue import ModelInfo, Quirks
 from lathe.models.client import make_wire
 from lathe.models.script import WIRES, Wire
@@ -147,6 +147,18 @@ def test_tools_and_the_choice_among_them() -> None:
     assert parse("chat", messages=[], tools=nested).request.tools == (
         ToolSpec("p", "", {}, freeform=True, grammar="x"),
     )
+
+
+def test_tools_in_a_namespace_have_flat_names_for_other_wires() -> None:
+    tool = {"type": "function", "name": "wait", "parameters": {}}
+    tools = [{"type": "namespace", "name": "agents", "description": "d", "tools": [tool]}]
+    call = {"type": "function_call", "call_id": "c", "name": "wait", "namespace": "agents", "arguments": "{}"}
+    inbound = parse("responses", tools=tools, input=[call])
+    assert [spec.name for spec in inbound.request.tools] == ["agents__wait"]
+    assert inbound.request.transcript.items == [FunctionCall("c", "agents__wait", "{}")]
+    writer = DIALECTS["responses"].writer(inbound, "resp_1", "m", "chat")
+    answer = json.loads(writer.whole([ItemDone(FunctionCall("d", "agents__wait", "{}"))], {}))["output"][0]
+    assert (answer["namespace"], answer["name"]) == ("agents", "wait")
 
 
 def user(content: Any) -> list[Any]:
