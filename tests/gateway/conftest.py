@@ -50,3 +50,12 @@ async def _migrate(url: str) -> None:
     database = Database(url)
     await database.migrate()
     await database.aclose()
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
+    """A fresh SQLite database with its tables."""
+    database = Database(sqlite_url(tmp_path / "gateway.sqlite"))
+    await database.migrate()
+    yield database
+    await database.aclose()
