@@ -56,6 +56,6 @@ async def bootstrap(database: Database) -> str | None:
             )
         )
         facts = {"organisation": organisation, "project": project, "user": user}
-        await AuditLog(database, NAME).append(connection, "", "bootstrap", f"organisation:{organisation}", facts)
+        await AuditLog(database, "bootstrap").append(connection, "", "bootstrap", f"organisation:{organisation}", facts)
         await database.changed(connection)
     return key

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
+from lathe.gateway.admin.routes import routes as admin_routes
 from lathe.gateway.model_routes import model_routes
 
 if TYPE_CHECKING:
@@ -22,5 +23,6 @@ def pages(gateway: Gateway) -> App:
         records = gateway.relay.records
         return JSONResponse({"status": "ok" if records.healthy else "degraded"}, 200 if records.healthy else 503)
 
-    routes = [*model_routes(gateway.relay), Route("/health", health), Route("/health/readiness", health)]
+    routes: list[BaseRoute] = [Route("/health", health), Route("/health/readiness", health)]
+    routes += [*model_routes(gateway.relay), *admin_routes(gateway.services)]
     return Starlette(routes=routes)
