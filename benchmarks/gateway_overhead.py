@@ -350,6 +350,7 @@ def _measure(names: list[str], scratch: Path, port: int, pid: int, options: argp
         with running(name, scratch / name, port) as gateway:
             pids = _tree(gateway.process.pid)
             ready[name] = gateway.ready_s
+            print(f"{name} is up after {gateway.ready_s:.2f} s", file=sys.stderr)
             found[name] = {
                 _case(*case): asyncio.run(load(gateway.port, gateway.key, case[0], count, case[1], pids))
                 for case in cases
