@@ -68,12 +68,14 @@ class ResponsesEvents:
         """Begin a reasoning item; `encrypted` is what of its opaque part is known."""
         return OpenThought(self, *self._place("rs"), encrypted)
 
-    def call(self, call_id: str, name: str, pieces: Iterable[str], *, freeform: bool) -> None:
-        """Add a call whose arguments, or text, come in `pieces`."""
+    def call(self, call_id: str, name: str, pieces: Iterable[str], *, freeform: bool, namespace: str = "") -> None:
+        """Add a call whose arguments, or text, come in `pieces`; `namespace` is that of its tool."""
         kind, field, prefix = ("custom_tool_call", "input", "ctc") if freeform else ("function_call", "arguments", "fc")
         event = "response.custom_tool_call_input" if freeform else "response.function_call_arguments"
         index, item_id = self._place(prefix)
         base = {"id": item_id, "type": kind, "call_id": call_id, "name": name}
+        if namespace:
+            base["namespace"] = namespace
         self.open(index, {**base, "status": "in_progress", field: ""})
         text = ""
         for piece in pieces:

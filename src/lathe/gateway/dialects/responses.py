@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -83,6 +84,11 @@ class _CustomTool(msgspec.Struct):
     format: _Format | None = None
 
 
+class _Namespace(msgspec.Struct):
+    name: str
+    tools: list[dict[str, Any]]
+
+
 class _Choice(msgspec.Struct):
     type: str
     name: str | None = None
@@ -134,9 +140,7 @@ def parse(body: bytes, head: Head) -> Inbound:
     raw = decoded(body)
     asked = shaped(raw, _Request, "")
     bound = _bound(asked)
-    tools = tuple(_tool(tool, place, bound) for place, tool in enumerate(asked.tools or ()))
-    known = tuple(tool for tool in tools if tool is not None)
-    choice, name, known = _choice(asked.tool_choice, known, bound)
+    choice, name, tools = _choice(asked.tool_choice, tuple(_tools(asked.tools or [], "tools", bound)), bound)
     text = asked.text or _Text()
     form = text.format or _TextFormat()
     sampling = Sampling(
@@ -154,7 +158,7 @@ def parse(body: bytes, head: Head) -> Inbound:
     )
     request = ModelRequest(
         instructions=asked.instructions or "",
-        tools=known,
+        tools=tools,
         transcript=Transcript(_conversation(asked.input, bound)),
         thread_id=asked.prompt_cache_key or "",
         output_schema=(form.schema or {}) if form.type == "json_schema" else None,
@@ -191,28 +195,52 @@ def _choice(
     return "auto", "", tools
 
 
-def _tool(tool: dict[str, Any], place: int, bound: list[Bound]) -> ToolSpec | None:
-    where = f"tools[{place}]"
-    match tool.get("type"):
-        case "function":
-            function = shaped(tool, _Tool, where)
-            parameters = function.parameters or {"type": "object", "properties": {}}
-            return ToolSpec(function.name, function.description or "", parameters, strict=bool(function.strict))
-        case "custom":
-            custom = shaped(tool, _CustomTool, where)
-            form = custom.format or _Format()
-            return ToolSpec(
-                custom.name,
-                custom.description or "",
-                {},
-                freeform=True,
-                grammar=form.definition,
-                syntax=form.syntax,
-            )
-        case str(other):
-            bound.append(only_here("responses", where, f"The tool {other[:60]!r}"))
-            return None
-    raise BadRequest("invalid_type", f"`{where}.type` must be a string.", param=f"{where}.type")
+class Spaced(NamedTuple):
+    """A tool in a namespace."""
+
+    namespace: str
+    name: str
+
+    @property
+    def flat(self) -> str:
+        """Its name for models and wires without namespaces, in the form that names of MCP tools have."""
+        return f"{self.namespace.removesuffix('__')}__{self.name}"
+
+
+def spaced_tools(tools: Any) -> dict[str, Spaced]:
+    """Return the tools in namespaces among a request's `tools`, which `parse` has read, by their flat names."""
+    spaces = [tool for tool in tools or () if tool.get("type") == "namespace"]
+    found = [Spaced(space["name"], tool["name"]) for space in spaces for tool in space["tools"] if "name" in tool]
+    return {one.flat: one for one in found}
+
+
+def _tools(tools: list[dict[str, Any]], where: str, bound: list[Bound], namespace: str = "") -> Iterator[ToolSpec]:
+    for place, tool in enumerate(tools):
+        at = f"{where}[{place}]"
+        match tool.get("type"):
+            case "function" | "custom":
+                spec = _tool(tool, at)
+                flat = Spaced(namespace, spec.name).flat if namespace else spec.name
+                yield msgspec.structs.replace(spec, name=flat)
+            case "namespace" if not namespace:
+                space = shaped(tool, _Namespace, at)
+                yield from _tools(space.tools, f"{at}.tools", bound, space.name)
+            case str(other):
+                bound.append(only_here("responses", at, f"The tool {other[:60]!r}"))
+            case _:
+                raise BadRequest("invalid_type", f"`{at}.type` must be a string.", param=f"{at}.type")
+
+
+def _tool(tool: dict[str, Any], where: str) -> ToolSpec:
+    if tool["type"] == "function":
+        function = shaped(tool, _Tool, where)
+        parameters = function.parameters or {"type": "object", "properties": {}}
+        return ToolSpec(function.name, function.description or "", parameters, strict=bool(function.strict))
+    custom = shaped(tool, _CustomTool, where)
+    form = custom.format or _Format()
+    return ToolSpec(
+        custom.name, custom.description or "", {}, freeform=True, grammar=form.definition, syntax=form.syntax
+    )
 
 
 def _conversation(given: str | list[dict[str, Any]] | None, bound: list[Bound]) -> list[Item]:
@@ -247,8 +275,12 @@ def _item(raw: dict[str, Any], where: str, bound: list[Bound]) -> Item:
 
 
 def _named(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return a call's fields without those that are null."""
-    return {key: value for key, value in raw.items() if value is not None}
+    """Return a call's fields without those that are null, and with the flat name of its tool."""
+    given = {key: value for key, value in raw.items() if value is not None}
+    match given:
+        case {"namespace": str(namespace), "name": str(name)} if namespace:
+            given["name"] = Spaced(namespace, name).flat
+    return given
 
 
 def _message(message: _Message, where: str, bound: list[Bound]) -> Message:

@@ -9,6 +9,7 @@ from typing import Any
 from lathe.gateway.dialects.base import Inbound, function_arguments
 from lathe.gateway.dialects.errors import error_object
 from lathe.gateway.dialects.reasoning import opaque_part, text_of_thought
+from lathe.gateway.dialects.responses import Spaced, spaced_tools
 from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, TextDelta
 from lathe.models.responses_events import OpenMessage, OpenThought, ResponsesEvents, refusal_part, text_part
 from lathe.models.wire import dumps
@@ -21,6 +22,7 @@ from lathe.protocol.items import (
     OpaqueItem,
     Reasoning,
     Refusal,
+    ToolCall,
 )
 from lathe.protocol.usage import Usage
 
@@ -50,6 +52,7 @@ class ResponsesWriter:
         own = {"id": response_id, "created_at": int(time.time()), "model": model}
         self._out = ResponsesEvents(response_id.removeprefix("resp_"), {**echoed, **own})
         self._freeform = inbound.freeform
+        self._spaced = spaced_tools(inbound.raw.get("tools"))
         self._message: OpenMessage | None = None
         self._thought: OpenThought | None = None
         self._refused = False
@@ -105,12 +108,16 @@ class ResponsesWriter:
                 self._end_message(item)
             case Reasoning():
                 self._end_thought(item)
-            case CustomToolCall(call_id=call_id, name=name, input=text) if name in self._freeform:
-                self._out.call(call_id, name, [text], freeform=True)
             case FunctionCall() | CustomToolCall():
-                self._out.call(item.call_id, item.name, [function_arguments(item)], freeform=False)
+                self._call(item)
             case OpaqueItem(raw=raw, source="responses"):
                 self._out.whole(raw)
+
+    def _call(self, call: ToolCall) -> None:
+        freeform = isinstance(call, CustomToolCall) and call.name in self._freeform
+        text = call.input if isinstance(call, CustomToolCall) and freeform else function_arguments(call)
+        spaced = self._spaced.get(call.name) or Spaced("", call.name)
+        self._out.call(call.call_id, spaced.name, [text], freeform=freeform, namespace=spaced.namespace)
 
     def _end_message(self, item: Message) -> None:
         content: list[dict[str, Any]] = []
