@@ -16,12 +16,14 @@ from lathe.gateway.policy import Model, Policy
 from lathe.gateway.principals import Principal
 from lathe.gateway.rollout import Schedule
 from lathe.gateway.standing import Standing, fallbacks_of, load_schedules
+from lathe.protocol.errors import StorageError
 from lathe.store.gateway.database import CHANNEL, Database, revisions
 
 STALE_S = 2.0
 """Age past which nothing in memory may be relied on."""
 _POLL_S = 0.25
 _ANSWER_S = 2.0
+_PATIENCE_S = 1.0
 _LOAD_S = 30.0
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Directory:
         self._fresh = float("-inf")
         self._news = asyncio.Event()
         self._looking = asyncio.Lock()
+        self._assuring = asyncio.Lock()
 
     @classmethod
     async def open(
@@ -101,6 +104,17 @@ class Directory:
     def revision(self) -> int:
         """The revision of the database that is known here."""
         return sum(self._known)
+
+    async def assure(self) -> bool:
+        """Say whether what is known here may be relied on; where it may be old, the database is asked first."""
+        if self.age_s <= STALE_S:
+            return True
+        # not only a database that has gone makes it old: the loop may have been kept from looking
+        with contextlib.suppress(StorageError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S), self._assuring:
+                if self.age_s > STALE_S:
+                    await self.refresh()
+        return self.age_s <= STALE_S
 
     async def watch(self) -> None:
         """Follow the database until cancelled; a connection that is lost is opened anew."""
