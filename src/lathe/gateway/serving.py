@@ -130,9 +130,9 @@ async def _success(upstream: Upstream, asked: Awaitable[UpstreamAnswer]) -> Upst
     except TransportError:
         upstream.breaker.bad()
         raise
-    if answer.status >= 500:
-        upstream.breaker.bad()
-    raise error_from_body(answer.status, answer.headers, data)
+    failure = error_from_body(answer.status, answer.headers, data)
+    upstream.count(failure)
+    raise upstream.redacted(failure)
 
 
 async def read_all(answer: UpstreamAnswer, most: int) -> bytes:
