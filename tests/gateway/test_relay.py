@@ -288,3 +288,30 @@ async def test_what_is_not_known_for_sure_lets_nobody_in(gateway: Running) -> No
     answer = await gateway.client.post(PATHS["chat"], json=body("chat"))
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "directory_stale")
     assert directory.principal(key_digest(gateway.key)) is not None
+
+
+async def test_a_fallback_is_agreed_shown_and_refused_on_request(scripted: ScriptedServer, tmp_path: Path) -> None:
+    dead = UpstreamTable(base_url="http://127.0.0.1:9", wires=("chat",))
+    settings = GatewaySettings(
+        upstreams={"dead": dead, "up": upstream(scripted.base_url, *WIRES)},
+        models={"m": table("dead"), "other": table("up")},
+        mend=False,
+    )
+    async with running(settings, tmp_path) as gateway:
+        assert (await gateway.client.post(PATHS["chat"], json=body("chat"))).status_code == 502  # nobody agreed to any
+        await gateway.set_project(fallback={"m": ["other"]})
+        answer = await gateway.client.post(PATHS["chat"], json=body("chat"))
+        assert answer.status_code == 200
+        assert answer.headers["lathe-requested-model"] == "m"
+        assert answer.headers["lathe-served-model"] == "other"
+        assert answer.json()["lathe"]["substitution"] == "fallback:model_unavailable"
+        receipt = (await gateway.client.get(answer.headers["lathe-receipt"])).json()["receipt"]
+        assert (receipt["requested"], receipt["served"], receipt["substitution"]) == (
+            "m",
+            "other",
+            "fallback:model_unavailable",
+        )
+        answer = await gateway.client.post(PATHS["chat"], json=body("chat", lathe={"no_fallback": True}))
+        assert answer.status_code in (502, 503)
+        assert "substitution" not in answer.json()["error"]["lathe"]
+        assert len(scripted.requests) == 1

@@ -301,7 +301,12 @@ class Relay:
         if self._guard is not None:
             await self._guard.before(exchange)
         try:
-            return await serve(self, exchange, sink)
+            try:
+                return await serve(self, exchange, sink)
+            except Failed:
+                if sink.started or not self._fall_back(exchange):
+                    raise
+                return await serve(self, exchange, sink)
         except Failed as failure:
             raise Refused(
                 failure.status,
@@ -315,6 +320,16 @@ class Relay:
         except QueueTimeout:
             message = f"No turn at {exchange.decision.model} came within {self._settings.queue_timeout_s:g} s."
             raise Refused(429, "queue_timeout", message, extra=self.extension(exchange), retry_after_s=5) from None
+
+    def _fall_back(self, exchange: Exchange) -> bool:
+        """Go over to the model that the project agreed to have when the one it asked for does not answer."""
+        down = self.upstreams.down() | {exchange.decision.model}
+        decision = self._directory.policy.decide(exchange.who, exchange.asked, down=down)
+        if decision.outcome == "refuse":
+            return False
+        exchange.decision = decision
+        exchange.info = self.upstreams.models[decision.model].info
+        return True
 
     async def _end(self, exchange: Exchange, answered: Answered, sink: Sink) -> None:
         """Settle, and only then let the end of the answer go."""
