@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 from lathe.models.endpoint import is_loopback, parse_endpoint
@@ -65,10 +65,16 @@ class Gateway:
         """Return the body of an answer; raise as `ask` does."""
         asked = {name: _word(value) for name, value in (query or {}).items() if value not in (None, "")}
         target = f"{self._endpoint.path}{path}{f'?{urlencode(asked)}' if asked else ''}"
-        status, data = asyncio.run(self._exchange(method, target, b"" if body is None else encode(body)))
+        status, data = asyncio.run(self._exchange(method, target, b"" if body is None else encode(body), None))
         if status < 300:
             return data
         raise self._refused(status, data)
+
+    def save(self, path: str, file: BinaryIO) -> None:
+        """Write an answer of any length to `file` as it comes; raise as `ask` does."""
+        status, data = asyncio.run(self._exchange("GET", f"{self._endpoint.path}{path}", b"", file))
+        if status >= 300:
+            raise self._refused(status, data)
 
     def pages(self, path: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield all entries of a list; raise as `ask` does."""
@@ -97,7 +103,7 @@ class Gateway:
         found = [one for one in self.pages("/admin/v1/organisations", {}) if one["name"] == named]
         return _only(found, "organisation", named)
 
-    async def _exchange(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
+    async def _exchange(self, method: str, target: str, body: bytes, file: BinaryIO | None) -> tuple[int, bytes]:
         headers = [(b"accept", b"application/json")]
         if self._key:
             headers.append((b"authorization", f"Bearer {self._key}".encode()))
@@ -106,7 +112,14 @@ class Gateway:
         client = HttpClient(self._endpoint, os.environ, connect_timeout_s=_CONNECT_S, idle_timeout_s=_ANSWER_S)
         try:
             answer = await client.request(method, target, headers, [body] if body else [])
-            return answer.status, await read_body(answer, _BODY_LIMIT)
+            if file is not None and answer.status < 300:
+                async for chunk in answer.chunks():
+                    file.write(chunk)
+                return answer.status, b""
+            data = await read_body(answer, _BODY_LIMIT)
+            if len(data) == _BODY_LIMIT:
+                raise UsageError(f"The answer is larger than {_BODY_LIMIT >> 20} MiB.", hint="Ask for less.")
+            return answer.status, data
         except TransportError as error:
             if error.fault == "garbage":
                 raise _no_gateway(self.url) from None

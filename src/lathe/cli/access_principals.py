@@ -138,6 +138,7 @@ def _limits(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tokens-per-minute", type=float, metavar="N")
     command.add_argument("--concurrent", type=int, metavar="N")
     command.add_argument("--budget", type=float, metavar="USD", help="a month")
+    command.add_argument("--no-limits", action="store_true", help="drop the limits that there are")
 
 
 def _settings(command: argparse.ArgumentParser) -> None:
@@ -357,8 +358,11 @@ def _chosen(call: Call) -> dict[str, Any]:
 def _change(call: Call, path: str, body: dict[str, Any], columns: tuple[str, ...]) -> None:
     """Change something; settings that are not stated stay as they are."""
     chosen = _chosen(call)
-    if chosen:
-        body = {**body, "settings": {**call.gateway.ask("GET", path)["settings"], **chosen}}
+    if chosen or call.options.no_limits:
+        settings = call.gateway.ask("GET", path)["settings"]
+        limits = {} if call.options.no_limits else settings.pop("limits", None) or {}
+        limits |= chosen.pop("limits", {})
+        body = {**body, "settings": {**settings, "limits": limits or None, **chosen}}
     if not body:
         raise UsageError("Nothing is to be changed.", hint="--help shows what can be.")
     _show(call, call.gateway.ask("PATCH", path, body), columns)

@@ -112,7 +112,16 @@ def audit_list(call: Call) -> None:
 
 def audit_export(call: Call) -> None:
     """Export the audit."""
-    _write(call, call.gateway.fetch("GET", "/admin/v1/audit/export"))
+    target = Path(call.options.output)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with part.open("wb") as file:
+            call.gateway.save("/admin/v1/audit/export", file)
+        part.replace(target)
+    except OSError as error:
+        raise ConfigError(f"{target} can't be written: {error.strerror}.") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def audit_verify(call: Call) -> int:
@@ -144,6 +153,8 @@ def _print_verified(found: Verified) -> None:
     print(f"{read}: {'nothing is wrong' if not found.faulty else f'{found.faulty} faults'}.")
     if found.checkpoints:
         print(f"{found.unsigned} records come after the last checkpoint, of {moment(found.until)}: {found.head}")
+    else:
+        print("No checkpoint has been signed yet: whether records were hashed anew does not show.")
 
 
 def _verified_file(path: Path, ring: KeyRing | None, anchor: str) -> Verified:
