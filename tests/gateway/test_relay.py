@@ -17,6 +17,7 @@ from lathe.gateway.principals import key_digest
 from lathe.gateway.settings import GatewaySettings, UpstreamTable
 from lathe.models.script import Call, Step, Thought, Tokens, Words
 from lathe.models.scripted import ScriptedServer
+from lathe.store.gateway.database import Database
 
 WIRES = ("responses", "chat", "messages")
 PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions", "messages": "/v1/messages"}
@@ -278,16 +279,17 @@ async def test_models_are_listed_for_both_kinds_of_client(gateway: Running) -> N
 
 async def test_what_is_not_known_for_sure_lets_nobody_in(gateway: Running) -> None:
     directory = gateway.gateway.services.directory
-    directory._fresh -= 10  # as if its database had been silent
+    await gateway.gateway._stop_tasks()
+    directory._fresh -= 10
     answer = await gateway.client.post(PATHS["chat"], json=body("chat"))
-    assert answer.status_code in (200, 503)  # the watcher may have looked in between
-    directory.watch = None  # type: ignore[assignment]
-    for task in gateway.gateway._tasks:
-        task.cancel()
+    assert answer.status_code == 200  # the database was asked once more
+    alive, directory._database = directory._database, Database("postgresql://nobody@127.0.0.1:9/nothing")
     directory._fresh -= 10
     answer = await gateway.client.post(PATHS["chat"], json=body("chat"))
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "directory_stale")
     assert directory.principal(key_digest(gateway.key)) is not None
+    await directory._database.aclose()
+    directory._database = alive
 
 
 async def test_a_fallback_is_agreed_shown_and_refused_on_request(scripted: ScriptedServer, tmp_path: Path) -> None:

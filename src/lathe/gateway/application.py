@@ -70,7 +70,7 @@ class Gateway:
         await database.migrate()
         signer = Signer.open(self._home / "signing.key")
         limits = Limits()
-        replica = Replica(short_id("gw"), database, signer, limits)
+        replica = self._replica = Replica(short_id("gw"), database, signer, limits)
         await replica.register(address)
         stack.push_async_callback(_quietly, replica.leave)
         self.first_key = await bootstrap(database)
@@ -96,8 +96,9 @@ class Gateway:
             self._tasks.append(asyncio.create_task(work))
 
     async def _stop_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        async with self.services.directory.looking, self._replica.beating:  # not in the midst of a transaction
+            for task in self._tasks:
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def aclose(self) -> None:

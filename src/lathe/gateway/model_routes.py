@@ -64,7 +64,7 @@ class _Routes:
         async def endpoint(request: Request) -> Response:
             spoken: WireName = "messages" if "anthropic-version" in request.headers else wire
             try:
-                return await handler(request, self._relay.principal(dict(request.headers.raw)))
+                return await handler(request, await self._relay.principal(dict(request.headers.raw)))
             except Refused as refused:
                 error = refused
             except BadRequest as bad:

@@ -110,7 +110,7 @@ class Relay:
         """Answer one HTTP request in the words of `wire`."""
         headers = dict(scope["headers"])
         try:
-            who = self.principal(headers)
+            who = await self.principal(headers)
             body = await read_body(scope, receive, self._settings.body_mb << 20, self._settings.body_timeout_s)
         except Refused as refused:
             await self.refuse(wire, sink, refused)
@@ -148,14 +148,14 @@ class Relay:
             _log.exception("A request failed within the gateway.")
             await self.refuse(request.wire, sink, Refused(500, "gateway_error", "The gateway itself failed."))
 
-    def principal(self, headers: Mapping[bytes, bytes]) -> Principal:
+    async def principal(self, headers: Mapping[bytes, bytes]) -> Principal:
         """Return whose key a request has; raise `Refused`."""
         key = headers.get(b"authorization", b"")
         scheme, _, token = key.partition(b" ")
         given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
         if not given:
             raise Refused(401, "key_missing", "Give a key: `Authorization: Bearer KEY`, or `x-api-key: KEY`.")
-        if self._directory.age_s > STALE_S:
+        if self._directory.age_s > STALE_S and not await self._directory.is_current():
             raise Refused(
                 503,
                 "directory_stale",

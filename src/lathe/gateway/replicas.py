@@ -22,11 +22,15 @@ _DEAD_MS = 15_000
 
 
 class Replica:
-    """One running gateway. Its key for signatures is known to the others by the database."""
+    """One running gateway. Its key for signatures is known to the others by the database.
+
+    `beating` is held while the database is asked.
+    """
 
     def __init__(self, id: str, database: Database, signer: Signer, limits: Limits) -> None:
         self.id = id
         self.alive = 1
+        self.beating = asyncio.Lock()
         self._database = database
         self._signer = signer
         self._limits = limits
@@ -55,7 +59,8 @@ class Replica:
         trouble = False
         while True:
             try:
-                await self._beat()
+                async with self.beating:
+                    await self._beat()
                 trouble = False
             except StorageError as error:
                 if not trouble:
