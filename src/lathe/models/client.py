@@ -102,7 +102,7 @@ class WireClient:
             model.name,
             provider.key_env,
         )
-        self._own_headers = _resolve_headers(provider.headers, environ)
+        self._own_headers = own_headers(provider.headers, environ)
         self._secrets = [value for value in (key, *_secret_values(provider.headers, environ)) if len(value) >= 4]
         self._call_ids = CallIds()
         self._take_wire(provider.wire)
@@ -110,11 +110,7 @@ class WireClient:
     def _take_wire(self, name: WireName) -> None:
         self._wire_name = name
         self._wire = make_wire(name, self._setup)
-        path = self._base_path + self._wire.path
-        if self._base_path.endswith("/v1"):
-            path = path.replace("/v1/v1/", "/v1/")
-        query = urlencode(self._provider.query)
-        self._target = f"{path}?{query}" if query else path
+        self._target = target_of(self._base_path, self._wire.path, self._provider.query)
         own = {header for header, _ in self._own_headers}
         auth = [(header, value) for header, value in self._wire.auth() if header not in own]
         common = [("content-type", "application/json"), ("accept", "text/event-stream"), ("user-agent", "lathe")]
@@ -223,7 +219,16 @@ async def _check(answer: HttpAnswer) -> None:
     raise BrokenStream(f"the endpoint answered with {kind} where a stream of events was asked for")
 
 
-def _resolve_headers(headers: Mapping[str, str], environ: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+def target_of(base_path: str, path: str, query: Mapping[str, str]) -> str:
+    """Return where to post: `path` of a wire under the path of a base URL, whether or not that ends in `/v1`."""
+    whole = base_path + path
+    if base_path.endswith("/v1"):
+        whole = whole.replace("/v1/v1/", "/v1/")
+    return f"{whole}?{urlencode(query)}" if query else whole
+
+
+def own_headers(headers: Mapping[str, str], environ: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    """Return a provider's headers with the values that `env:NAME` stands for; raise `ConfigError`."""
     resolved = []
     for name, value in headers.items():
         if value.startswith("env:"):

@@ -18,3 +18,8 @@ def new_id() -> str:
 def short_id(prefix: str) -> str:
     """Return `prefix_` and 16 random hexadecimal digits, for items and calls."""
     return f"{prefix}_{os.urandom(8).hex()}"
+
+
+def ordered_id(prefix: str) -> str:
+    """Return `prefix_` and a UUIDv7 as 32 hexadecimal digits: later ids of one kind sort after earlier ones."""
+    return f"{prefix}_{new_id().replace('-', '')}"

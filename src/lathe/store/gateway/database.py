@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import event, insert, select, text, update
+import msgspec
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from lathe.protocol.errors import ConfigError, StorageError
@@ -18,8 +21,15 @@ from lathe.store.gateway.schema import revision
 
 CHANNEL = "lathe_gateway"
 """Where PostgreSQL tells every replica that something has changed."""
+Section: TypeAlias = Literal["principals", "access", "rollouts"]
+SECTIONS: tuple[Section, ...] = ("principals", "access", "rollouts")
+"""What a replica keeps in memory, each part read anew when it changes."""
 _NEWEST = "0001"
 _BUSY_MS = 10_000
+_JSON: dict[str, Any] = {
+    "json_serializer": lambda value: msgspec.json.encode(value).decode(),
+    "json_deserializer": msgspec.json.decode,
+}
 
 
 class Database:
@@ -32,11 +42,18 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """Give a connection within a transaction, which is committed at the end; raise `StorageError`."""
+        """Give a connection within a transaction, which is committed at the end.
+
+        Raises `StorageError`, with the code `conflict` where a row is not unique or refers to nothing.
+        """
         try:
             async with self.engine.begin() as connection:
                 yield connection
-        except (DBAPIError, OSError) as error:
+        except IntegrityError as error:
+            raise StorageError(
+                "There is one like that already, or what it belongs to is gone.", code="conflict"
+            ) from error
+        except (DBAPIError, PoolTimeout, OSError) as error:
             raise _unreachable(error) from error
 
     async def migrate(self) -> None:
@@ -47,7 +64,7 @@ class Database:
                     return
             async with self.engine.begin() as connection:
                 if not self.is_sqlite:  # several replicas may start at once
-                    await connection.execute(text("select pg_advisory_xact_lock(7281)"))
+                    await self.lock(connection, "migrate")
                 await connection.run_sync(_upgrade)
         except (SQLAlchemyError, OSError) as error:
             raise _unreachable(error) from error
@@ -55,20 +72,35 @@ class Database:
     async def revision(self) -> int:
         """Return a number that grows with every change that replicas must learn of; raise `StorageError`."""
         async with self.begin() as connection:
-            value = (await connection.execute(select(revision.c.value))).scalar_one_or_none()
-        return value or 0
+            return sum(await revisions(connection))
 
-    async def changed(self, connection: AsyncConnection) -> None:
-        """Have every replica learn, when the transaction of `connection` is committed, that something is new."""
-        done = await connection.execute(update(revision).values(value=revision.c.value + 1))
-        if done.rowcount == 0:
-            await connection.execute(insert(revision).values(name="all", value=1))
+    async def changed(self, connection: AsyncConnection, *sections: Section) -> None:
+        """Have every replica learn, when the transaction of `connection` is committed, that something is new.
+
+        `sections` are what of it is new, all where none is named.
+        """
+        counts = {name: revision.c[name] + 1 for name in sections or SECTIONS}
+        await connection.execute(update(revision).values(counts))
         if not self.is_sqlite:
             await connection.execute(text(f"notify {CHANNEL}"))
+
+    async def lock(self, connection: AsyncConnection, name: str) -> None:
+        """Wait until no other transaction holds the lock `name`, and hold it to the end of this one."""
+        if self.is_sqlite:  # has one writer at a time; a write makes this the one
+            await connection.execute(update(revision).values(id=revision.c.id))
+        else:
+            number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+            await connection.execute(select(func.pg_advisory_xact_lock(number)))
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
+
+
+async def revisions(connection: AsyncConnection) -> tuple[int, ...]:
+    """Return how many changes there have been of each of `SECTIONS`."""
+    row = (await connection.execute(select(*(revision.c[name] for name in SECTIONS)))).one()
+    return tuple(row)
 
 
 def sqlite_url(path: Path) -> str:
@@ -85,10 +117,10 @@ def _engine(url: str) -> AsyncEngine:
             parsed = parsed.set(drivername="sqlite+aiosqlite")
         if parsed.drivername.startswith("sqlite") and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            engine = create_async_engine(parsed)
+            engine = create_async_engine(parsed, **_JSON)
             event.listen(engine.sync_engine, "connect", _tune_sqlite)
             return engine
-        return create_async_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True, pool_timeout=10)
+        return create_async_engine(parsed, pool_size=8, max_overflow=8, pool_pre_ping=True, pool_timeout=10, **_JSON)
     except (ArgumentError, ImportError, OSError) as error:
         raise ConfigError(
             f"The database can't be opened: {error}.", hint="Give sqlite:///PATH or postgresql://HOST/NAME."

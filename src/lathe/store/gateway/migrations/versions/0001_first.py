@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from lathe.store.gateway.schema import metadata
+from lathe.store.gateway import schema
 
 revision = "0001"
 down_revision = None
@@ -10,9 +10,10 @@ down_revision = None
 
 def upgrade() -> None:
     """Make all tables. Until a release has been made, this one follows the schema."""
-    metadata.create_all(op.get_bind())
+    schema.metadata.create_all(op.get_bind())
+    op.bulk_insert(schema.revision, [{"id": 1, "principals": 0, "access": 0, "rollouts": 0}])
 
 
 def downgrade() -> None:
     """Drop all tables."""
-    metadata.drop_all(op.get_bind())
+    schema.metadata.drop_all(op.get_bind())

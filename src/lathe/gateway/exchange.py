@@ -1,0 +1,177 @@
+"""One request under way: who asked for what, what was decided, what it came to, and what is written of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from lathe.gateway.limits import MICRO, Hold
+from lathe.gateway.principals import Asked, Principal
+from lathe.gateway.receipts import Receipt, signed
+from lathe.gateway.receipts import Usage as Tokens
+from lathe.gateway.signing import Signer
+from lathe.models.catalogue import ModelInfo, cost
+from lathe.models.provider import WireName
+from lathe.protocol.ids import short_id
+from lathe.protocol.usage import Usage
+from lathe.store.gateway.ledger import Opened, Settled
+
+if TYPE_CHECKING:
+    from lathe.gateway.dialects import Head
+    from lathe.gateway.policy import Decision
+    from lathe.gateway.remembering import Wish
+
+
+class Told(Protocol):
+    """What an answer says of itself."""
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Request(NamedTuple):
+    """A request that has been read; the names of `headers` are in lower case."""
+
+    who: Principal
+    wire: WireName
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+
+class Exchange:
+    """A request. `began` is monotonic seconds; `served` is "" until a model answers, `info` what is known of it,
+    `written` is done when the request is on record. `wish` and
+    `whole` say what is kept of it besides."""
+
+    __slots__ = (
+        "asked",
+        "began",
+        "decision",
+        "first_byte",
+        "head",
+        "hold",
+        "id",
+        "info",
+        "project",
+        "replica",
+        "request",
+        "served",
+        "usage",
+        "who",
+        "whole",
+        "wire",
+        "wish",
+        "written",
+    )
+
+    def __init__(self, request: Request, head: Head, asked: Asked, decision: Decision, replica: str) -> None:
+        self.id = short_id("req")
+        self.request = request
+        self.wire = request.wire
+        self.who = who = request.who
+        self.head = head
+        self.asked = asked
+        self.decision = decision
+        self.replica = replica
+        self.written: asyncio.Future[None] | None = None
+        self.wish: Wish | None = None
+        self.whole = False
+        self.project = who.project
+        self.served = ""
+        self.info: ModelInfo | None = None
+        self.usage = Usage()
+        self.hold: Hold | None = None
+        self.began = time.perf_counter()
+        self.first_byte = 0.0
+
+    def tell(self, told: Told) -> None:
+        """Take over what an answer says of itself."""
+        self.usage = told.usage or self.usage
+
+    def opened(self, reserved: int) -> Opened:
+        """Return what is written before the request is sent."""
+        who, asked = self.who, self.asked
+        return Opened(
+            self.id,
+            asked.at,
+            self.replica,
+            who.organisation,
+            self.project,
+            who.user,
+            who.key,
+            asked.end_user,
+            asked.surface,
+            asked.region,
+            self.wire,
+            asked.model,
+            "",
+            self.decision.tier,
+            reserved,
+        )
+
+    def settled(self, state: str, status: int, code: str, signer: Signer) -> Settled:
+        """Return what is written when it has ended, with its receipt; what was set aside is made right."""
+        usage, info, who = self.usage, self.info, self.who
+        spent = cost(usage, info) if info is not None else None
+        charge = round((spent or 0.0) * MICRO) if state != "failed" else 0
+        if self.hold is not None:
+            self.hold.settle(usage.input_tokens + usage.output_tokens, charge)
+        ended = now_ms()
+        text, signature = signed(self._receipt(status, code if state != "refused" else "", ended, charge), signer)
+        return Settled(
+            self.id,
+            who.key,
+            self.project,
+            who.organisation,
+            state,
+            status,
+            code,
+            self.served,
+            charge,
+            usage.input_tokens,
+            usage.cached_input_tokens,
+            usage.output_tokens,
+            ended,
+            text,
+            signature,
+            signer.key_id,
+        )
+
+    def _receipt(self, status: int, failure: str, ended: int, charge: int) -> Receipt:
+        who, asked, decision, usage = self.who, self.asked, self.decision, self.usage
+        return Receipt(
+            id=self.id,
+            at=asked.at,
+            organisation=who.organisation,
+            project=self.project,
+            key=who.key,
+            user=who.user,
+            end_user=asked.end_user,
+            requested=asked.model,
+            served=self.served,
+            wire=self.wire,
+            surface=asked.surface,
+            region=asked.region,
+            tier=decision.tier,
+            entitlement=decision.entitlement,
+            engagement=decision.engagement,
+            outcome=decision.outcome,
+            clause=decision.clause,
+            code=decision.code,
+            substitution=decision.substitution,
+            no_fallback=asked.no_fallback,
+            policy=decision.policy,
+            status=status,
+            failure=failure,
+            ended=ended,
+            usage=Tokens(usage.input_tokens, usage.cached_input_tokens, usage.output_tokens),
+            cost=charge,
+            replica=self.replica,
+        )

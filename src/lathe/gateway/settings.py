@@ -1,0 +1,132 @@
+"""The gateway's settings: a TOML file of its own, with which models are asked where."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from lathe.gateway.identity.settings import OidcTable, SmtpTable
+from lathe.gateway.principals import Tier
+from lathe.models.provider import WireName
+from lathe.protocol.errors import ConfigError
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class UpstreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[upstreams.NAME]`: an endpoint that serves models. Times are seconds.
+
+    NAME may be a built-in provider (`openai`, `anthropic`, `vllm`, …), whose values then need not be given. `wires`
+    are those it speaks, the best first. `concurrent` is how many requests it takes at a time; more wait their turn.
+    `health` is a path that is asked while the endpoint seems to be down ("" for its list of models).
+    """
+
+    base_url: str = ""
+    wires: tuple[WireName, ...] = ()
+    key_env: str | None = None
+    headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+    quirks: dict[str, Any] = {}
+    concurrent: _Count | None = None
+    connect_timeout_s: _Seconds = 10.0
+    idle_timeout_s: _Seconds = 300.0
+    health: str = ""
+
+
+class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a model is asked, and what it is called there."""
+
+    upstream: str
+    model: str = ""
+
+
+class PriceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """US dollars per million tokens; what is None costs as `input`."""
+
+    input: float
+    output: float
+    cached_input: float | None = None
+
+
+class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[models.NAME]`. `routes` are tried in order; one without a name of its own is the name of an upstream.
+
+    `requires` is the tier from which on a principal may use it, `scope` a word that an entitlement must have.
+    """
+
+    routes: tuple[str | RouteTable, ...]
+    aliases: tuple[str, ...] = ()
+    price: PriceTable | None = None
+    context_window: _Count | None = None
+    max_output_tokens: _Count | None = None
+    requires: Tier = "default"
+    scope: str = ""
+    quirks: dict[str, Any] = {}
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file. Sizes in MB, times in seconds.
+
+    `public_url` is how browsers and clients reach the gateway, where that is not `listen`. `retention` holds where a
+    project says nothing. `share_s` is how long a stored response can be gone on with.
+    """
+
+    listen: str = "127.0.0.1:8484"
+    public_url: str = ""
+    database: str = ""
+    region: str = ""
+    body_mb: _Count = 32
+    body_timeout_s: _Seconds = 60.0
+    queue_timeout_s: _Seconds = 120.0
+    retention: Literal["full", "metadata", "zero"] = "metadata"
+    response_days: _Count = 30
+    mend: bool = True
+    default_model: str = ""
+    upstreams: dict[str, UpstreamTable] = {}
+    models: dict[str, ModelTable] = {}
+    oidc: dict[str, OidcTable] = {}
+    smtp: SmtpTable = SmtpTable()
+
+
+def load_settings(path: Path, *, required: bool) -> GatewaySettings:
+    """Return the settings in a file; the built-in ones where it is not there and not `required`.
+
+    Raises `ConfigError` that names the file and the key.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path} is not there.") from None
+        return GatewaySettings()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}.") from None
+    try:
+        settings = msgspec.convert(data, GatewaySettings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path} is wrong: {error}.") from None
+    _check(settings, path)
+    return settings
+
+
+def _check(settings: GatewaySettings, path: Path) -> None:
+    named: dict[str, str] = {}
+    for name, model in settings.models.items():
+        if not model.routes:
+            raise ConfigError(f"{path}: the model {name!r} has no routes.", hint="Name an upstream.")
+        for route in model.routes:
+            upstream = route if isinstance(route, str) else route.upstream
+            if upstream not in settings.upstreams and upstream != "mend":
+                known = ", ".join(settings.upstreams) or "none"
+                raise ConfigError(f"{path}: the model {name!r} names the upstream {upstream!r}; there is {known}.")
+        for known_as in (name, *model.aliases):
+            if known_as in named:
+                raise ConfigError(f"{path}: {known_as!r} is a name of {named[known_as]!r} and of {name!r}.")
+            named[known_as] = name
+    host, _, port = settings.listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{path}: listen = {settings.listen!r} is no HOST:PORT.")

@@ -1,0 +1,95 @@
+"""The Responses API over a WebSocket: one connection, one request after the other, new items only.
+
+The caller sends `{"type": "response.create", ...}` with the fields of a request, and gets each event of the stream as
+a message. What the connection has been told it remembers, also where nothing is stored: `previous_response_id` leads
+to any response of the same connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lathe.gateway.dialects import DIALECTS
+from lathe.gateway.exchange import Request
+from lathe.gateway.front import Message, Receive, Scope, Send, SocketSink
+
+if TYPE_CHECKING:
+    from lathe.gateway.relay import Relay
+    from lathe.gateway.remembering import Memory
+
+_MOST_WAITING = 8
+_MOST_REMEMBERED = 64
+
+
+async def serve_socket(relay: Relay, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one connection until the caller closes it."""
+    from lathe.gateway.relay import Refused
+
+    headers = dict(scope["headers"])
+    if (await receive())["type"] != "websocket.connect":
+        return
+    try:
+        who = relay.principal(headers)
+    except Refused as refused:
+        body = DIALECTS["responses"].error(refused.status, refused.code, refused.message)
+        kind = [(b"content-type", b"application/json")]
+        await send({"type": "websocket.http.response.start", "status": refused.status, "headers": kind})
+        await send({"type": "websocket.http.response.body", "body": body})
+        return
+    await send({"type": "websocket.accept"})
+    waiting: asyncio.Queue[Message | None] = asyncio.Queue(_MOST_WAITING)
+    memory: Memory = {}
+
+    async def work() -> None:
+        while (message := await waiting.get()) is not None:
+            sink = SocketSink(send)
+            try:
+                body = _body(message)
+            except ValueError as error:
+                await relay.refuse("responses", sink, Refused(400, "invalid_event", str(error)))
+                continue
+            # the key may have been revoked since the connection was made
+            try:
+                now = relay.principal(headers)
+            except Refused as refused:
+                await relay.refuse("responses", sink, refused)
+                continue
+            await relay.relay(Request(now, "responses", headers, body), sink, memory)
+            while len(memory) > _MOST_REMEMBERED:
+                del memory[next(iter(memory))]
+
+    worker = asyncio.create_task(work())
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if message["type"] == "websocket.receive":
+                await waiting.put(message)
+    finally:
+        worker.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await worker
+        del who
+
+
+def _body(message: Message) -> bytes:
+    """Return the request that a message is; raise `ValueError` in one sentence."""
+    given = message.get("text")
+    data = given.encode("utf-8", "surrogatepass") if isinstance(given, str) else message.get("bytes") or b""
+    try:
+        event: Any = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ValueError("The message is no JSON.") from None
+    if not isinstance(event, dict) or event.get("type") != "response.create":
+        raise ValueError("The only message that is known is `response.create`.")
+    # some clients put the request into a field of its own
+    request = event.pop("response", None)
+    del event["type"]
+    body = {**event, **(request if isinstance(request, dict) else {}), "stream": True}
+    body.pop("background", None)
+    return msgspec.json.encode(body)
