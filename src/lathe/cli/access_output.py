@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lathe.gateway.refusals import moment
 from lathe.protocol.codec import encode
 from lathe.protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from lathe.cli.access import Call
 
 _SPANS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _MOST = 60
@@ -41,14 +45,21 @@ def print_fields(row: dict[str, Any], columns: Sequence[str]) -> None:
             print(f"{name.replace('_', ' '):<{width}}  {_cell(row[name], kind, most=10_000)}")
 
 
-def moment(at: int | None) -> str:
-    """Return milliseconds since the epoch as people read them, in UTC."""
-    if at is None:
-        return ""
-    try:
-        return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M} UTC"
-    except (OverflowError, ValueError, OSError):
-        return str(at)
+def show(call: Call, found: dict[str, Any], columns: Sequence[str]) -> None:
+    """Print one thing that the gateway has answered."""
+    if call.options.json:
+        print_json(found)
+    else:
+        print_fields(found, columns)
+
+
+def show_list(call: Call, path: str, query: Mapping[str, Any], columns: Sequence[str]) -> None:
+    """Ask for a list, all pages of it, and print it."""
+    found = list(call.gateway.pages(path, query))
+    if call.options.json:
+        print_json(found)
+    else:
+        print_table(found, columns)
 
 
 def read_time(text: str) -> int:
@@ -65,7 +76,7 @@ def read_time(text: str) -> int:
 
 def _cell(value: Any, kind: str, most: int = _MOST) -> str:
     if kind == "time":
-        return moment(value)
+        return "" if value is None else moment(value)
     if kind == "usd":
         return f"${(value or 0) / 1e6:,.4f}"
     if value is None:

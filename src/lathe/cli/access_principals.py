@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lathe.cli.access_client import segment
-from lathe.cli.access_output import print_fields, print_json, print_table, read_time
+from lathe.cli.access_output import print_fields, print_json, print_table, read_time, show, show_list
 from lathe.protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def list_keys(call: Call) -> None:
     query = {"live": options.live or None, "project": call.gateway.project(options.project)}
     query["user"] = call.gateway.user(options.user)
     columns = ("id", "name", "hint", "project", "user", "scopes", "expires:time", "revoked:time")
-    _list(call, "/admin/v1/keys", query, columns)
+    show_list(call, "/admin/v1/keys", query, columns)
 
 
 def create_key(call: Call) -> None:
@@ -187,7 +187,7 @@ def rotate_key(call: Call) -> None:
 def revoke_key(call: Call) -> None:
     """Revoke a key."""
     path = f"/admin/v1/keys/{segment(call.options.id)}/revoke"
-    _show(call, call.gateway.ask("POST", path, {}), _KEY)
+    show(call, call.gateway.ask("POST", path, {}), _KEY)
 
 
 def change_key(call: Call) -> None:
@@ -200,13 +200,13 @@ def change_key(call: Call) -> None:
 
 def list_organisations(call: Call) -> None:
     """List organisations."""
-    _list(call, "/admin/v1/organisations", {}, ("id", "name", "created:time", "settings"))
+    show_list(call, "/admin/v1/organisations", {}, ("id", "name", "created:time", "settings"))
 
 
 def create_organisation(call: Call) -> None:
     """Make an organisation."""
     body = {"name": call.options.name, "settings": _chosen(call)}
-    _show(call, call.gateway.ask("POST", "/admin/v1/organisations", body), _ORGANISATION)
+    show(call, call.gateway.ask("POST", "/admin/v1/organisations", body), _ORGANISATION)
 
 
 def change_organisation(call: Call) -> None:
@@ -219,14 +219,14 @@ def change_organisation(call: Call) -> None:
 def list_projects(call: Call) -> None:
     """List projects."""
     columns = ("id", "name", "organisation", "created:time", "archived:time", "settings")
-    _list(call, "/admin/v1/projects", {"archived": call.options.archived or None}, columns)
+    show_list(call, "/admin/v1/projects", {"archived": call.options.archived or None}, columns)
 
 
 def create_project(call: Call) -> None:
     """Make a project."""
     organisation = call.gateway.organisation(call.options.org)
     body = {"name": call.options.name, "organisation": organisation, "settings": _chosen(call)}
-    _show(call, call.gateway.ask("POST", "/admin/v1/projects", body), _PROJECT)
+    show(call, call.gateway.ask("POST", "/admin/v1/projects", body), _PROJECT)
 
 
 def change_project(call: Call) -> None:
@@ -244,18 +244,22 @@ def archive_project(call: Call) -> None:
             raise UsageError(f"There are {len(found)} projects {id!r}.", hint="Give the id of one.")
         id = found[0]["id"]
     body = {"archived": call.options.archived}
-    _show(call, call.gateway.ask("PATCH", f"/admin/v1/projects/{segment(id)}", body), _PROJECT)
+    show(call, call.gateway.ask("PATCH", f"/admin/v1/projects/{segment(id)}", body), _PROJECT)
 
 
 def list_members(call: Call) -> None:
     """List members."""
-    _list(call, f"{_project(call)}/members", {}, ("user", "email", "name", "role"), paged=False)
+    found = call.gateway.ask("GET", f"{_project(call)}/members")["data"]
+    if call.options.json:
+        print_json(found)
+    else:
+        print_table(found, ("user", "email", "name", "role"))
 
 
 def add_member(call: Call) -> None:
     """Add a member."""
     path = f"{_project(call)}/members/{segment(call.gateway.user(call.options.user))}"
-    _show(call, call.gateway.ask("PUT", path, {}), ("user", "email", "role"))
+    show(call, call.gateway.ask("PUT", path, {}), ("user", "email", "role"))
 
 
 def remove_member(call: Call) -> None:
@@ -268,12 +272,12 @@ def remove_member(call: Call) -> None:
 def list_users(call: Call) -> None:
     """List users."""
     columns = ("id", "email", "name", "roles", "organisation", "active", "created:time")
-    _list(call, "/admin/v1/users", {}, columns)
+    show_list(call, "/admin/v1/users", {}, columns)
 
 
 def show_user(call: Call) -> None:
     """Show a user."""
-    _show(call, call.gateway.ask("GET", _user(call)), _USER)
+    show(call, call.gateway.ask("GET", _user(call)), _USER)
 
 
 def create_user(call: Call) -> None:
@@ -286,25 +290,25 @@ def create_user(call: Call) -> None:
         "roles": options.role or ["member"],
         "projects": [call.gateway.project(one) for one in options.project],
     }
-    _show(call, call.gateway.ask("POST", "/admin/v1/users", body), _USER)
+    show(call, call.gateway.ask("POST", "/admin/v1/users", body), _USER)
 
 
 def change_user(call: Call) -> None:
     """Set roles, or whether a user is active."""
     options = call.options
     body = {"roles": options.roles} if "roles" in options else {"active": options.active}
-    _show(call, call.gateway.ask("PATCH", _user(call), body), _USER)
+    show(call, call.gateway.ask("PATCH", _user(call), body), _USER)
 
 
 def identify_user(call: Call) -> None:
     """Record how a person was identified."""
     body = {name: getattr(call.options, name) for name in ("method", "level", "note")}
-    _show(call, call.gateway.ask("POST", f"{_user(call)}/identity", body), _USER)
+    show(call, call.gateway.ask("POST", f"{_user(call)}/identity", body), _USER)
 
 
 def list_groups(call: Call) -> None:
     """List groups."""
-    _list(call, "/admin/v1/groups", {}, ("id", "name", "organisation", "grants", "members"))
+    show_list(call, "/admin/v1/groups", {}, ("id", "name", "organisation", "grants", "members"))
 
 
 def create_group(call: Call) -> None:
@@ -313,7 +317,7 @@ def create_group(call: Call) -> None:
     projects = {call.gateway.project(one): "member" for one in options.project}
     grants = {"projects": projects, "roles": options.role}
     body = {"name": options.name, "organisation": call.gateway.organisation(options.org), "grants": grants}
-    _show(call, call.gateway.ask("POST", "/admin/v1/groups", body), _GROUP)
+    show(call, call.gateway.ask("POST", "/admin/v1/groups", body), _GROUP)
 
 
 def delete_group(call: Call) -> None:
@@ -365,7 +369,7 @@ def _change(call: Call, path: str, body: dict[str, Any], columns: tuple[str, ...
         body = {**body, "settings": {**settings, "limits": limits or None, **chosen}}
     if not body:
         raise UsageError("Nothing is to be changed.", hint="--help shows what can be.")
-    _show(call, call.gateway.ask("PATCH", path, body), columns)
+    show(call, call.gateway.ask("PATCH", path, body), columns)
 
 
 def _secret(call: Call, found: dict[str, Any]) -> None:
@@ -375,21 +379,6 @@ def _secret(call: Call, found: dict[str, Any]) -> None:
     print_fields(found["key"], ("id", "name", "organisation", "project", "user", "scopes", "expires:time"))
     print("The key, shown only now:")
     print(found["secret"])
-
-
-def _show(call: Call, found: dict[str, Any], columns: tuple[str, ...]) -> None:
-    if call.options.json:
-        print_json(found)
-    else:
-        print_fields(found, columns)
-
-
-def _list(call: Call, path: str, query: dict[str, Any], columns: tuple[str, ...], *, paged: bool = True) -> None:
-    found = list(call.gateway.pages(path, query)) if paged else call.gateway.ask("GET", path)["data"]
-    if call.options.json:
-        print_json(found)
-    else:
-        print_table(found, columns)
 
 
 def _done(call: Call, sentence: str) -> None:

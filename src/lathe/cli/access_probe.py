@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lathe.cli.access_client import Gateway
-from lathe.cli.access_output import moment, print_json
+from lathe.cli.access_output import print_json
+from lathe.gateway.refusals import moment
 from lathe.protocol.errors import LatheError
 
 if TYPE_CHECKING:

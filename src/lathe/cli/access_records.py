@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lathe.cli.access_client import segment
-from lathe.cli.access_output import moment, print_json, print_table
+from lathe.cli.access_output import print_json, print_table
+from lathe.gateway.refusals import moment
 from lathe.protocol.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import Any
 
 from lathe.cli.access import Call, Words
 from lathe.cli.access_client import segment
-from lathe.cli.access_output import moment, print_fields, print_json, print_table, read_time
+from lathe.cli.access_output import print_json, read_time, show, show_list
 from lathe.cli.access_probe import probe
+from lathe.gateway.refusals import moment
 from lathe.protocol.errors import UsageError
 
 _APPLICATION = ("id", "state", "tier", "subject", "why", "wanted", "evidence", "renews", "entitlement", "needs",
@@ -139,7 +140,7 @@ def apply(call: Call) -> None:
         "evidence": [_evidence(one) for one in options.evidence],
         "renews": options.renews,
     }
-    _show(call, call.gateway.ask("POST", "/v1/access/applications", body), _APPLICATION)
+    show(call, call.gateway.ask("POST", "/v1/access/applications", body), _APPLICATION)
 
 
 def applications(call: Call) -> None:
@@ -147,36 +148,36 @@ def applications(call: Call) -> None:
     path = "/v1/access/applications"
     if call.options.id:
         found = call.gateway.ask("GET", f"{path}/{segment(call.options.id)}")
-        _show(call, found, _APPLICATION)
+        show(call, found, _APPLICATION)
         if not call.options.json:
             for one in found["reviews"]:
                 print(f"{one['verdict']} by {one['reviewer']} on {moment(one['at'])}: {one['note'] or 'no note'}")
         return
     columns = ("id", "state", "tier", "subject", "needs", "created:time", "why")
-    _list(call, path, {"state": call.options.state}, columns)
+    show_list(call, path, {"state": call.options.state}, columns)
 
 
 def withdraw(call: Call) -> None:
     """Withdraw an application."""
     path = f"/v1/access/applications/{segment(call.options.id)}/withdraw"
-    _show(call, call.gateway.ask("POST", path, {}), _APPLICATION)
+    show(call, call.gateway.ask("POST", path, {}), _APPLICATION)
 
 
 def review(call: Call) -> None:
     """Review an application."""
     body = {"verdict": call.options.verdict, "note": call.options.note}
     path = f"/admin/v1/applications/{segment(call.options.id)}/review"
-    _show(call, call.gateway.ask("POST", path, body), _APPLICATION)
+    show(call, call.gateway.ask("POST", path, body), _APPLICATION)
 
 
 def grants(call: Call) -> None:
     """List entitlements or show one."""
     if call.options.id:
         path = f"/admin/v1/entitlements/{segment(call.options.id)}"
-        _show(call, call.gateway.ask("GET", path), _ENTITLEMENT)
+        show(call, call.gateway.ask("GET", path), _ENTITLEMENT)
         return
     columns = ("id", "state", "tier", "subject", "models", "surfaces", "scope", "expires:time")
-    _list(call, "/v1/access/entitlements", {"live": call.options.live or None}, columns)
+    show_list(call, "/v1/access/entitlements", {"live": call.options.live or None}, columns)
 
 
 def revoke(call: Call) -> None:
@@ -190,17 +191,17 @@ def revoke(call: Call) -> None:
         )
     kind, columns = found
     path = f"/admin/v1/{kind}/{segment(id)}/revoke"
-    _show(call, call.gateway.ask("POST", path, {"why": call.options.why}), columns)
+    show(call, call.gateway.ask("POST", path, {"why": call.options.why}), columns)
 
 
 def engagements(call: Call) -> None:
     """List engagements or show one."""
     path = "/admin/v1/engagements"
     if call.options.id:
-        _show(call, call.gateway.ask("GET", f"{path}/{segment(call.options.id)}"), _ENGAGEMENT)
+        show(call, call.gateway.ask("GET", f"{path}/{segment(call.options.id)}"), _ENGAGEMENT)
         return
     columns = ("id", "state", "name", "project", "domains", "networks", "repositories", "expires:time")
-    _list(call, path, {"live": call.options.live or None}, columns)
+    show_list(call, path, {"live": call.options.live or None}, columns)
 
 
 def engage(call: Call) -> None:
@@ -216,7 +217,7 @@ def engage(call: Call) -> None:
         "repositories": options.repository,
     }
     body |= {"starts": read_time(options.starts)} if options.starts else {}
-    _show(call, call.gateway.ask("POST", "/admin/v1/engagements", body), _ENGAGEMENT)
+    show(call, call.gateway.ask("POST", "/admin/v1/engagements", body), _ENGAGEMENT)
 
 
 def rollout_show(call: Call) -> None:
@@ -224,10 +225,10 @@ def rollout_show(call: Call) -> None:
     path = "/admin/v1/rollouts"
     fields = ("version", "state", "model", "why", "author", "created:time", "active:time", "schedule", "reviews")
     if call.options.version:
-        _show(call, call.gateway.ask("GET", f"{path}/{segment(call.options.version)}"), fields)
+        show(call, call.gateway.ask("GET", f"{path}/{segment(call.options.version)}"), fields)
         return
     columns = ("version", "state", "model", "created:time", "active:time", "why")
-    _list(call, path, {"model": call.options.model}, columns)
+    show_list(call, path, {"model": call.options.model}, columns)
 
 
 def rollout_propose(call: Call) -> None:
@@ -235,7 +236,7 @@ def rollout_propose(call: Call) -> None:
     options = call.options
     body = {"model": options.model, "schedule": _schedule(options.schedule), "why": options.why}
     found = call.gateway.ask("POST", "/admin/v1/rollouts", body)
-    _show(call, found, ("version", "state", "model", "schedule", "why"))
+    show(call, found, ("version", "state", "model", "schedule", "why"))
     if not call.options.json:
         print(f"Another person approves it with: lathe access rollout review {found['version']} approve")
 
@@ -244,7 +245,7 @@ def rollout_review(call: Call) -> None:
     """Review a proposal."""
     body = {"verdict": call.options.verdict, "note": call.options.note}
     path = f"/admin/v1/rollouts/{segment(call.options.version)}/review"
-    _show(call, call.gateway.ask("POST", path, body), ("version", "state", "model", "schedule", "active:time"))
+    show(call, call.gateway.ask("POST", path, body), ("version", "state", "model", "schedule", "active:time"))
 
 
 def rollout_rehearse(call: Call) -> None:
@@ -269,21 +270,6 @@ def rollout_rehearse(call: Call) -> None:
         print(f"  {one['requests']:>8}  {one['before']} -> {one['after']}, {projects} project{'s' * (projects != 1)}")
         for example in one["examples"][:1]:
             print(f"            such as {example['request']}: {example['after']}")
-
-
-def _show(call: Call, found: dict[str, Any], columns: tuple[str, ...]) -> None:
-    if call.options.json:
-        print_json(found)
-    else:
-        print_fields(found, columns)
-
-
-def _list(call: Call, path: str, query: dict[str, Any], columns: tuple[str, ...]) -> None:
-    found = list(call.gateway.pages(path, query))
-    if call.options.json:
-        print_json(found)
-    else:
-        print_table(found, columns)
 
 
 def _evidence(text: str) -> dict[str, str]:
