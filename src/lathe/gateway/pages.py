@@ -13,6 +13,7 @@ from lathe.gateway.admin.routes import routes as admin_routes
 from lathe.gateway.console.routes import routes as console_routes
 from lathe.gateway.identity.entrance import open_entrance
 from lathe.gateway.identity.scim import routes as scim_routes
+from lathe.gateway.model_paths import model_paths
 from lathe.gateway.model_routes import model_routes
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def pages(gateway: Gateway) -> App:
     async def front(request: Request) -> Response:
         return RedirectResponse("/console")
 
-    services = gateway.services
+    services = gateway.services._replace(paths=model_paths())
     routes: list[BaseRoute] = [Route("/health", health), Route("/health/readiness", health), Route("/", front)]
     routes += [*model_routes(gateway.relay), *admin_routes(services), *scim_routes(services)]
     routes += console_routes(open_entrance(services))
