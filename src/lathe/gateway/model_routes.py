@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from lathe.gateway.compacting import Captured, compacted, handover, request_for_summary, text_of
-from lathe.gateway.dialects import DIALECTS, BadRequest
+from lathe.gateway.dialects import DIALECTS, BadRequest, estimate_tokens
 from lathe.gateway.dialects.fields import read_fields, rewritten
 from lathe.gateway.exchange import Request as Asking
 from lathe.gateway.principals import Principal
@@ -26,7 +26,6 @@ from lathe.models.retry import EndpointError
 from lathe.protocol.errors import StorageError
 
 Handler: TypeAlias = Callable[[Request, Principal], Awaitable[Response]]
-_BYTES_A_TOKEN = 3.6
 _CREATED = 1_760_000_000
 
 
@@ -129,7 +128,7 @@ class _Routes:
                 return Response(await read_all(answer, 1 << 20), answer.status, media_type="application/json")
             except (EndpointError, TransportError):
                 continue  # not every server has it
-        return _json({"input_tokens": max(1, round(len(body) / _BYTES_A_TOKEN)), "lathe": {"estimated": True}})
+        return _json({"input_tokens": estimate_tokens(body, fields), "lathe": {"estimated": True}})
 
     # Stored responses.
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from lathe.gateway.compacting import Sealer
-from lathe.gateway.dialects import DIALECTS, BadRequest, Head, Options
+from lathe.gateway.dialects import DIALECTS, BadRequest, Head, Options, estimate_tokens
 from lathe.gateway.dialects.head import NO_OPTIONS
 from lathe.gateway.directory import STALE_S, Directory
 from lathe.gateway.exchange import Exchange, Request, now_ms
@@ -40,7 +40,6 @@ from lathe.store.gateway.ledger import Content
 _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
 """Output that is set aside for a request that names no limit."""
-_BYTES_A_TOKEN = 3.6
 _RECORD_S = 5.0
 """How long a request waits for the database before it is refused, and an answer's end to be settled."""
 
@@ -104,7 +103,6 @@ class Relay:
         self._secret = secret
         self._replica = replica
         self._guard = guard
-        self._allowances: dict[int, Allowance] = {}
 
     async def answer(self, wire: WireName, scope: Scope, receive: Receive, sink: Sink) -> None:
         """Answer one HTTP request in the words of `wire`."""
@@ -236,12 +234,14 @@ class Relay:
         try:
             answered = await self._serve(exchange, sink)
         except BaseException as error:
-            state, status, code = ("cancelled", 499, "cancelled")
+            state, status, code = "cancelled", 499, "cancelled"
             if isinstance(error, Refused):
                 state, status, code = "failed", error.status, error.code
                 error.lines = self.lines(exchange)
             elif not isinstance(error, asyncio.CancelledError):
                 state, status, code = "failed", 500, "gateway_error"
+            elif sink.started:  # what was sent is owed for
+                exchange.estimate()
             self._settle(exchange, state, status, code)
             raise
         await self._end(exchange, answered, sink)
@@ -257,7 +257,7 @@ class Relay:
 
     def _set_aside(self, exchange: Exchange, served: Served) -> asyncio.Future[None]:
         """Hold what the request may take of its limits, and put it on record; raise `Refused`."""
-        tokens = round(len(exchange.request.body) / _BYTES_A_TOKEN)
+        tokens = estimate_tokens(exchange.request.body, exchange.head.fields)
         output = exchange.head.max_output_tokens or min(served.info.max_output_tokens or _OUTPUT_TOKENS, _OUTPUT_TOKENS)
         price = served.info.price
         reserved = round((tokens * price.input + output * price.output) * MICRO / 1e6) if price is not None else 0
@@ -285,17 +285,8 @@ class Relay:
         ):
             limits = settings.get("limits")
             if limits:
-                found.append(Limited(name, self._allowance(limits)))
+                found.append(Limited(name, msgspec.convert(limits, Allowance)))
         return found
-
-    def _allowance(self, limits: Mapping[str, object]) -> Allowance:
-        """Return the limits that settings state; each set of them is read once."""
-        known = self._allowances.get(id(limits))
-        if known is None:
-            if len(self._allowances) > 10_000:
-                self._allowances.clear()
-            known = self._allowances[id(limits)] = msgspec.convert(limits, Allowance)
-        return known
 
     async def _serve(self, exchange: Exchange, sink: Sink) -> Answered:
         if self._guard is not None:

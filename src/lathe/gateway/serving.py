@@ -92,7 +92,7 @@ async def _attempt(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -
 
         return await translate(relay, exchange, sink, route)
     async with upstream.turns.turn(exchange.project, relay.queue_timeout_s, idle=exchange.asked.surface == "batch"):
-        body = DIALECTS[request.wire].retitle(request.body, route.model, head, ask_usage=True)
+        body = DIALECTS[request.wire].retitle(request.body, route.model, head, ask_usage=upstream.tells_usage)
         more = [(name, request.headers[name]) for name in _FORWARDED if name in request.headers]
         answer = await post(upstream, request.wire, body, more)
         try:
@@ -169,6 +169,7 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
         if exchange.whole:
             said.append(chunk)
         for passed in watcher.feed(chunk):
+            exchange.passed += passed.count(b"data:")
             await sink.send(passed)
         chunk = await answer.next()
     for passed in watcher.close():
