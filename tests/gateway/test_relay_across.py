@@ -59,7 +59,9 @@ async def test_what_another_wire_cannot_do_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [False, True])
 async def test_a_stream_that_breaks_is_told_in_the_callers_dialect(cut: bool, tmp_path: Path) -> None:
-    step = Step(say=(Words("word " * 100),), **({"cut_after_events": 6} if cut else {"error": "server", "in_stream": True}))
+    step = Step(
+        say=(Words("word " * 100),), **({"cut_after_events": 6} if cut else {"error": "server", "in_stream": True})
+    )
     async with ScriptedServer([step], repeat=True) as server:
         settings = GatewaySettings(
             upstreams={"up": upstream(server.base_url, "chat")}, models={"m": table("up")}, mend=False

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lathe.gateway.batches.runner import Runner
 from lathe.gateway.bootstrap import bootstrap
 from lathe.gateway.front import HttpSink, Receive, Scope, Send
 from lathe.gateway.limits import Limits
@@ -54,6 +55,7 @@ class Gateway:
         self._rest: App | None = None
         self.services: Services
         self.relay: Relay
+        self.runner: Runner
 
     async def open(self, address: str = "") -> None:
         """Open the database and all else; raise `ConfigError`, `ModelRejected` and `StorageError`."""
@@ -91,8 +93,15 @@ class Gateway:
             secret=await installation_secret(database),
             replica=replica.id,
         )
+        self.runner = Runner(self.relay, self.services)
         stack.push_async_callback(self._stop_tasks)
-        for work in (directory.watch(), upstreams.watch(), replica.beat(), self.services.checkpoints()):
+        for work in (
+            self.runner.run(),
+            directory.watch(),
+            upstreams.watch(),
+            replica.beat(),
+            self.services.checkpoints(),
+        ):
             self._tasks.append(asyncio.create_task(work))
 
     async def _stop_tasks(self) -> None:

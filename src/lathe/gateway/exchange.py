@@ -36,13 +36,24 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Line(NamedTuple):
+    """A line of a batch."""
+
+    batch: str
+    number: int
+
+
 class Request(NamedTuple):
-    """A request that has been read; the names of `headers` are in lower case."""
+    """A request that has been read; the names of `headers` are in lower case. `line` is the one of a batch that it is.
+
+    The answer to a line is written with its record.
+    """
 
     who: Principal
     wire: WireName
     headers: Mapping[bytes, bytes]
     body: bytes
+    line: Line | None = None
 
 
 class Exchange:

@@ -77,6 +77,19 @@ class OidcTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     domains: dict[str, str] = {}
 
 
+class BatchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[batches]`: how large a file may be, how much a project may keep in all, in MB; how many lines a batch may have.
+
+    `running` is how many lines of all batches a replica has under way; `days` is how long files are kept.
+    """
+
+    file_mb: _Count = 200
+    project_mb: _Count = 4096
+    lines: _Count = 100_000
+    running: _Count = 32
+    days: _Count = 30
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
@@ -98,6 +111,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upstreams: dict[str, UpstreamTable] = {}
     models: dict[str, ModelTable] = {}
     oidc: OidcTable | None = None
+    batches: BatchTable = BatchTable()
 
 
 def load_settings(path: Path, *, required: bool) -> GatewaySettings:

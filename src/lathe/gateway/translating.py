@@ -38,13 +38,15 @@ async def translate(relay: Relay, exchange: Exchange, sink: Sink, route: Route) 
             return await _pass(relay, exchange, sink, writer, parts, ())
     wire = upstream.wires[0]
     dialect.check_carried(inbound, wire)
-    async with upstream.turns.turn(exchange.project, relay.queue_timeout_s, idle=exchange.asked.surface == "batch"):
+    async with relay.turn(upstream, exchange):
         encoder = upstream.wire(wire, route.info)
         body = b"".join(encoder.encode(inbound.request))
         answer = await post(upstream, wire, body, _EVENT_STREAM)
         writer = _writer(exchange, inbound, wire)
         try:
-            async with aclosing(_settled(inbound, _decoded(upstream, encoder.decoder(inbound.request), answer))) as parts:
+            async with aclosing(
+                _settled(inbound, _decoded(upstream, encoder.decoder(inbound.request), answer))
+            ) as parts:
                 return await _pass(relay, exchange, sink, writer, parts, returned(answer))
         finally:
             answer.abort()
