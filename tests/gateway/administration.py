@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from lathe.gateway.admin.routes import routes
 from lathe.gateway.bootstrap import bootstrap
+from lathe.gateway.receipts import Receipt, signed
 from lathe.gateway.services import Services
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
@@ -93,6 +94,8 @@ class World:
         self.app = Starlette(routes=routes(services))
         self.keys: dict[str, str] = {}
         self.ids: dict[str, str] = {}
+        self.made: list[str] = []
+        self.identified = False
 
     @classmethod
     async def make(cls, database: Database, home: Path) -> World:
@@ -156,3 +159,95 @@ class World:
     async def _key(self, name: str, body: dict[str, Any]) -> None:
         made = await self.done("operator", "POST", "/admin/v1/keys", body)
         self.ids[f"key_{name}"], self.keys[name] = made["key"]["id"], made["secret"]
+
+    # --- things of organisation A
+
+    async def furnish(self) -> None:
+        """Give organisation A an entitlement, an engagement and a request with its receipt."""
+        for kind in ("entitlement", "engagement"):
+            self.ids[f"{kind}_a"] = await self.fresh(kind)
+        receipt = Receipt(
+            id="req_a",
+            at=1,
+            organisation=self.ids["org_a"],
+            project=self.ids["proj_a"],
+            key=self.ids["key_member_a"],
+            requested="mend",
+            wire="chat",
+            surface="api",
+            outcome="serve",
+            policy="",
+            replica="gw_test",
+        )
+        text, signature = signed(receipt, self.services.signer)
+        values = {name: getattr(receipt, name) for name in ("id", "at", "organisation", "project", "key", "requested")}
+        values |= {"wire": "chat", "surface": "api", "replica": "gw_test", "user": self.ids["user_member_a"]}
+        values |= {"state": "done", "receipt": text, "signature": signature, "signer": self.services.signer.key_id}
+        async with self.services.database.begin() as connection:
+            await connection.execute(insert(schema.requests).values(values))
+            spent = {"scope": f"project:{receipt.project}", "period": "2026-11", "cost": 5, "tokens": 7, "requests": 1}
+            await connection.execute(insert(schema.spend).values(spent))
+        self.ids["receipt_a"] = "req_a"
+
+    async def fresh(self, kind: str) -> str:
+        """Make one more thing of organisation A; return its id."""
+        id = await getattr(self, f"_new_{kind}")()
+        self.made.append(str(id))
+        return str(id)
+
+    def of_a(self) -> list[tuple[str, str]]:
+        """Return the ids of all that is organisation A's."""
+        named = [(name, id) for name, id in self.ids.items() if name.endswith("_a")]
+        return named + [("made", id) for id in self.made if "_" in id]
+
+    async def _new_project(self) -> str:
+        body = {"name": f"p{len(self.made)}", "organisation": self.ids["org_a"]}
+        return (await self.done("operator", "POST", "/admin/v1/projects", body))["id"]
+
+    async def _new_user(self) -> str:
+        body = {"email": f"u{len(self.made)}@example.org", "organisation": self.ids["org_a"]}
+        return (await self.done("operator", "POST", "/admin/v1/users", body))["id"]
+
+    async def _new_member(self) -> str:
+        user = await self._new_user()
+        await self.done("operator", "PUT", f"/admin/v1/projects/{self.ids['proj_a']}/members/{user}", {})
+        return user
+
+    async def _new_group(self) -> str:
+        body = {"name": f"g{len(self.made)}", "organisation": self.ids["org_a"]}
+        return (await self.done("operator", "POST", "/admin/v1/groups", body))["id"]
+
+    async def _new_group_member(self) -> str:
+        user = await self._new_user()
+        await self.done("operator", "PUT", f"/admin/v1/groups/{self.ids['group_a']}/members/{user}")
+        return user
+
+    async def _new_key(self) -> str:
+        body = {"owner": "machine", "organisation": self.ids["org_a"], "project": self.ids["proj_a"]}
+        return (await self.done("operator", "POST", "/admin/v1/keys", body))["key"]["id"]
+
+    async def _new_own_key(self) -> str:
+        return (await self.done("member_a", "POST", "/admin/v1/keys", {"project": self.ids["proj_a"]}))["key"]["id"]
+
+    async def _new_application(self) -> str:
+        """The member, who has been identified, applies."""
+        if not self.identified:
+            self.identified = True
+            path = f"/admin/v1/users/{self.ids['user_member_a']}/identity"
+            await self.done("reviewer", "POST", path, {"note": "passport seen"})
+        body = {"tier": "verified", "why": "research"}
+        return (await self.done("member_a", "POST", "/v1/access/applications", body))["id"]
+
+    async def _new_entitlement(self) -> str:
+        application = await self._new_application()
+        path = f"/admin/v1/applications/{application}/review"
+        return (await self.done("reviewer", "POST", path, {"verdict": "approve"}))["entitlement"]
+
+    async def _new_engagement(self) -> str:
+        body = {"project": self.ids["proj_a"], "name": "work", "domains": ["example.org"]}
+        body |= {"authority": "a" * 64, "expires": 9_000_000_000_000}
+        return (await self.done("operator", "POST", "/admin/v1/engagements", body))["id"]
+
+    async def _new_rollout(self) -> str:
+        body = {"model": "m", "schedule": {"entries": []}, "why": "later"}
+        return (await self.done("second_reviewer", "POST", "/admin/v1/rollouts", body))["version"]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from lathe.gateway.identity.settings import OidcTable, SmtpTable
 from lathe.gateway.principals import Tier
 from lathe.models.provider import WireName
 from lathe.protocol.errors import ConfigError
@@ -67,16 +68,6 @@ class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quirks: dict[str, Any] = {}
 
 
-class OidcTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[oidc]`: where people sign in. `domains` maps an e-mail domain to the organisation that its people join."""
-
-    issuer: str
-    client_id: str
-    client_secret_env: str = ""
-    scopes: tuple[str, ...] = ("openid", "email", "profile")
-    domains: dict[str, str] = {}
-
-
 class BatchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[batches]`: how large a file may be, how much a project may keep in all, in MB; how many lines a batch may have.
 
@@ -110,7 +101,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_model: str = ""
     upstreams: dict[str, UpstreamTable] = {}
     models: dict[str, ModelTable] = {}
-    oidc: OidcTable | None = None
+    oidc: dict[str, OidcTable] = {}
+    smtp: SmtpTable = SmtpTable()
     batches: BatchTable = BatchTable()
 
 

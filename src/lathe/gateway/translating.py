@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lathe.gateway.dialects import DIALECTS, Inbound, Writer
 from lathe.gateway.front import JSON, STREAM, Lines, Sink
@@ -35,7 +35,7 @@ async def translate(relay: Relay, exchange: Exchange, sink: Sink, route: Route) 
         from lathe.mend.policy import MendModel
 
         async with aclosing(_settled(inbound, MendModel().stream(inbound.request))) as parts:
-            return await _pass(relay, exchange, sink, writer, parts, ())
+            return await _pass(relay, exchange, sink, _Translation(writer, parts))
     wire = upstream.wires[0]
     dialect.check_carried(inbound, wire)
     async with relay.turn(upstream, exchange):
@@ -44,10 +44,9 @@ async def translate(relay: Relay, exchange: Exchange, sink: Sink, route: Route) 
         answer = await post(upstream, wire, body, _EVENT_STREAM)
         writer = _writer(exchange, inbound, wire)
         try:
-            async with aclosing(
-                _settled(inbound, _decoded(upstream, encoder.decoder(inbound.request), answer))
-            ) as parts:
-                return await _pass(relay, exchange, sink, writer, parts, returned(answer))
+            decoded = _decoded(upstream, encoder.decoder(inbound.request), answer)
+            async with aclosing(_settled(inbound, decoded)) as parts:
+                return await _pass(relay, exchange, sink, _Translation(writer, parts, returned(answer)))
         finally:
             answer.abort()
 
@@ -88,9 +87,16 @@ async def _settled(inbound: Inbound, parts: AsyncIterator[ModelPart]) -> AsyncGe
         yield ItemDone(ids.settle(part.item)) if isinstance(part, ItemDone) else part
 
 
-async def _pass(
-    relay: Relay, exchange: Exchange, sink: Sink, writer: Writer, parts: AsyncGenerator[ModelPart, None], lines: Lines
-) -> Answered:
+class _Translation(NamedTuple):
+    """What writes the answer, the parts that it writes, and headers of the upstream's that come back."""
+
+    writer: Writer
+    parts: AsyncGenerator[ModelPart, None]
+    lines: Lines = ()
+
+
+async def _pass(relay: Relay, exchange: Exchange, sink: Sink, translation: _Translation) -> Answered:
+    writer, parts, lines = translation
     if not exchange.head.stream:
         found = [part async for part in parts]
         exchange.served = exchange.decision.model

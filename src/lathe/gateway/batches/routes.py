@@ -26,7 +26,6 @@ from lathe.gateway.services import Services
 from lathe.models.provider import WireName
 from lathe.protocol.ids import ordered_id
 
-
 _DAY_MS = 86_400_000
 _PURPOSES = ("batch", "batch_output")
 _KEPT_HEADERS = (b"lathe-", b"anthropic-version", b"anthropic-beta", b"openai-beta")

@@ -21,7 +21,6 @@ from sqlalchemy import select
 from lathe.gateway.batches.batch import SCOPES, Batch, LineState, Work
 from lathe.gateway.batches.ends import Ends
 from lathe.gateway.batches.files import Files
-
 from lathe.gateway.batches.store import BatchStore, entered
 from lathe.gateway.compacting import Captured
 from lathe.gateway.dialects import DIALECTS

@@ -86,8 +86,12 @@ users = Table(
     # how far the person has been identified: {"method": ..., "at": ..., "level": ...}
     Column("identity", JSON, nullable=False, default=dict),
     Column("active", Boolean, nullable=False, default=True),
+    # what a directory calls the user by SCIM; "" where it is the e-mail address
+    Column("user_name", String(320), nullable=False, default=""),
     Column("external_id", String(200), nullable=False, default=""),
     _time("created"),
+    # a directory has deleted the user: the row stays for the records that name it, and the address is free again
+    _time("removed", null=True),
 )
 
 memberships = Table(
@@ -158,10 +162,42 @@ sessions = Table(
     Column("digest", String(64), primary_key=True),
     _to("users", "user"),
     Column("csrf", String(64), nullable=False),
-    # how the person signed in: oidc, passkey, key
+    # how the person signed in: oidc, passkey
     Column("method", String(20), nullable=False),
+    # how surely: account, mfa, passkey
+    Column("level", String(20), nullable=False, default="account"),
     _time("created"),
+    _time("seen"),
     _time("expires"),
+)
+
+tickets = Table(
+    "tickets",
+    metadata,
+    # SHA-256 of what its holder shows; a ticket is taken once
+    Column("digest", String(64), primary_key=True),
+    # oidc, passkey-sign-in, passkey-enrol, invitation, email
+    Column("kind", String(20), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("user", String(64), nullable=False, default="", index=True),
+    Column("expires", BigInteger, nullable=False, index=True),
+)
+
+proofs = Table(
+    "proofs",
+    metadata,
+    _id(),
+    _to("organisations", "organisation"),
+    # whose identity: user:ID or organisation:ID
+    Column("subject", String(100), nullable=False, index=True),
+    Column("method", String(40), nullable=False),
+    # gateway/identity/proof.py says what the levels are
+    Column("level", String(20), nullable=False),
+    Column("evidence", JSON, nullable=False, default=dict),
+    # who states it: a user, or "" where the method itself does
+    Column("author", String(64), nullable=False, default=""),
+    _time("at"),
+    _time("expires", null=True),
 )
 
 # --- trusted access

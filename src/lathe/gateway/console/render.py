@@ -1,0 +1,105 @@
+"""Pages from templates: everything is escaped, times and money are written one way."""
+
+from __future__ import annotations
+
+import functools
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+NOTICES = {
+    "signed-out": "You are signed out.",
+    "signed-out-elsewhere": "You are signed out everywhere else.",
+    "linked": "The account is linked.",
+    "saved": "Saved.",
+    "passkey-added": "The passkey is added.",
+    "passkey-removed": "The passkey is removed, and you are signed out everywhere else.",
+}
+"""What a page says after something was done, by the word in its address."""
+
+
+@functools.cache
+def environment() -> Environment:
+    """Return the environment of all templates; a name that is not known is an error."""
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(notices=NOTICES, token=token)
+    made.filters.update(moment=moment, day=day, money=money, count=count, ago=ago, words=words)
+    return made
+
+
+@pass_context
+def token(context: Context) -> Markup:
+    """Return the field without which no form is taken."""
+    return Markup('<input type="hidden" name="csrf" value="{}">').format(context["csrf"])
+
+
+def render(template: str, **context: Any) -> str:
+    """Return a page."""
+    return environment().get_template(template).render(**context)
+
+
+def moment(at: int | None) -> Markup | str:
+    """Return a time in UTC, to the minute; `at` is milliseconds since the epoch."""
+    return _time(at, "%Y-%m-%d %H:%M", " UTC")
+
+
+def day(at: int | None) -> Markup | str:
+    """Return the day of a time in UTC."""
+    return _time(at, "%Y-%m-%d", "")
+
+
+def _time(at: int | None, form: str, after: str) -> Markup | str:
+    if at is None:
+        return "–"
+    when = datetime.fromtimestamp(at / 1000, UTC)
+    return Markup('<time datetime="{}">{}{}</time>').format(when.isoformat(timespec="seconds"), f"{when:{form}}", after)
+
+
+@pass_context
+def ago(context: Context, at: int | None) -> Markup | str:
+    """Return how long ago `at` was, or how long it is until then, in one unit."""
+    if at is None:
+        return "never"
+    seconds = (context["now"] - at) / 1000
+    size, unit = _largest(abs(seconds))
+    said = "now" if size == 0 else f"{size} {unit} ago" if seconds > 0 else f"in {size} {unit}"
+    when = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="seconds")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(when, when, said)
+
+
+def _largest(seconds: float) -> tuple[int, str]:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return int(seconds // length), unit
+    return int(seconds), "s"
+
+
+def money(micro: int | None) -> str:
+    """Return US dollars; `micro` is millionths of one."""
+    if micro is None:
+        return "–"
+    dollars = micro / 1_000_000
+    return f"${dollars:,.2f}" if abs(dollars) >= 0.01 or micro == 0 else f"${dollars:.6f}".rstrip("0")
+
+
+def count(value: int | None) -> str:
+    """Return a number with thin spaces between thousands."""
+    return "–" if value is None else f"{value:,}".replace(",", "\u2009")
+
+
+def words(value: object) -> str:
+    """Return a name of the code as words: `not_found` is "not found"."""
+    return str(value).replace("_", " ").replace("-", " ")

@@ -1,0 +1,229 @@
+"""SCIM 2.0 under /scim/v2 (RFC 7643, RFC 7644): a directory keeps the users and groups of its organisation here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from lathe.gateway.admin.faults import AdminError
+from lathe.gateway.identity import scim_people as people
+from lathe.gateway.identity.scim_paths import ScimError
+from lathe.gateway.identity.scim_people import Asked
+from lathe.gateway.identity.scim_schemas import ERROR, LIST, resource_types, schemas, service_provider
+from lathe.gateway.principals import Principal, key_digest
+from lathe.gateway.services import Services
+from lathe.protocol.codec import DecodeError, decode_json, encode
+from lathe.protocol.errors import StorageError
+
+PREFIX = "/scim/v2"
+SCOPE = "scim"
+_BODY_LIMIT = 4 << 20
+_TYPES = ("application/scim+json", "application/json")
+
+Answer: TypeAlias = tuple[int, dict[str, Any] | None]
+Handler: TypeAlias = Callable[[Services, Principal, str, Request], Awaitable[Answer]]
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    """Return the routes of SCIM; all need a key of an organisation with the scope `scim`."""
+    table: list[tuple[str, dict[str, Handler]]] = [
+        ("/Users", {"GET": _list_users, "POST": _create_user}),
+        ("/Users/{id}", {"GET": _user, "PUT": _put_user, "PATCH": _patch_user, "DELETE": _delete_user}),
+        ("/Groups", {"GET": _list_groups, "POST": _create_group}),
+        ("/Groups/{id}", {"GET": _group, "PUT": _put_group, "PATCH": _patch_group, "DELETE": _delete_group}),
+        ("/ServiceProviderConfig", {"GET": _config}),
+        ("/Schemas", {"GET": _schemas}),
+        ("/Schemas/{id}", {"GET": _schema}),
+        ("/ResourceTypes", {"GET": _types}),
+        ("/ResourceTypes/{id}", {"GET": _type}),
+        ("/{rest:path}", {}),
+    ]
+    every = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+    return [Route(PREFIX + path, _endpoint(services, handlers), methods=every) for path, handlers in table]
+
+
+def _endpoint(services: Services, handlers: dict[str, Handler]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            principal = _principal(services, request)
+            handler = handlers.get("GET" if request.method == "HEAD" else request.method)
+            if handler is None:
+                if handlers:
+                    raise ScimError(405, f"{request.method} is not for this.")
+                raise ScimError(404, "There is nothing here.")
+            status, body = await handler(services, principal, _base(services, request), request)
+        except ScimError as error:
+            return _failed(error.status, error.detail, error.kind)
+        except AdminError as error:
+            return _failed(error.status, str(error), "uniqueness" if error.status == 409 else "")
+        except StorageError as error:
+            return _failed(503, str(error))
+        return _answer(status, body)
+
+    return endpoint
+
+
+def _principal(services: Services, request: Request) -> Principal:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    principal = services.directory.principal(key_digest(key.strip())) if scheme.lower() == "bearer" else None
+    if principal is None:
+        raise ScimError(401, "This needs a key with the scope scim, as a bearer token.")
+    if SCOPE not in principal.scopes:
+        raise ScimError(403, "This key has no scope scim.")
+    return principal
+
+
+def _base(services: Services, request: Request) -> str:
+    origin = services.settings.public_url or f"{request.url.scheme}://{request.url.netloc}"
+    return origin.rstrip("/") + PREFIX
+
+
+def _answer(status: int, body: dict[str, Any] | None) -> Response:
+    headers = {"cache-control": "no-store"}
+    if body is None:
+        return Response(status_code=status, headers=headers)
+    if status == 201:
+        headers["location"] = body["meta"]["location"]
+    return Response(encode(body), status, headers, media_type="application/scim+json")
+
+
+def _failed(status: int, detail: str, kind: str = "") -> Response:
+    body = {"schemas": [ERROR], "status": str(status), "detail": detail} | ({"scimType": kind} if kind else {})
+    answer = _answer(status, body)
+    if status == 401:
+        answer.headers["www-authenticate"] = 'Bearer realm="scim"'
+    return answer
+
+
+async def _document(request: Request) -> Any:
+    kind = request.headers.get("content-type", "application/scim+json").split(";")[0].strip().lower()
+    if kind not in _TYPES:
+        raise ScimError(415, "The body is to be application/scim+json.")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _BODY_LIMIT:
+            raise ScimError(413, f"The body is over {_BODY_LIMIT >> 20} MB.")
+    try:
+        return decode_json(bytes(body))
+    except (DecodeError, RecursionError):
+        raise ScimError(400, "The body is no JSON.", "invalidSyntax") from None
+
+
+def _asked(request: Request) -> Asked:
+    """Return the question of a list; numbers out of range count as the nearest one that is (section 3.4.2.4)."""
+    query = request.query_params
+    try:
+        start, count = int(query.get("startIndex", "1")), int(query.get("count", "100"))
+    except ValueError:
+        raise ScimError(400, "startIndex and count are numbers.", "invalidValue") from None
+    without = {name.strip().lower() for name in query.get("excludedAttributes", "").split(",")}
+    big = 1 << 31
+    return Asked(query.get("filter", ""), max(1, min(start, big)), max(0, min(count, big)), "members" in without)
+
+
+def _shaped(request: Request, resource: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a resource `attributes` and `excludedAttributes` leave; `id` and `schemas` always stay."""
+    query = request.query_params
+    wanted = {name.strip().partition(".")[0].lower() for name in query.get("attributes", "").split(",")} - {""}
+    without = {name.strip().lower() for name in query.get("excludedAttributes", "").split(",")} - {""}
+    always = {"id", "schemas"}
+    return {
+        name: value
+        for name, value in resource.items()
+        if name in always or ((not wanted or name.lower() in wanted) and name.lower() not in without)
+    }
+
+
+def _shaped_list(request: Request, listed: dict[str, Any]) -> dict[str, Any]:
+    return {**listed, "Resources": [_shaped(request, one) for one in listed["Resources"]]}
+
+
+async def _list_users(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 200, _shaped_list(request, await people.list_users(services, principal, base, _asked(request)))
+
+
+async def _create_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 201, await people.create_user(services, principal, base, await _document(request))
+
+
+async def _user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 200, _shaped(request, await people.read_user(services, principal, base, request.path_params["id"]))
+
+
+async def _put_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    document = await _document(request)
+    return 200, await people.replace_user(services, principal, base, request.path_params["id"], document)
+
+
+async def _patch_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    document = await _document(request)
+    return 200, await people.patch_user(services, principal, base, request.path_params["id"], document)
+
+
+async def _delete_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    await people.delete_user(services, principal, request.path_params["id"])
+    return 204, None
+
+
+async def _list_groups(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 200, _shaped_list(request, await people.list_groups(services, principal, base, _asked(request)))
+
+
+async def _create_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 201, await people.create_group(services, principal, base, await _document(request))
+
+
+async def _group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 200, _shaped(request, await people.read_group(services, principal, base, request.path_params["id"]))
+
+
+async def _put_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    document = await _document(request)
+    return 200, await people.replace_group(services, principal, base, request.path_params["id"], document)
+
+
+async def _patch_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    document = await _document(request)
+    return 200, await people.patch_group(services, principal, base, request.path_params["id"], document)
+
+
+async def _delete_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    await people.delete_group(services, principal, request.path_params["id"])
+    return 204, None
+
+
+async def _config(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 200, service_provider(base)
+
+
+async def _schemas(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 200, _all(schemas(base))
+
+
+async def _schema(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 200, _named(schemas(base), request.path_params["id"])
+
+
+async def _types(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 200, _all(resource_types(base))
+
+
+async def _type(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+    return 200, _named(resource_types(base), request.path_params["id"])
+
+
+def _all(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    count = len(resources)
+    return {"schemas": [LIST], "totalResults": count, "startIndex": 1, "itemsPerPage": count, "Resources": resources}
+
+
+def _named(resources: list[dict[str, Any]], id: str) -> dict[str, Any]:
+    for one in resources:
+        if one["id"].lower() == id.lower():
+            return one
+    raise ScimError(404, f"There is no {id[:80]!r}.")
