@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import secrets
@@ -130,9 +131,9 @@ class Gateway:
             await _lifespan(receive, send)
             return
         if self._rest is None:
-            from lathe.gateway.pages import pages
-
-            self._rest = pages(self)
+            # in a thread: it takes long enough for what is known of the database to grow stale
+            found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.pages")
+            self._rest = self._rest or found.pages(self)
         await self._rest(scope, receive, send)
 
 

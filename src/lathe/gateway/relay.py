@@ -271,7 +271,8 @@ class Relay:
         price = served.info.price
         reserved = round((tokens * price.input + output * price.output) * MICRO / 1e6) if price is not None else 0
         try:
-            exchange.hold = self._limits.hold(self._scopes(exchange.who), tokens + output, reserved)
+            idle = exchange.request.line is not None
+            exchange.hold = self._limits.hold(self._scopes(exchange.who), tokens + output, reserved, idle=idle)
         except LimitReached as reached:
             extra = {"scope": reached.scope, **self.extension(exchange)}
             raise Refused(

@@ -23,7 +23,7 @@ class _Line(msgspec.Struct):
     custom_id: Any = None
     method: Any = None
     url: Any = None
-    body: msgspec.Raw | None = None
+    body: msgspec.Raw = msgspec.Raw()
 
 
 class _Asked(msgspec.Struct):
@@ -84,7 +84,7 @@ def read_line(number: int, data: bytes, endpoint: str, wire: WireName, most: int
         raise LineFault("invalid_method", "The `method` of a line must be POST.", "method")
     if line.url != endpoint:
         raise LineFault("invalid_url", f"The `url` of the line is not the batch's endpoint, {endpoint}.", "url")
-    if line.body is None:
+    if not bytes(line.body):
         raise LineFault("missing_required_parameter", "The line has no `body`.", "body")
     return _request(number, custom_id, bytes(line.body).decode(), wire)
 

@@ -44,7 +44,7 @@ class _Lasts(msgspec.Struct):
 class _NewBatch(msgspec.Struct):
     input_file_id: str
     endpoint: str
-    completion_window: Literal["24h"]
+    completion_window: str
     metadata: Annotated[dict[_Name, _Value], msgspec.Meta(max_length=16)] | None = None
     output_expires_after: _Lasts | None = None
 
@@ -201,6 +201,8 @@ class _Desk:
         if asked.endpoint not in ENDPOINTS:
             listed = ", ".join(ENDPOINTS)
             raise BadRequest("invalid_endpoint", f"The `endpoint` must be one of {listed}.", param="endpoint")
+        if asked.completion_window != "24h":
+            raise BadRequest("invalid_window", "The `completion_window` must be `24h`.", param="completion_window")
         file = await self._files.find(who.project, asked.input_file_id)
         if file is None or file.purpose != "batch":
             message = f"There is no file {asked.input_file_id[:80]!r} with the purpose `batch` here."
