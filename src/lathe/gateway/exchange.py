@@ -37,19 +37,31 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Line(NamedTuple):
+    """A line of a batch."""
+
+    batch: str
+    number: int
+
+
 class Request(NamedTuple):
-    """A request that has been read; the names of `headers` are in lower case."""
+    """A request that has been read; the names of `headers` are in lower case. `line` is the one of a batch that it is.
+
+    The answer to a line is written with its record.
+    """
 
     who: Principal
     wire: WireName
     headers: Mapping[bytes, bytes]
     body: bytes
+    line: Line | None = None
 
 
 class Exchange:
     """A request. `began` is monotonic seconds; `served` is "" until a model answers, `info` what is known of it,
     `written` is done when the request is on record. `wish` and
-    `whole` say what is kept of it besides, `passed` counts the events of a stream that went on to the caller."""
+    `whole` say what is kept of it besides, `passed` counts the events of a stream that went on to the caller,
+    `response_id` is what the answer calls itself."""
 
     __slots__ = (
         "asked",
@@ -64,6 +76,7 @@ class Exchange:
         "project",
         "replica",
         "request",
+        "response_id",
         "served",
         "usage",
         "who",
@@ -86,6 +99,7 @@ class Exchange:
         self.wish: Wish | None = None
         self.whole = False
         self.passed = 0
+        self.response_id = ""
         self.project = who.project
         self.served = ""
         self.info: ModelInfo | None = None

@@ -91,7 +91,7 @@ async def _attempt(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -
         from lathe.gateway.translating import translate
 
         return await translate(relay, exchange, sink, route)
-    async with upstream.turns.turn(exchange.project, relay.queue_timeout_s, idle=exchange.asked.surface == "batch"):
+    async with relay.turn(upstream, exchange):
         body = DIALECTS[request.wire].retitle(request.body, route.model, head, ask_usage=upstream.tells_usage)
         more = [(name, request.headers[name]) for name in _FORWARDED if name in request.headers]
         answer = await post(upstream, request.wire, body, more)
@@ -175,6 +175,7 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
     for passed in watcher.close():
         await sink.send(passed)
     exchange.tell(watcher)
+    exchange.response_id = watcher.response_id
     if not watcher.complete:
         raise watcher.failed or BrokenStream("the stream ended before the answer was complete")
     response = b"".join(said)

@@ -68,6 +68,19 @@ class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quirks: dict[str, Any] = {}
 
 
+class BatchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[batches]`: how large a file may be, how much a project may keep in all, in MB; how many lines a batch may have.
+
+    `running` is how many lines of all batches a replica has under way; `days` is how long files are kept.
+    """
+
+    file_mb: _Count = 200
+    project_mb: _Count = 4096
+    lines: _Count = 100_000
+    running: _Count = 32
+    days: _Count = 30
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
@@ -90,6 +103,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, ModelTable] = {}
     oidc: dict[str, OidcTable] = {}
     smtp: SmtpTable = SmtpTable()
+    batches: BatchTable = BatchTable()
 
 
 def load_settings(path: Path, *, required: bool) -> GatewaySettings:

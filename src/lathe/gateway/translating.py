@@ -34,7 +34,7 @@ async def translate(relay: Relay, exchange: Exchange, sink: Sink, route: Route) 
             return await _pass(relay, exchange, sink, writer, parts)
     wire = upstream.wires[0]
     dialect.check_carried(inbound, wire)
-    async with upstream.turns.turn(exchange.project, relay.queue_timeout_s, idle=exchange.asked.surface == "batch"):
+    async with relay.turn(upstream, exchange):
         client = upstream.client(wire, route.info)
         writer = _writer(exchange, inbound, wire)
         try:
