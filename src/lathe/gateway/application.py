@@ -170,12 +170,6 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-def listen_address(settings: GatewaySettings) -> tuple[str, int]:
-    """Return host and port to listen on."""
-    host, _, port = settings.listen.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
 def config_path(home: Path, environ: Mapping[str, str]) -> tuple[Path, bool]:
     """Return where the settings are, and whether they must be there."""
     named = environ.get("LATHE_GATEWAY_CONFIG")

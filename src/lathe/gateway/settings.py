@@ -124,6 +124,7 @@ def load_settings(path: Path, *, required: bool) -> GatewaySettings:
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path} is wrong: {error}.") from None
     _check(settings, path)
+    listen_address(settings)
     return settings
 
 
@@ -141,6 +142,11 @@ def _check(settings: GatewaySettings, path: Path) -> None:
             if known_as in named:
                 raise ConfigError(f"{path}: {known_as!r} is a name of {named[known_as]!r} and of {name!r}.")
             named[known_as] = name
+
+
+def listen_address(settings: GatewaySettings) -> tuple[str, int]:
+    """Return host and port to listen on; raise `ConfigError`."""
     host, _, port = settings.listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{path}: listen = {settings.listen!r} is no HOST:PORT.")
+        raise ConfigError(f"{settings.listen!r} is no address to listen on.", hint="Give HOST:PORT.")
+    return host.strip("[]"), int(port)
