@@ -343,15 +343,19 @@ def _measure(names: list[str], scratch: Path, port: int, pid: int, options: argp
     memory: dict[str, float] = {}
     cases = [(connections, stream) for stream in (False, True) for connections in CONNECTIONS]
     found["upstream"] = {
-        _case(*case): asyncio.run(load(port, "x", case[0], 2000 // share, case[1], [pid])) for case in cases
+        _case(*case): asyncio.run(load(port, "x", case[0], _number(2000 // share, *case), case[1], [pid]))
+        for case in cases
     }
     for name in names:
-        count = (300 if name == "litellm" else 4000) // share
+        count = (320 if name == "litellm" else 4000) // share
         with running(name, scratch / name, port) as gateway:
             pids = _tree(gateway.process.pid)
             ready[name] = gateway.ready_s
+            print(f"{name} is up after {gateway.ready_s:.2f} s", file=sys.stderr)
             found[name] = {
-                _case(*case): asyncio.run(load(gateway.port, gateway.key, case[0], count, case[1], pids))
+                _case(*case): asyncio.run(
+                    load(gateway.port, gateway.key, case[0], _number(count, *case), case[1], pids)
+                )
                 for case in cases
             }
             memory[name] = max(one.memory for one in found[name].values())
@@ -363,6 +367,11 @@ def _measure(names: list[str], scratch: Path, port: int, pid: int, options: argp
         _print(found, ready, memory)
         print("\n".join(f"missed: {line}" for line in wrong))
     return int(options.check and bool(wrong))
+
+
+def _number(count: int, connections: int, stream: bool) -> int:
+    """Return how many requests to send: a stream takes 50 ms at least."""
+    return min(count, 100 + 20 * connections) if stream else count
 
 
 def _answers_raw(port: int) -> bool:

@@ -25,6 +25,9 @@ from lathe.store.journal import Record
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 SHELLS = ("sh", "console", "")
+DEPTH = {"config": 1, "access": 2}
+"""How many words behind a command are commands below it."""
+ACCESS_GROUPS = {"engagements", "rollout", "keys", "orgs", "projects", "users", "groups", "audit"}
 TABLES = {
     "### `[egress]`": settings.EgressTable,
     "## Settings": settings.Settings,
@@ -110,7 +113,9 @@ def wrong_with(line: str) -> str:
     command = words.pop(0) if words and words[0] in COMMANDS else ""
     if not command and words and not words[0].startswith("-") and " " not in words[0] and words[0] != "PROMPT":
         return f"there is no command {words[0]!r}"
-    below = words[:1] if command == "config" else []
+    below = words[: DEPTH.get(command, 0)]
+    if command == "access" and below[:1] and below[0] not in ACCESS_GROUPS:
+        below = below[:1]
     text = help_of(command, *below) + (help_of("resume") if command == "fork" else "") + " --debug"
     options = [word.split("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
     missing = [option for option in options if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text)]

@@ -14,6 +14,7 @@ from lathe.store.gateway.database import Database, sqlite_url
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from postgresql import Cluster
+from serving import Models, Served, scripted_settings, serving
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +60,26 @@ async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
     await database.migrate()
     yield database
     await database.aclose()
+
+
+@pytest.fixture(scope="session")
+def scripted_models() -> Iterator[Models]:
+    """Scripted models on a thread of their own; `models` is how a test gets at them."""
+    models = Models()
+    yield models
+    models.close()
+
+
+@pytest.fixture
+def models(scripted_models: Models) -> Iterator[Models]:
+    """The scripted models behind `gateway`, with nothing to say yet."""
+    scripted_models.play([])
+    yield scripted_models
+    scripted_models.play([])
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, scripted_models: Models) -> Iterator[Served]:
+    """A gateway that many tests share, with the models `scripted-responses`, `scripted-chat`, `scripted-messages`."""
+    with serving(tmp_path_factory.mktemp("gateway"), scripted_settings(scripted_models)) as served:
+        yield served

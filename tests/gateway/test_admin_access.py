@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from sqlalchemy import update
 
 from lathe.gateway.audit import Record, SignedCheckpoint, verify_log
 from lathe.gateway.audit_log import write_checkpoint
+from lathe.gateway.directory import Directory, now_ms
+from lathe.gateway.principals import key_digest
 from lathe.gateway.signing import KeyRing
 from lathe.store.gateway import schema
 from lathe.store.gateway.database import Database
@@ -215,6 +218,28 @@ async def test_bad_input_is_told_in_one_form_and_changes_nothing(world: World) -
             wrong.append((method, path, body[:60], said.status, said.body[:300]))
     assert not wrong
     assert await world.services.database.revision() == revision
+
+
+async def test_a_grant_and_its_revocation_reach_another_replica(world: World, database_url: str) -> None:
+    other = Database(database_url)
+    directory = await Directory.open(other)
+    watching = asyncio.create_task(directory.watch())
+    who = directory.principal(key_digest(world.keys["member_a"]))
+    assert who
+    await identified(world)
+    entitlement = ""
+    for live in (True, False):
+        if live:
+            entitlement = (await reviewed(world, "reviewer", await applied(world, "verified"))).json["entitlement"]
+        else:
+            await world.done("reviewer", "POST", f"/admin/v1/entitlements/{entitlement}/revoke", {"why": "over"})
+        began = time.monotonic()
+        while [one["state"] for one in directory.policy.standing(who, now_ms())] != ["live" if live else "revoked"]:
+            await asyncio.sleep(0.001)
+        print(f"{'granted' if live else 'revoked'}: live elsewhere {time.monotonic() - began:.3f} s after the answer")
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    await other.aclose()
 
 
 async def test_a_directory_that_may_be_old_is_not_believed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

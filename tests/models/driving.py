@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, NamedTuple, TypeAlias
 
-from turns import TOOLS, Turn
+from models.turns import TOOLS, Turn
 
 from lathe.models.base import (
     Completed,
@@ -29,6 +31,8 @@ QUIRKS: dict[Wire, dict[str, Any]] = {
     "chat": {},
     "messages": {"thinking": "adaptive", "cache": "auto"},
 }
+
+Between: TypeAlias = Callable[[str], AbstractAsyncContextManager[str]]
 
 
 class Answer(NamedTuple):
@@ -92,13 +96,14 @@ async def ask(client: ModelClient, request: ModelRequest) -> Answer:
     return Answer(items, completed, "".join(text), "".join(thinking), retries)
 
 
-async def drive(turn: Turn, wire: Wire) -> Drive:
+async def drive(turn: Turn, wire: Wire, between: Between = nullcontext) -> Drive:
+    """Return the turn's run on `wire`; `between` may put a gateway before the address of the server."""
     answers: list[Answer] = []
     sent: list[list[Item]] = []
     error: LatheError | None = None
     transcript = Transcript(turn.begin)
-    async with ScriptedServer(turn.steps) as server:
-        client = client_for(wire, server.base_url)
+    async with ScriptedServer(turn.steps) as server, between(server.base_url) as url:
+        client = client_for(wire, url)
         try:
             while len(server.requests) < len(turn.steps):
                 asked = list(transcript.items)

@@ -12,6 +12,7 @@ COMMANDS = {
     "mend": "repair failing tests by search, without a model",
     "apply-patch": "apply a patch in the *** Begin Patch format",
     "serve": "put models behind one endpoint, with keys, trusted access and receipts",
+    "access": "look after a gateway: what is live, keys, people, trust, rollouts, receipts, the audit",
     "config": "show the configuration and where each value comes from",
     "doctor": "check what works on this machine",
 }

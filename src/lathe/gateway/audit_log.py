@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.audit import Chain, Head, SignedCheckpoint, checkpoint
+from lathe.gateway.directory import now_ms
 from lathe.gateway.signing import Signer
 from lathe.protocol.errors import StorageError
 from lathe.store.gateway import schema
@@ -56,7 +57,7 @@ class AuditLog:
         found = select(table.c.seq, table.c.hash).where(table.c.chain == self._chain)
         last = (await connection.execute(found.order_by(table.c.seq.desc()).limit(1))).one_or_none()
         chain = Chain(self._chain, last.seq, last.hash) if last else Chain(self._chain)
-        event = {"at": time.time_ns() // 1_000_000, "actor": actor, "action": action, "subject": subject, **body}
+        event = {"at": now_ms(), "actor": actor, "action": action, "subject": subject, **body}
         await connection.execute(insert(table).values(chain.add(event)._asdict()))
 
 
@@ -79,7 +80,7 @@ class LinkedRecords:
             self._begun += 1
             self._chain = Chain(f"{self._name}.{self._begun}")
         self._in_doubt = True
-        return Link(*self._chain.add({"at": time.time_ns() // 1_000_000, **event})), self._written
+        return Link(*self._chain.add({"at": now_ms(), **event})), self._written
 
     def _written(self) -> None:
         self._in_doubt = False
@@ -93,7 +94,7 @@ async def write_checkpoint(database: Database, signer: Signer) -> SignedCheckpoi
         row = (await connection.execute(select(table).order_by(table.c.seq.desc()).limit(1))).one_or_none()
         previous = SignedCheckpoint(*row) if row else None
         heads = {chain: Head(seq, hash) for chain, seq, hash in await connection.execute(_HEADS)}
-        made = checkpoint(heads, previous, signer, at=time.time_ns() // 1_000_000)
+        made = checkpoint(heads, previous, signer, at=now_ms())
         if not heads or (previous is not None and _heads(previous) == _heads(made)):
             return None
         await connection.execute(insert(table).values(made._asdict()))
@@ -118,6 +119,4 @@ async def _try_checkpoint(database: Database, signer: Signer) -> None:
 
 
 def _heads(one: SignedCheckpoint) -> object:
-    import msgspec
-
     return msgspec.json.decode(one.body)["heads"]

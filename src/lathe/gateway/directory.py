@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.members import NOBODY, Organisation, Project, User, load_members
@@ -17,7 +16,6 @@ from lathe.gateway.policy import Model, Policy
 from lathe.gateway.principals import Principal
 from lathe.gateway.rollout import Schedule
 from lathe.gateway.standing import Standing, fallbacks_of, load_schedules
-from lathe.protocol.errors import StorageError
 from lathe.store.gateway.database import CHANNEL, Database, revisions
 
 STALE_S = 2.0
@@ -26,7 +24,6 @@ _POLL_S = 0.25
 _ANSWER_S = 2.0
 _LOAD_S = 30.0
 _log = logging.getLogger(__name__)
-_FAULTS = (SQLAlchemyError, OSError, StorageError, TimeoutError)
 
 
 def now_ms() -> int:
@@ -119,7 +116,7 @@ class Directory:
                             lost = False
                         with contextlib.suppress(TimeoutError):
                             await asyncio.wait_for(self._news.wait(), _POLL_S)
-            except _FAULTS as error:
+            except Exception as error:  # whatever it is: without this loop nothing would ever be known again
                 if not lost:
                     _log.warning("The gateway's database does not answer: %s", str(error).split("\n", 1)[0])
                 lost = True

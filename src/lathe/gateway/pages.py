@@ -1,4 +1,4 @@
-"""Everything but the relay: administration, the console, sign-in, health and metrics."""
+"""Everything but the relay: administration, directories, the console, health."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from lathe.gateway.admin.routes import routes as admin_routes
+from lathe.gateway.console.routes import routes as console_routes
+from lathe.gateway.identity.entrance import open_entrance
+from lathe.gateway.identity.scim import routes as scim_routes
 from lathe.gateway.model_routes import model_routes
 
 if TYPE_CHECKING:
@@ -17,16 +20,17 @@ if TYPE_CHECKING:
 
 
 def pages(gateway: Gateway) -> App:
-    """Return the application that serves them."""
+    """Return the application that serves them; raise `ConfigError`."""
 
     async def health(request: Request) -> Response:
         records = gateway.relay.records
         return JSONResponse({"status": "ok" if records.healthy else "degraded"}, 200 if records.healthy else 503)
 
-    routes = [
-        *model_routes(gateway.relay),
-        *admin_routes(gateway.services),
-        Route("/health", health),
-        Route("/health/readiness", health),
-    ]
+    async def front(request: Request) -> Response:
+        return RedirectResponse("/console")
+
+    services = gateway.services
+    routes: list[BaseRoute] = [Route("/health", health), Route("/health/readiness", health), Route("/", front)]
+    routes += [*model_routes(gateway.relay), *admin_routes(services), *scim_routes(services)]
+    routes += console_routes(open_entrance(services))
     return Starlette(routes=routes)

@@ -96,7 +96,7 @@ async def _attempt(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -
         more = [(name, request.headers[name]) for name in _FORWARDED if name in request.headers]
         answer = await post(upstream, request.wire, body, more)
         try:
-            exchange.served = route.model if route.model != exchange.decision.model else exchange.decision.model
+            exchange.served = exchange.decision.model
             if head.stream:
                 return await _stream(relay, exchange, sink, answer)
             return await _whole(relay, exchange, answer)

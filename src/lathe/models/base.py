@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,34 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     parameters: dict[str, Any]
     freeform: bool = False
     grammar: str | None = None
+    syntax: Literal["lark", "regex"] = "lark"
+    strict: bool = False
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What callers of the gateway may say of how an answer is made; the agent says nothing.
+
+    `tool_choice` is "auto", "none", "required", or "tool": the one called `tool_name`. `json_object` wants any JSON
+    object as the answer, `schema_name` and `schema_strict` belong to the request's output schema. A wire leaves out
+    what it has no field for: whoever must not lose it asks `sampling.unsaid` first.
+    """
+
+    tool_choice: Literal["auto", "none", "required", "tool"] = "auto"
+    tool_name: str = ""
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    json_object: bool = False
+    schema_name: str = ""
+    schema_strict: bool | None = None
+    verbosity: str | None = None
+    service_tier: str | None = None
+    end_user: str = ""
+    metadata: dict[str, str] | None = None
 
 
 class Transcript:
@@ -57,10 +85,14 @@ class ModelRequest(msgspec.Struct):
     reasoning_effort: str | None = None
     max_output_tokens: int | None = None
     parallel_tool_calls: bool = True
+    sampling: Sampling | None = None
 
 
 class TextDelta(msgspec.Struct, frozen=True):
+    """Words as they come. `refusal` says that they decline, where the wire tells so at once."""
+
     text: str
+    refusal: bool = False
 
 
 class ReasoningDelta(msgspec.Struct, frozen=True):

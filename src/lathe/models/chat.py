@@ -11,6 +11,7 @@ from lathe.models.base import ModelRequest, ToolSpec
 from lathe.models.catalogue import effort_for
 from lathe.models.chat_stream import SOURCE, ChatDecoder
 from lathe.models.http import Fragment
+from lathe.models.sampling import for_chat, schema_form
 from lathe.models.wire import (
     FREEFORM_PARAMETERS,
     GrowingInput,
@@ -18,7 +19,6 @@ from lathe.models.wire import (
     WireSetup,
     arguments_of,
     dumps,
-    is_strict,
     text_parts,
     without_images,
 )
@@ -97,13 +97,13 @@ class ChatWire:
         if effort is not None and quirks.effort:
             options[quirks.effort] = {"effort": effort} if quirks.effort == "reasoning" else effort
         if request.output_schema is not None and quirks.structured:
-            schema = request.output_schema
-            form = {"name": "output", "schema": schema, "strict": is_strict(schema)}
-            options["response_format"] = {"type": "json_schema", "json_schema": form}
+            options["response_format"] = {"type": "json_schema", "json_schema": schema_form(request)}
         if request.thread_id and quirks.cache_key:
             options["prompt_cache_key"] = request.thread_id
         if quirks.cache == "auto":
             options["cache_control"] = {"type": "ephemeral"}
+        if request.sampling is not None:
+            options |= for_chat(request.sampling)
         return options
 
     def _encode_group(self, items: Sequence[Item]) -> list[bytes]:
@@ -207,5 +207,7 @@ def _details(text: str) -> list[Any]:
 
 def _encode_tool(tool: ToolSpec) -> dict[str, Any]:
     parameters = FREEFORM_PARAMETERS if tool.freeform else tool.parameters
-    function = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    if tool.strict:
+        function["strict"] = True
     return {"type": "function", "function": function}

@@ -151,7 +151,7 @@ class ChatDecoder:
             parts.append(TextDelta(text))
         if delta.refusal:
             self._refusal.append(delta.refusal)
-            parts.append(TextDelta(delta.refusal))
+            parts.append(TextDelta(delta.refusal, refusal=True))
         for call in delta.tool_calls or ():
             self._take_call(call)
 

@@ -122,7 +122,7 @@ class WireClient:
         while True:
             began, fruitful = time.monotonic(), False
             try:
-                async with contextlib.aclosing(self._attempt(request)) as parts:
+                async with contextlib.aclosing(self.attempt(request)) as parts:
                     async for part in parts:
                         fruitful = True
                         yield part
@@ -151,7 +151,7 @@ class WireClient:
             attempt=wait.attempt, limit=self._policy.attempts, delay_s=wait.delay_s, reason=reason(failure)
         )
 
-    async def _attempt(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
+    async def attempt(self, request: ModelRequest) -> AsyncGenerator[ModelPart, None]:
         """Send `request` once and yield its parts; raise a `Failure`."""
         answer = await self._http.post(self._target, self._headers, self._wire.encode(request))
         self._answered = True

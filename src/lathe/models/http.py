@@ -293,11 +293,15 @@ class HttpClient:
 
     async def post(self, target: str, headers: Headers, fragments: Sequence[Fragment]) -> HttpAnswer:
         """Send the request and return its answer as soon as the head is there; raise `TransportError`."""
-        return await self._ask(self._head("POST", target, headers, sum(map(len, fragments))), fragments)
+        return await self.request("POST", target, headers, fragments)
 
     async def get(self, target: str, headers: Headers) -> HttpAnswer:
         """Ask for `target` as `post` does, with no body."""
-        return await self._ask(self._head("GET", target, headers, 0), ())
+        return await self.request("GET", target, headers, ())
+
+    async def request(self, method: str, target: str, headers: Headers, fragments: Sequence[Fragment]) -> HttpAnswer:
+        """Ask as `post` does, with another method."""
+        return await self._ask(self._head(method, target, headers, sum(map(len, fragments))), fragments)
 
     async def _ask(self, head: h11.Request, fragments: Sequence[Fragment]) -> HttpAnswer:
         kept = self._connection

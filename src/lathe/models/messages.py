@@ -17,6 +17,7 @@ from lathe.models.catalogue import UNKNOWN_OUTPUT, effort_for
 from lathe.models.chat import DEVELOPER, joins
 from lathe.models.http import Fragment
 from lathe.models.messages_stream import SOURCE, MessagesDecoder
+from lathe.models.sampling import for_messages
 from lathe.models.wire import (
     FREEFORM_PARAMETERS,
     GrowingInput,
@@ -100,6 +101,8 @@ class MessagesWire:
             output["format"] = {"type": "json_schema", "schema": request.output_schema}
         if output:
             options["output_config"] = output
+        if request.sampling is not None:
+            options |= for_messages(request.sampling, not request.tools or request.parallel_tool_calls)
         return options
 
     def _encode_group(self, items: Sequence[Item]) -> list[bytes]:

@@ -10,11 +10,9 @@ import msgspec
 from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, TextDelta
 from lathe.models.retry import BrokenStream, EndpointError, error_from_json
 from lathe.models.sse import SseEvent
-from lathe.models.wire import DECLINED, call_of, dumps, loads
+from lathe.models.wire import DECLINED, call_of, dumps, loads, text_parts
 from lathe.protocol.items import (
     ContentPart,
-    CustomToolCall,
-    FunctionCall,
     Item,
     Message,
     OpaqueItem,
@@ -39,12 +37,16 @@ class _Block:
 
 
 class MessagesDecoder:
-    """Decodes one stream. Items are given at its end: only then is it known whether the text is a refusal."""
+    """Decodes one stream. The last words are given at its end: only then is it known whether they are a refusal.
+
+    Everything else is given when its block ends, and the words before it with it.
+    """
 
     def __init__(self, freeform: frozenset[str]) -> None:
         self.finished = False
         self._freeform = freeform
         self._blocks: dict[int, _Block] = {}
+        self._texts: list[ContentPart] = []
         self._model = ""
         self._id = ""
         self._usage: dict[str, Any] = {}
@@ -62,6 +64,8 @@ class MessagesDecoder:
                 self._blocks[_index(data)] = _Block(_object(data.get("content_block")))
             case "content_block_delta":
                 return self._delta(data)
+            case "content_block_stop":
+                return self._stopped(_index(data))
             case "message_delta":
                 delta = _object(data.get("delta"))
                 self._stop = _text(delta.get("stop_reason")) or self._stop
@@ -104,33 +108,36 @@ class MessagesDecoder:
         if self._stop == "model_context_window_exceeded":
             raise EndpointError("the context window is full", code=self._stop)
         self.finished = True
-        items = self._items()
+        parts = [part for index in list(self._blocks) for part in self._stopped(index)]
+        texts = self._texts
         stop = "end"
         if self._stop == "refusal":
             stop = "refusal"
-            _refuse(items, self._explanation)
+            # The last words are the refusal, without words there are some now.
+            *before, last = texts or [OutputText(self._explanation or DECLINED)]
+            texts = [*before, Refusal(text_parts([last])[0])]
         elif self._stop in ("max_tokens", "pause_turn"):
             # A paused turn is cut short too: the model goes on when it is sent back.
             stop = "length"
-        done = Completed(usage=read_usage(self._usage), model=self._model, response_id=self._id, stop=stop)
-        return [*map(ItemDone, items), done]
-
-    def _items(self) -> list[Item]:
-        items: list[Item] = []
-        texts: list[ContentPart] = []
-        for block in self._blocks.values():
-            if block.raw.get("type") == "text":
-                text = _text(block.raw.get("text")) + "".join(block.text)
-                if text:
-                    texts.append(OutputText(text))
-                continue
-            if texts:
-                items.append(Message(role="assistant", content=tuple(texts)))
-                texts = []
-            items.append(self._item(block))
         if texts:
-            items.append(Message(role="assistant", content=tuple(texts)))
-        return items
+            parts.append(ItemDone(Message(role="assistant", content=tuple(texts))))
+        parts.append(Completed(usage=read_usage(self._usage), model=self._model, response_id=self._id, stop=stop))
+        return parts
+
+    def _stopped(self, index: int) -> list[ModelPart]:
+        """Return the items that the end of a block completes."""
+        block = self._blocks.pop(index, None)
+        if block is None:
+            return []
+        if block.raw.get("type") == "text":
+            if text := _text(block.raw.get("text")) + "".join(block.text):
+                self._texts.append(OutputText(text))
+            return []
+        parts: list[ModelPart] = []
+        if self._texts:
+            parts.append(ItemDone(Message(role="assistant", content=tuple(self._texts))))
+            self._texts = []
+        return [*parts, ItemDone(self._item(block))]
 
     def _item(self, block: _Block) -> Item:
         raw = block.raw
@@ -149,20 +156,6 @@ class MessagesDecoder:
                 if block.json:
                     raw = {**raw, "input": _parsed("".join(block.json))}
                 return OpaqueItem(raw=raw, source=SOURCE)
-
-
-def _refuse(items: list[Item], explanation: str) -> None:
-    """Make the last words of `items` the refusal that they are; where there are none, add some."""
-    for at in range(len(items) - 1, -1, -1):
-        item = items[at]
-        if isinstance(item, Message):
-            *before, last = item.content
-            words = last.text if isinstance(last, OutputText) else DECLINED
-            items[at] = Message(role="assistant", content=(*before, Refusal(words)))
-            return
-        if isinstance(item, FunctionCall | CustomToolCall):
-            break
-    items.append(Message(role="assistant", content=(Refusal(explanation or DECLINED),)))
 
 
 def _index(data: dict[str, Any]) -> int:

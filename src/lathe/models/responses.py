@@ -23,6 +23,7 @@ from lathe.models.base import (
 from lathe.models.catalogue import effort_for
 from lathe.models.http import Fragment
 from lathe.models.retry import BrokenStream, EndpointError, error_from_json
+from lathe.models.sampling import for_responses, schema_form
 from lathe.models.sse import SseEvent
 from lathe.models.wire import (
     DECLINED,
@@ -34,7 +35,6 @@ from lathe.models.wire import (
     arguments_of,
     call_of,
     dumps,
-    is_strict,
     loads,
     without_images,
 )
@@ -91,10 +91,10 @@ class ResponsesWire:
             rest["reasoning"] = {"summary": "auto"}
         if request.max_output_tokens is not None:
             rest["max_output_tokens"] = request.max_output_tokens
-        if request.output_schema is not None and quirks.structured:
-            schema = request.output_schema
-            form = {"type": "json_schema", "name": "output", "schema": schema, "strict": is_strict(schema)}
-            rest["text"] = {"format": form}
+        if text := self._text(request):
+            rest["text"] = text
+        if request.sampling is not None:
+            rest |= for_responses(request.sampling, request.tools, quirks.freeform)
         head = dumps({"model": self._model.name, "instructions": request.instructions})
         tools = self._tools.json(request.tools)
         middle = dumps(rest)[1:-1]
@@ -109,6 +109,16 @@ class ResponsesWire:
             b"]}",
         ]
 
+    def _text(self, request: ModelRequest) -> dict[str, Any]:
+        text: dict[str, Any] = {}
+        if request.output_schema is not None and self._quirks.structured:
+            text["format"] = {"type": "json_schema", **schema_form(request)}
+        elif request.sampling is not None and request.sampling.json_object:
+            text["format"] = {"type": "json_object"}
+        if request.sampling is not None and request.sampling.verbosity:
+            text["verbosity"] = request.sampling.verbosity
+        return text
+
     def decoder(self, request: ModelRequest) -> ResponsesDecoder:
         self._tools.json(request.tools)
         return ResponsesDecoder(frozenset() if self._quirks.freeform else self._tools.freeform)
@@ -116,7 +126,9 @@ class ResponsesWire:
     def _encode_tool(self, tool: ToolSpec) -> dict[str, Any]:
         if tool.freeform and self._quirks.freeform:
             form = (
-                {"type": "grammar", "syntax": "lark", "definition": tool.grammar} if tool.grammar else {"type": "text"}
+                {"type": "grammar", "syntax": tool.syntax, "definition": tool.grammar}
+                if tool.grammar
+                else {"type": "text"}
             )
             return {"type": "custom", "name": tool.name, "description": tool.description, "format": form}
         parameters = FREEFORM_PARAMETERS if tool.freeform else tool.parameters
@@ -126,7 +138,7 @@ class ResponsesWire:
             "description": tool.description,
             "parameters": parameters,
             # The wire's default is strict, which rejects optional parameters.
-            "strict": False,
+            "strict": tool.strict,
         }
 
     def _encode_group(self, items: Sequence[Item]) -> list[bytes]:
@@ -194,7 +206,7 @@ class ResponsesDecoder:
         kind = data.get("type") or event.event
         match kind:
             case "response.output_text.delta" | "response.refusal.delta":
-                return (TextDelta(_text(data.get("delta"))),)
+                return (TextDelta(_text(data.get("delta")), kind == "response.refusal.delta"),)
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 return (ReasoningDelta(_text(data.get("delta"))),)
             case "response.reasoning_summary_part.added" if data.get("summary_index"):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 LIMIT = 16 * 1024 * 1024
 """Bytes that an event may have before its end is seen."""
+
+
+_encoder = msgspec.json.Encoder()
 
 
 class SseEvent(NamedTuple):
@@ -81,3 +86,9 @@ class SseParser:
             self._check()
         elif field == b"event":
             self._event = value.decode("utf-8", "replace")
+
+
+def sse_event(name: str, data: Any) -> bytes:
+    """Return an event with `data` as JSON; without a `name` it is a plain message."""
+    head = b"event: " + name.encode() + b"\ndata: " if name else b"data: "
+    return head + _encoder.encode(data) + b"\n\n"

@@ -23,9 +23,11 @@ from lathe.gateway.admin.shapes_access import (
     UsageQuestion,
     UsageRow,
 )
+from lathe.gateway.directory import now_ms
 from lathe.gateway.principals import Principal
 from lathe.gateway.services import Services
 from lathe.gateway.standing import key_ring
+from lathe.store.gateway.database import Database
 from lathe.store.gateway.ledger import periods
 from lathe.store.gateway.schema import audit, checkpoints, keys, organisations, projects, replicas, requests, spend
 
@@ -117,20 +119,26 @@ async def begin_export(desk: Desk) -> Nothing:
 
 
 async def export_audit(services: Services, principal: Principal) -> AsyncIterator[bytes]:
+    """Yield what `audit_lines` does, on record; raise `AdminError` before the first line, `StorageError`."""
+    await begin_export(services, principal)
+    async for line in audit_lines(services.database):
+        yield line
+
+
+async def audit_lines(database: Database) -> AsyncIterator[bytes]:
     """Yield the whole audit as lines of JSON: public keys, checkpoints, then records chain by chain.
 
-    Raises `AdminError` before the first line, `StorageError`.
+    Raises `StorageError`.
     """
-    await begin_export(services, principal)
-    async with services.database.begin() as connection:
+    async with database.begin() as connection:
         ring = await key_ring(connection)
-        yield _line({"type": "lathe.audit.v1", "at": services.clock(), "keys": msgspec.json.decode(ring.to_json())})
+        yield _line({"type": "lathe.audit.v1", "at": now_ms(), "keys": msgspec.json.decode(ring.to_json())})
         found = await connection.execute(select(checkpoints).order_by(checkpoints.c.seq))
         for row in found:
             yield _line({"checkpoint": list(row)})
     place: tuple[str, int] = ("", 0)
     while True:
-        async with services.database.begin() as connection:
+        async with database.begin() as connection:
             after = tuple_(audit.c.chain, audit.c.seq) > tuple_(*map(literal, place))
             query = select(audit).where(after).order_by(audit.c.chain, audit.c.seq).limit(_EXPORTED)
             rows = list(await connection.execute(query))

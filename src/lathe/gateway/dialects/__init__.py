@@ -5,15 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lathe.gateway.dialects.base import BadRequest, Head, Options
+from lathe.gateway.dialects import chat, messages, responses
+from lathe.gateway.dialects.base import BadRequest, Bound, Head, Inbound, Options, Writer
+from lathe.gateway.dialects.chat_writer import ChatWriter
 from lathe.gateway.dialects.errors import Refused, error_body, error_event, refused
 from lathe.gateway.dialects.extension import extend_body, extend_event
 from lathe.gateway.dialects.head import read_head, retitled
+from lathe.gateway.dialects.messages_writer import MessagesWriter
+from lathe.gateway.dialects.reading import check_carried
+from lathe.gateway.dialects.responses_writer import ResponsesWriter
+from lathe.gateway.dialects.tokens import estimate_tokens
 from lathe.gateway.dialects.watcher import Told, Watcher, read_answer
 from lathe.models.provider import WireName
 from lathe.models.retry import Failure
 
-__all__ = ["DIALECTS", "BadRequest", "Dialect", "Head", "Options"]
+__all__ = [
+    "DIALECTS",
+    "BadRequest",
+    "Bound",
+    "Dialect",
+    "Head",
+    "Inbound",
+    "Options",
+    "Refused",
+    "Told",
+    "Watcher",
+    "Writer",
+    "estimate_tokens",
+]
+
+_PARSERS = {"responses": responses.parse, "chat": chat.parse, "messages": messages.parse}
+_IDS = {"responses": "resp_", "chat": "chatcmpl-", "messages": "msg_"}
 
 
 class Dialect:
@@ -50,6 +72,31 @@ class Dialect:
     def extend_body(self, body: bytes, extension: bytes) -> bytes:
         """Return a whole answer with the gateway's field `lathe`."""
         return extend_body(body, extension)
+
+    # The way across, where the upstream speaks another wire.
+
+    def parse(self, body: bytes, head: Head | None = None) -> Inbound:
+        """Return what a request asks of a model; raise `BadRequest`. `head` is its head where that is known."""
+        return _PARSERS[self.wire](body, head or self.head(body))
+
+    def check_carried(self, inbound: Inbound, upstream: WireName) -> None:
+        """Raise `BadRequest` for what an upstream that speaks `upstream` cannot be asked."""
+        check_carried(inbound, upstream)
+
+    def writer(self, inbound: Inbound, response_id: str, model: str, upstream: WireName) -> Writer:
+        """Return what writes the answer to `inbound`, given by an upstream that speaks `upstream`.
+
+        `model` is what the caller is told served it.
+        """
+        if self.wire == "responses":
+            return ResponsesWriter(inbound, response_id, model)
+        if self.wire == "messages":
+            return MessagesWriter(response_id, model, upstream)
+        return ChatWriter(inbound, response_id, model)
+
+    def response_id(self, unique: str) -> str:
+        """Return `unique` as an id of the kind that this dialect's answers have."""
+        return _IDS[self.wire] + unique
 
     # Errors.
 

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 from lathe.models.http import TransportError
 from lathe.models.provider import WireName
+from lathe.models.responses_events import ResponsesEvents
 from lathe.models.retry import EndpointError, Failure, judge, retry_after
+from lathe.models.sse import sse_event
 from lathe.models.wire import dumps
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -50,7 +52,7 @@ def error_body(
 
     There the SDKs show it: what the `openai` package calls the body of an error is its inner object.
     """
-    return dumps(_error(wire, status, message, param, {"code": code, **(extra or {})}))
+    return dumps(_document(wire, error_object(wire, status, code, message, param=param, extra=extra)))
 
 
 def error_event(
@@ -68,36 +70,37 @@ def error_event(
 
     Codex looks for `response.failed`, the `openai` package for a field `error`; a Responses event has both.
     """
-    body = _error(wire, status, message, None, {"code": code, **(extra or {})})
-    if wire == "chat":
-        return b"data: " + dumps(body) + b"\n\n"
-    if wire == "messages":
-        return b"event: error\ndata: " + dumps(body) + b"\n\n"
-    response = {
-        "id": response_id,
-        "object": "response",
-        "created_at": 0,
-        "status": "failed",
-        "error": {"code": code, "message": message},
-        "incomplete_details": None,
-        "model": model,
-        "output": [],
-        "usage": None,
-        "lathe": body["error"]["lathe"],
-    }
-    event = {"type": "response.failed", "sequence_number": sequence, "response": response, **body}
-    return b"event: response.failed\ndata: " + dumps(event) + b"\n\n"
+    error = error_object(wire, status, code, message, extra=extra)
+    if wire == "responses":
+        out = ResponsesEvents("", {"id": response_id, "model": model})
+        out.sequence = sequence
+        out.fail(code, message, error=error)
+        return out.events[0]
+    return sse_event("error" if wire == "messages" else "", _document(wire, error))
 
 
-def _error(wire: WireName, status: int, message: str, param: str | None, own: Mapping[str, Any]) -> dict[str, Any]:
+def error_object(
+    wire: WireName,
+    status: int,
+    code: str,
+    message: str,
+    *,
+    param: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the object `error` of an error in `wire`."""
+    own = {"code": code, **(extra or {})}
     if wire == "messages":
         kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-        return {"type": "error", "error": {"type": kind, "message": message, "lathe": own}}
-    code = own["code"]
+        return {"type": kind, "message": message, "lathe": own}
     kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     if code == "insufficient_quota":
         kind = code
-    return {"error": {"message": message, "type": kind, "param": param, "code": code, "lathe": own}}
+    return {"message": message, "type": kind, "param": param, "code": code, "lathe": own}
+
+
+def _document(wire: WireName, error: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "error", "error": error} if wire == "messages" else {"error": error}
 
 
 def refused(failure: Failure, wire: WireName, model: str) -> Refused:
@@ -141,7 +144,7 @@ def _transient(failure: EndpointError, wire: WireName, model: str) -> Refused:
     if failure.status in (408, 504) or "timeout" in code:
         return Refused(504, "upstream_timeout", f"The upstream of {model} did not answer in time.", wait_s)
     words = failure.message or failure.code or f"HTTP {failure.status}"
-    return Refused(502, "upstream_error", f"The upstream of {model} failed: {words}", wait_s)
+    return Refused(502, "upstream_server_error", f"The upstream of {model} failed: {words}", wait_s)
 
 
 def _overflow(failure: EndpointError, wire: WireName) -> str:

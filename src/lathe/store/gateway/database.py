@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import event, func, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from lathe.protocol.errors import ConfigError, StorageError
@@ -52,7 +53,7 @@ class Database:
             raise StorageError(
                 "There is one like that already, or what it belongs to is gone.", code="conflict"
             ) from error
-        except (DBAPIError, OSError) as error:
+        except (DBAPIError, PoolTimeout, OSError) as error:
             raise _unreachable(error) from error
 
     async def migrate(self) -> None:

@@ -1,0 +1,181 @@
+"""`lathe serve` as a process of its own, with scripted models behind it, asked as its callers would."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from lathe.gateway.receipts import Receipt, document, verify_receipt
+from lathe.gateway.signing import KeyRing
+from lathe.models.script import WIRES, Step, Words
+from lathe.models.scripted import RecordedRequest, ScriptedServer
+
+UPSTREAM_KEY = "sk-upstream-1234567890"
+PRICE = "{ input = 2.0, output = 10.0 }"
+Steps: TypeAlias = Iterable[Step] | Callable[[RecordedRequest], Step]
+T = TypeVar("T")
+
+_LISTENS = re.compile(r"listens on (\S+);")
+
+
+class Models:
+    """A scripted model server on a thread of its own, which plays what the test at hand gives it.
+
+    A request that offers no tools (a title, a warm-up) is answered beside the script, where `beside` is set.
+    """
+
+    def __init__(self) -> None:
+        self.server = ScriptedServer(self._next)
+        self.requests: list[RecordedRequest] = []
+        self._steps: list[Step] = []
+        self._choose: Callable[[RecordedRequest], Step] | None = None
+        self._beside = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._do(self.server.start())
+
+    def play(self, steps: Steps, *, beside: bool = False) -> None:
+        """Begin a new script: answers in order, or a function that is given each request."""
+        self._choose = steps if callable(steps) else None
+        self._steps = [] if callable(steps) else list(steps)
+        self._beside = beside
+        self.requests = []
+
+    @property
+    def root(self) -> str:
+        """The base URL without `/v1`."""
+        return self.server.base_url.removesuffix("/v1")
+
+    def close(self) -> None:
+        self._do(self.server.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _next(self, request: RecordedRequest) -> Step:
+        if self._beside and not request.json().get("tools"):
+            return Step(say=(Words("A title"),))
+        self.requests.append(request)
+        if self._choose is not None:
+            return self._choose(request)
+        number = len(self.requests)
+        if number > len(self._steps):
+            return Step(error="bad_request", body=f"the script has {len(self._steps)} steps, this is request {number}")
+        return self._steps[number - 1]
+
+
+class Served:
+    """A gateway that runs. `url` has no `/v1`; `key` is the first administrator's; `home` its LATHE_HOME."""
+
+    def __init__(self, folder: Path, settings: str, *args: str, database: str = "", key: str = "") -> None:
+        self.folder = folder
+        self.home = folder / "lathe"
+        self.url = ""
+        self.key = key
+        self._config = folder / "gateway.toml"
+        self._config.write_text(settings)
+        self._args = [*args, *(["--database", database] if database else [])]
+        self._listen = "127.0.0.1:0"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, again at the address that it had before, and wait until it listens."""
+        out, err = self.folder / "out", self.folder / "err"
+        command = [sys.executable, "-m", "lathe", "serve", "--config", str(self._config), "--listen", self._listen]
+        with out.open("wb") as to_out, err.open("wb") as to_err:
+            self.process = subprocess.Popen(
+                [*command, *self._args], env=self.environment(), stdin=subprocess.DEVNULL, stdout=to_out, stderr=to_err
+            )
+        while (found := _LISTENS.search(err.read_text())) is None:
+            if self.process.poll() is not None:
+                raise RuntimeError(err.read_text())
+            time.sleep(0.01)
+        self.url = found[1]
+        self._listen = self.url.partition("://")[2]
+        while not self.key:
+            self.key = out.read_text().partition("\n")[0]
+
+    def environment(self) -> dict[str, str]:
+        """The environment that it runs in: nothing of the person who runs the tests."""
+        env = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        return env | {"HOME": str(self.folder), "LATHE_HOME": str(self.home), "UPSTREAM_KEY": UPSTREAM_KEY}
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it, and return its exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait()
+        self.process = None
+        return code
+
+    def said(self) -> str:
+        """What it has written for people."""
+        return (self.folder / "err").read_text()
+
+    # What is on record; SQLite only.
+
+    def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        """Ask its database."""
+        path = self.home / "gateway" / "gateway.sqlite"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query, values)]
+
+    def mark(self) -> int:
+        """How many requests are on record."""
+        count: int = self.rows("select coalesce(max(rowid), 0) as count from requests")[0]["count"]
+        return count
+
+    def requests(self, after: int = 0) -> list[dict[str, Any]]:
+        """The requests on record past a mark, the oldest first."""
+        return self.rows("select * from requests where rowid > ? order by rowid", after)
+
+    def receipts(self, after: int = 0) -> list[Receipt]:
+        """The receipts of the same, each verified with nothing but the public keys."""
+        ring = KeyRing(row["public_key"] for row in self.rows("select distinct public_key from replicas"))
+        rows = self.requests(after)
+        return [verify_receipt(document(row["receipt"], row["signature"], row["signer"]), ring) for row in rows]
+
+    def settled(self, after: int = 0) -> list[dict[str, Any]]:
+        """The requests on record past a mark, as soon as none of them is open."""
+        while any(row["state"] == "open" for row in self.requests(after)):
+            time.sleep(0.01)
+        return self.requests(after)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, settings: str, *args: str, database: str = "", key: str = "") -> Iterator[Served]:
+    """Run a gateway with its own LATHE_HOME below `folder`; `key` where its database knows one already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    served = Served(folder, settings, *args, database=database, key=key)
+    try:
+        served.start()
+        yield served
+    finally:
+        if served.process is not None:
+            served.stop()
+
+
+def scripted_settings(models: Models, extra: str = "", upstream: str = "") -> str:
+    """Settings with one model for each wire, `scripted-WIRE`, which is asked in that wire alone."""
+    lines = ["mend = false", extra]
+    for wire in WIRES:
+        lines += [f"[upstreams.{wire}]", f'base_url = "{models.server.base_url}"', f'wires = ["{wire}"]', upstream]
+        lines += ['key_env = "UPSTREAM_KEY"']
+        lines += [f"[models.scripted-{wire}]", f'routes = ["{wire}"]', f"price = {PRICE}"]
+    return "\n".join(lines) + "\n"
