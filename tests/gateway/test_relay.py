@@ -17,6 +17,7 @@ from lathe.gateway.principals import key_digest
 from lathe.gateway.settings import GatewaySettings, UpstreamTable
 from lathe.models.script import Call, Step, Thought, Tokens, Words
 from lathe.models.scripted import ScriptedServer
+from lathe.store.gateway.database import Database
 
 WIRES = ("responses", "chat", "messages")
 PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions", "messages": "/v1/messages"}
@@ -155,7 +156,7 @@ async def test_a_caller_who_goes_away_ends_the_work(tmp_path: Path) -> None:
         async with gateway.client.stream("POST", PATHS["chat"], json=body("chat", stream=True)) as answer:
             await anext(answer.aiter_bytes())
         (record,) = await gateway.settled(1)
-        assert record["state"] == "cancelled"
+        assert (record["state"], record["cost"] > 0) == ("cancelled", True)  # what was sent is owed for
         for _ in range(300):
             if not server._connections:
                 break
@@ -278,13 +279,41 @@ async def test_models_are_listed_for_both_kinds_of_client(gateway: Running) -> N
 
 async def test_what_is_not_known_for_sure_lets_nobody_in(gateway: Running) -> None:
     directory = gateway.gateway.services.directory
-    directory._fresh -= 10  # as if its database had been silent
+    await gateway.gateway._stop_tasks()
+    directory._fresh -= 10
     answer = await gateway.client.post(PATHS["chat"], json=body("chat"))
-    assert answer.status_code in (200, 503)  # the watcher may have looked in between
-    directory.watch = None  # type: ignore[assignment]
-    for task in gateway.gateway._tasks:
-        task.cancel()
+    assert answer.status_code == 200  # the database was asked once more
+    alive, directory._database = directory._database, Database("postgresql://nobody@127.0.0.1:9/nothing")
     directory._fresh -= 10
     answer = await gateway.client.post(PATHS["chat"], json=body("chat"))
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "directory_stale")
     assert directory.principal(key_digest(gateway.key)) is not None
+    await directory._database.aclose()
+    directory._database = alive
+
+
+async def test_a_fallback_is_agreed_shown_and_refused_on_request(scripted: ScriptedServer, tmp_path: Path) -> None:
+    dead = UpstreamTable(base_url="http://127.0.0.1:9", wires=("chat",))
+    settings = GatewaySettings(
+        upstreams={"dead": dead, "up": upstream(scripted.base_url, *WIRES)},
+        models={"m": table("dead"), "other": table("up")},
+        mend=False,
+    )
+    async with running(settings, tmp_path) as gateway:
+        assert (await gateway.client.post(PATHS["chat"], json=body("chat"))).status_code == 502  # nobody agreed to any
+        await gateway.set_project(fallback={"m": ["other"]})
+        answer = await gateway.client.post(PATHS["chat"], json=body("chat"))
+        assert answer.status_code == 200
+        assert answer.headers["lathe-requested-model"] == "m"
+        assert answer.headers["lathe-served-model"] == "other"
+        assert answer.json()["lathe"]["substitution"] == "fallback:model_unavailable"
+        receipt = (await gateway.client.get(answer.headers["lathe-receipt"])).json()["receipt"]
+        assert (receipt["requested"], receipt["served"], receipt["substitution"]) == (
+            "m",
+            "other",
+            "fallback:model_unavailable",
+        )
+        answer = await gateway.client.post(PATHS["chat"], json=body("chat", lathe={"no_fallback": True}))
+        assert answer.status_code in (502, 503)
+        assert "substitution" not in answer.json()["error"]["lathe"]
+        assert len(scripted.requests) == 1

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.members import NOBODY, Organisation, Project, User, load_members
@@ -16,6 +17,7 @@ from lathe.gateway.policy import Model, Policy
 from lathe.gateway.principals import Principal
 from lathe.gateway.rollout import Schedule
 from lathe.gateway.standing import Standing, fallbacks_of, load_schedules
+from lathe.protocol.errors import StorageError
 from lathe.store.gateway.database import CHANNEL, Database, revisions
 
 STALE_S = 2.0
@@ -32,7 +34,10 @@ def now_ms() -> int:
 
 
 class Directory:
-    """The snapshot of a replica, which `watch` keeps up to date; asking it costs no I/O."""
+    """The snapshot of a replica, which `watch` keeps up to date; asking it costs no I/O.
+
+    `looking` is held while the database is asked.
+    """
 
     def __init__(self, database: Database, models: Iterable[Model], clock: Callable[[], int]) -> None:
         self.policy = Policy()
@@ -45,7 +50,7 @@ class Directory:
         self._known: tuple[int, ...] = ()
         self._fresh = float("-inf")
         self._news = asyncio.Event()
-        self._looking = asyncio.Lock()
+        self.looking = asyncio.Lock()
 
     @classmethod
     async def open(
@@ -97,6 +102,17 @@ class Directory:
         """Seconds since what is known here was known to be all; past `STALE_S` a request is to be refused."""
         return time.monotonic() - self._fresh
 
+    async def is_current(self) -> bool:
+        """Say whether what is known here may be relied on; where it is too old, the database is asked once more.
+
+        A machine that is too busy to look in time is no reason to refuse what is allowed.
+        """
+        if self.age_s > STALE_S:
+            with contextlib.suppress(StorageError, SQLAlchemyError, OSError, TimeoutError):
+                async with asyncio.timeout(_ANSWER_S):
+                    await self.refresh()
+        return self.age_s <= STALE_S
+
     @property
     def revision(self) -> int:
         """The revision of the database that is known here."""
@@ -146,7 +162,7 @@ class Directory:
 
     async def _look(self, connection: AsyncConnection) -> None:
         """Read what has changed since the last look."""
-        async with self._looking:
+        async with self.looking:
             began = time.monotonic()
             async with asyncio.timeout(_ANSWER_S) as limit:
                 found = await revisions(connection)

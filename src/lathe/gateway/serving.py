@@ -91,8 +91,8 @@ async def _attempt(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -
         from lathe.gateway.translating import translate
 
         return await translate(relay, exchange, sink, route)
-    async with upstream.turns.turn(exchange.project, relay.queue_timeout_s, idle=exchange.asked.surface == "batch"):
-        body = DIALECTS[request.wire].retitle(request.body, route.model, head, ask_usage=True)
+    async with relay.turn(upstream, exchange):
+        body = DIALECTS[request.wire].retitle(request.body, route.model, head, ask_usage=upstream.tells_usage)
         more = [(name, request.headers[name]) for name in _FORWARDED if name in request.headers]
         answer = await post(upstream, request.wire, body, more)
         try:
@@ -130,9 +130,9 @@ async def _success(upstream: Upstream, asked: Awaitable[UpstreamAnswer]) -> Upst
     except TransportError:
         upstream.breaker.bad()
         raise
-    if answer.status >= 500:
-        upstream.breaker.bad()
-    raise error_from_body(answer.status, answer.headers, data)
+    failure = error_from_body(answer.status, answer.headers, data)
+    upstream.count(failure)
+    raise upstream.redacted(failure)
 
 
 async def read_all(answer: UpstreamAnswer, most: int) -> bytes:
@@ -169,11 +169,13 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
         if exchange.whole:
             said.append(chunk)
         for passed in watcher.feed(chunk):
+            exchange.passed += passed.count(b"data:")
             await sink.send(passed)
         chunk = await answer.next()
     for passed in watcher.close():
         await sink.send(passed)
     exchange.tell(watcher)
+    exchange.response_id = watcher.response_id
     if not watcher.complete:
         raise watcher.failed or BrokenStream("the stream ended before the answer was complete")
     response = b"".join(said)

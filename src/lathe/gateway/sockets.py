@@ -33,7 +33,7 @@ async def serve_socket(relay: Relay, scope: Scope, receive: Receive, send: Send)
     if (await receive())["type"] != "websocket.connect":
         return
     try:
-        who = relay.principal(headers)
+        await relay.principal(headers)
     except Refused as refused:
         body = DIALECTS["responses"].error(refused.status, refused.code, refused.message)
         kind = [(b"content-type", b"application/json")]
@@ -54,7 +54,7 @@ async def serve_socket(relay: Relay, scope: Scope, receive: Receive, send: Send)
                 continue
             # the key may have been revoked since the connection was made
             try:
-                now = relay.principal(headers)
+                now = await relay.principal(headers)
             except Refused as refused:
                 await relay.refuse("responses", sink, refused)
                 continue
@@ -74,7 +74,6 @@ async def serve_socket(relay: Relay, scope: Scope, receive: Receive, send: Send)
         worker.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await worker
-        del who
 
 
 def _body(message: Message) -> bytes:

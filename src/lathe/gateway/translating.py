@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lathe.gateway.dialects import DIALECTS, Inbound, Writer
-from lathe.gateway.front import JSON, STREAM, Lines, Sink
-from lathe.gateway.serving import Answered, post, response_in, returned
-from lathe.models.base import Completed, ItemDone, ModelPart
+from lathe.gateway.front import JSON, STREAM, Sink
+from lathe.gateway.serving import Answered, response_in
+from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, TextDelta
 from lathe.models.http import TransportError
 from lathe.models.provider import WireName
 from lathe.models.retry import BrokenStream, EndpointError
-from lathe.models.sse import SseOverflow, SseParser
-from lathe.models.wire import CallIds, StreamDecoder
+from lathe.models.wire import CallIds
 
 if TYPE_CHECKING:
     from lathe.gateway.exchange import Exchange
     from lathe.gateway.relay import Relay
-    from lathe.gateway.upstream_http import UpstreamAnswer
-    from lathe.gateway.upstreams import Route, Upstream
-
-_EVENT_STREAM = [(b"accept", b"text/event-stream")]
+    from lathe.gateway.upstreams import Route
 
 
 async def translate(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -> Answered:
@@ -35,48 +31,29 @@ async def translate(relay: Relay, exchange: Exchange, sink: Sink, route: Route) 
         from lathe.mend.policy import MendModel
 
         async with aclosing(_settled(inbound, MendModel().stream(inbound.request))) as parts:
-            return await _pass(relay, exchange, sink, _Translation(writer, parts))
+            return await _pass(relay, exchange, sink, writer, parts)
     wire = upstream.wires[0]
     dialect.check_carried(inbound, wire)
-    async with upstream.turns.turn(exchange.project, relay.queue_timeout_s, idle=exchange.asked.surface == "batch"):
-        encoder = upstream.wire(wire, route.info)
-        body = b"".join(encoder.encode(inbound.request))
-        answer = await post(upstream, wire, body, _EVENT_STREAM)
+    async with relay.turn(upstream, exchange):
+        client = upstream.client(wire, route.info)
         writer = _writer(exchange, inbound, wire)
         try:
-            decoded = _decoded(upstream, encoder.decoder(inbound.request), answer)
-            async with aclosing(_settled(inbound, decoded)) as parts:
-                return await _pass(relay, exchange, sink, _Translation(writer, parts, returned(answer)))
-        finally:
-            answer.abort()
+            async with aclosing(client.attempt(inbound.request)) as parts:
+                answered = await _pass(relay, exchange, sink, writer, parts)
+        except (EndpointError, BrokenStream, TransportError) as failure:
+            upstream.count(failure)
+            raise upstream.redacted(failure) from None
+        if answered.state == "done":
+            upstream.breaker.good()
+        else:
+            upstream.breaker.bad()
+        return answered
 
 
 def _writer(exchange: Exchange, inbound: Inbound, wire: WireName) -> Writer:
     dialect = DIALECTS[exchange.wire]
     id = dialect.response_id(exchange.id.rpartition("_")[2])
     return dialect.writer(inbound, id, exchange.decision.model, wire)
-
-
-async def _decoded(
-    upstream: Upstream, decoder: StreamDecoder, answer: UpstreamAnswer
-) -> AsyncGenerator[ModelPart, None]:
-    """Yield the parts of an upstream's stream; raise what is wrong with it."""
-    parser = SseParser()
-    try:
-        while chunk := await answer.next():
-            for event in parser.feed(chunk):
-                for part in decoder.feed(event):
-                    yield part
-                if decoder.finished:
-                    answer.release()
-                    return
-    except SseOverflow as error:
-        raise BrokenStream(str(error)) from None
-    except TransportError:
-        upstream.breaker.bad()
-        raise
-    for part in decoder.close():
-        yield part
 
 
 async def _settled(inbound: Inbound, parts: AsyncIterator[ModelPart]) -> AsyncGenerator[ModelPart, None]:
@@ -87,23 +64,16 @@ async def _settled(inbound: Inbound, parts: AsyncIterator[ModelPart]) -> AsyncGe
         yield ItemDone(ids.settle(part.item)) if isinstance(part, ItemDone) else part
 
 
-class _Translation(NamedTuple):
-    """What writes the answer, the parts that it writes, and headers of the upstream's that come back."""
-
-    writer: Writer
-    parts: AsyncGenerator[ModelPart, None]
-    lines: Lines = ()
-
-
-async def _pass(relay: Relay, exchange: Exchange, sink: Sink, translation: _Translation) -> Answered:
-    writer, parts, lines = translation
+async def _pass(
+    relay: Relay, exchange: Exchange, sink: Sink, writer: Writer, parts: AsyncGenerator[ModelPart, None]
+) -> Answered:
     if not exchange.head.stream:
         found = [part async for part in parts]
         exchange.served = exchange.decision.model
         for part in found:
             _take(exchange, part)
         body = writer.whole(found, relay.extension(exchange))
-        return Answered("done", 200, "", body, [JSON, *lines], body)
+        return Answered("done", 200, "", body, [JSON], body)
     kept: list[bytes] = []
     try:
         async for part in parts:
@@ -111,7 +81,7 @@ async def _pass(relay: Relay, exchange: Exchange, sink: Sink, translation: _Tran
             if not sink.started:
                 await relay.on_record(exchange)
                 exchange.served = exchange.decision.model
-                await sink.start(200, [STREAM, *lines, *relay.lines(exchange)])
+                await sink.start(200, [STREAM, *relay.lines(exchange)])
                 await _send(sink, kept, exchange, writer.begin())
             await _send(sink, kept, exchange, writer.feed(part))
         if not sink.started:
@@ -139,3 +109,6 @@ async def _send(sink: Sink, kept: list[bytes], exchange: Exchange, data: bytes) 
 def _take(exchange: Exchange, part: ModelPart) -> None:
     if isinstance(part, Completed):
         exchange.usage = part.usage
+        exchange.estimate()
+    elif isinstance(part, TextDelta | ReasoningDelta):
+        exchange.passed += 1

@@ -8,15 +8,18 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+import msgspec
+
 from lathe.gateway.queueing import Turns
 from lathe.gateway.settings import GatewaySettings, ModelTable, RouteTable, UpstreamTable
 from lathe.gateway.upstream_http import UpstreamAnswer, UpstreamHttp
-from lathe.models.catalogue import ModelInfo, Price, find_model, quirks_of
-from lathe.models.client import make_wire, own_headers, target_of
+from lathe.models.catalogue import ModelInfo, find_model, quirks_of
+from lathe.models.client import WireClient, make_wire, own_headers, target_of
 from lathe.models.endpoint import header_lines, parse_endpoint
 from lathe.models.http import Fragment, Headers, TransportError
 from lathe.models.provider import Provider, WireName, key_of, make_provider
-from lathe.models.wire import Wire, WireSetup
+from lathe.models.retry import EndpointError, Failure, RetryPolicy
+from lathe.models.wire import WireSetup
 
 MEND = "mend"
 _FAILURES = 5
@@ -53,10 +56,6 @@ class Breaker:
             self._until = time.monotonic() + _SHUT_S[min(self._shut, len(_SHUT_S) - 1)]
             self._shut += 1
 
-    def try_once(self) -> None:
-        """Keep others away while one request tries whether the upstream is well again."""
-        self._until = time.monotonic() + _SHUT_S[0]
-
 
 class Target(NamedTuple):
     """How one wire of an upstream is asked."""
@@ -79,7 +78,9 @@ class Upstream:
         self.wires: tuple[WireName, ...] = table.wires or (provider.wire,)
         self.breaker = Breaker()
         self.turns = Turns(table.concurrent)
+        self.tells_usage = quirks_of(provider.quirks).stream_usage
         self._key = key_of(provider, environ)
+        self._environ = environ
         endpoint = parse_endpoint(provider.base_url)
         self._base = endpoint.path
         self._http = UpstreamHttp(
@@ -89,15 +90,31 @@ class Upstream:
         self._targets = {wire: self._target(wire) for wire in self.wires}
         self._health = self._base + (table.health or self._models_path())
 
-    def wire(self, name: WireName, model: ModelInfo) -> Wire:
-        """Return what encodes for, and decodes from, a wire of this upstream."""
-        return make_wire(name, WireSetup(model, quirks_of(self.provider.quirks, model.quirks), self._key))
+    def client(self, wire: WireName, model: ModelInfo) -> WireClient:
+        """Return what asks this upstream in one of its wires, once."""
+        provider = msgspec.structs.replace(self.provider, wire=wire)
+        return WireClient(
+            provider, model, key=self._key, environ=self._environ, http=self._http, retry=RetryPolicy(attempts=0)
+        )
+
+    def count(self, failure: Failure) -> None:
+        """Count a failure that says something of the upstream, and not of the request."""
+        if not isinstance(failure, EndpointError) or failure.status is None or failure.status >= 500:
+            self.breaker.bad()
+
+    def redacted(self, failure: Failure) -> Failure:
+        """Return a failure without the gateway's own key, which some endpoints repeat in their errors."""
+        if isinstance(failure, EndpointError) and len(self._key) >= 4:
+            failure.message = failure.message.replace(self._key, "***")
+            failure.code = failure.code.replace(self._key, "***")
+        return failure
 
     def _models_path(self) -> str:
         return "/models" if self._base.endswith("/v1") else "/v1/models"
 
     def _target(self, name: WireName) -> Target:
-        wire = self.wire(name, ModelInfo(name=""))
+        quirks = quirks_of(self.provider.quirks)
+        wire = make_wire(name, WireSetup(ModelInfo(name=""), quirks, self._key))
         own = {header for header, _ in self._own}
         lines = [(header, value) for header, value in wire.auth() if header not in own]
         common = [("content-type", "application/json"), ("user-agent", "lathe")]
@@ -214,8 +231,3 @@ def _info(name: str, table: ModelTable) -> ModelInfo:
         own["price"] = {"input": price.input, "output": price.output, "cached_input": price.cached_input}
         own["long_price"] = own["long_from"] = None
     return find_model(name, {name: own} if own else None)
-
-
-def price_of(served: Served) -> Price | None:
-    """Return what a model costs its callers, None where nobody knows."""
-    return served.info.price

@@ -60,7 +60,6 @@ def test_a_conversation_of_responses() -> None:
         search,
     ]  # fmt: skip
     assert items_of("responses", entries) == [
-        Message("developer", (InputText("Be brief."),)),
         user_message("See", (InputImage(PIXEL),)),
         Reasoning((SummaryText("s"),), (), "E", "rs", "responses"),
         Message("assistant", (OutputText("Hi"), Refusal("no")), "x", "final_answer"),
@@ -70,6 +69,7 @@ def test_a_conversation_of_responses() -> None:
         CustomToolCallOutput("d", "o"),
         OpaqueItem(search, "responses"),
     ]
+    assert parse("responses", input=entries[:1], instructions="One.").request.instructions == "One.\n\nBe brief."
     assert parse("responses", input="Hi").request.transcript.items == [user_message("Hi")]
 
 
@@ -96,7 +96,7 @@ def test_a_conversation_of_chat() -> None:
         CustomToolCall("d", "p", "x"),
         FunctionCallOutput("c", "o"),
         CustomToolCallOutput("d", (InputText("p"),)),
-        Message("system", (InputText("Later."),)),
+        Message("developer", (InputText("Later."),)),
     ]
 
 
@@ -159,6 +159,11 @@ def test_tools_in_a_namespace_have_flat_names_for_other_wires() -> None:
     writer = DIALECTS["responses"].writer(inbound, "resp_1", "m", "chat")
     answer = json.loads(writer.whole([ItemDone(FunctionCall("d", "agents__wait", "{}"))], {}))["output"][0]
     assert (answer["namespace"], answer["name"]) == ("agents", "wait")
+
+
+def test_a_body_that_is_no_utf8_is_refused() -> None:
+    with pytest.raises(BadRequest, match="no UTF-8"):
+        DIALECTS["responses"].parse(b'{"model":"m","input":"\xff"}')
 
 
 def user(content: Any) -> list[Any]:

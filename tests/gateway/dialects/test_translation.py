@@ -53,9 +53,19 @@ def told(turn: Turn, inbound: Wire, upstream: Wire, entries: list[Entry]) -> lis
     return [thoughts, said, "" if turn.name == "developer messages" else asked, as_values(calls)]
 
 
-@pytest.mark.parametrize("turn", (*FINE, *MENDED), ids=lambda turn: turn.name)
+@pytest.mark.parametrize("turn", FINE, ids=lambda turn: turn.name)
 @pytest.mark.parametrize(("inbound", "upstream"), PAIRS)
 async def test_a_turn_is_the_same_through_the_gateway(turn: Turn, inbound: Wire, upstream: Wire) -> None:
+    await compare(turn, inbound, upstream)
+
+
+@pytest.mark.parametrize("turn", MENDED, ids=lambda turn: turn.name)
+@pytest.mark.parametrize(("inbound", "upstream"), list(zip(WIRES, (*WIRES[1:], *WIRES[:1]), strict=True)))
+async def test_what_goes_wrong_upstream_is_mended_by_the_client(turn: Turn, inbound: Wire, upstream: Wire) -> None:
+    await compare(turn, inbound, upstream)
+
+
+async def compare(turn: Turn, inbound: Wire, upstream: Wire) -> None:
     run = await drive(turn, inbound, partial(front, upstream))
     if run.error:
         raise run.error

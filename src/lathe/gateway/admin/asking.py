@@ -10,7 +10,6 @@ from starlette.requests import ClientDisconnect, Request
 
 from lathe.gateway.admin.faults import AdminError, forbidden, invalid
 from lathe.gateway.canonical import read_strictly
-from lathe.gateway.directory import STALE_S
 from lathe.gateway.principals import Principal, key_digest
 from lathe.gateway.services import Services
 from lathe.protocol.errors import UsageError
@@ -23,7 +22,7 @@ _DEEPEST = 40
 async def caller(services: Services, request: Request, *, scope: str = "") -> Principal:
     """Return who asks, by a key with a scope or by a web session; raise `AdminError`."""
     given = _key(request)
-    if services.directory.age_s > STALE_S:
+    if not await services.directory.is_current():
         lost = "The gateway has lost its database, and can't know who may do what."
         raise AdminError(503, "directory_stale", lost, "Try again in a moment.")
     if not given:

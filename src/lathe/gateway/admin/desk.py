@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.admin.faults import AdminError, conflict, forbidden, invalid, not_found
 from lathe.gateway.admin.shapes import Listing
-from lathe.gateway.directory import STALE_S
 from lathe.gateway.members import INSTALLATION_ROLES
 from lathe.gateway.principals import Principal
 from lathe.gateway.services import Services
@@ -173,7 +172,7 @@ class Operation(Generic[_P, _R]):
         if not held and ANYONE not in self.roles:
             needed = " or ".join(sorted(self.roles))
             raise forbidden(f"This needs the role {needed}.", "Ask an administrator for it.")
-        if services.directory.age_s > STALE_S:
+        if not await services.directory.is_current():
             raise AdminError(
                 503, "directory_stale", "The gateway has lost its database, and can't know who may do what."
             )

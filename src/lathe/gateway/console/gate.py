@@ -16,7 +16,6 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from lathe.gateway.console.navigation import STAFF
 from lathe.gateway.console.render import render
-from lathe.gateway.directory import STALE_S
 from lathe.gateway.identity.sessions import Session, check_csrf, find_session
 from lathe.gateway.identity.site import Refused, Site, check_origin, site_of
 from lathe.protocol.codec import DecodeError, decode_json
@@ -227,7 +226,7 @@ async def _visit(entrance: Entrance, handler: Handler, roles: Iterable[str] | No
     async with entrance.database.begin() as connection:
         session = await find_session(connection, request.cookies.get(site.cookie(), ""), now)
     directory = entrance.services.directory
-    if session is not None and directory.age_s > STALE_S:
+    if session is not None and not await directory.is_current():
         raise Refused("The gateway has lost its database.", hint="Try again in a moment.", status=503)
     principal = directory.principal_of(session.user) if session else None
     user = directory.user(session.user) if session else None

@@ -26,6 +26,7 @@ from lathe.protocol.items import (
     Reasoning,
     ReasoningText,
     Refusal,
+    Role,
 )
 
 SOURCE = "chat"
@@ -260,7 +261,9 @@ def _conversation(messages: list[_Message], bound: list[Bound]) -> tuple[str, li
             case "system" | "developer" if not items:
                 head += [part.text for part in _parts(message, where, bound) if isinstance(part, InputText)]
             case "system" | "developer" | "user":
-                items.append(Message(message.role, tuple(_parts(message, where, bound))))
+                # Not every model's template has a system message in mid-thread: the wire knows what it has.
+                role: Role = "user" if message.role == "user" else "developer"
+                items.append(Message(role, tuple(_parts(message, where, bound))))
             case "assistant":
                 items += _answer(message, where, freeform, bound)
             case "tool":

@@ -55,7 +55,9 @@ def read_head(wire: WireName, body: bytes) -> Head:
         kind = _KINDS[name]
         try:
             said[name] = kind.decode(fields[name].raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UnicodeDecodeError:
+            raise BadRequest("invalid_utf8", f"The field `{name}` is no UTF-8.", param=name) from None
+        except (msgspec.DecodeError, RecursionError):
             raise BadRequest("invalid_type", f"The field `{name}` must be {kind.words}.", param=name) from None
     model = said.get("model")
     if not model:

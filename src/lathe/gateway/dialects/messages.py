@@ -23,6 +23,7 @@ from lathe.protocol.items import (
     OutputText,
     Reasoning,
     ReasoningText,
+    Role,
 )
 
 SOURCE = "messages"
@@ -163,9 +164,10 @@ def _tool(tool: dict[str, Any], place: int, bound: list[Bound]) -> ToolSpec | No
 
 def _items(message: _Message, where: str, bound: list[Bound]) -> list[Item]:
     own = message.role == "assistant"
+    role: Role = "developer" if message.role == "system" else message.role
     blocks = message.content
     if isinstance(blocks, str):
-        return [Message(message.role, (OutputText(blocks) if own else InputText(blocks),))] if blocks else []
+        return [Message(role, (OutputText(blocks) if own else InputText(blocks),))] if blocks else []
     items: list[Item] = []
     words: list[ContentPart] = []
     for place, block in enumerate(blocks):
@@ -174,11 +176,11 @@ def _items(message: _Message, where: str, bound: list[Bound]) -> list[Item]:
             words.append(found)
         elif found is not None:
             if words:
-                items.append(Message(message.role, tuple(words)))
+                items.append(Message(role, tuple(words)))
                 words = []
             items.append(found)
     if words:
-        items.append(Message(message.role, tuple(words)))
+        items.append(Message(role, tuple(words)))
     return items
 
 

@@ -36,7 +36,9 @@ def decoded(body: bytes) -> dict[str, Any]:
     """Return the object that `body` is, which `read_fields` has accepted; raise `BadRequest`."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise BadRequest("invalid_utf8", "The body is no UTF-8.") from None
+    except msgspec.DecodeError as error:
         raise BadRequest("invalid_json", f"The body is no JSON: {error}.") from None
     except RecursionError:
         raise BadRequest("invalid_json", "The body is nested too deeply.") from None

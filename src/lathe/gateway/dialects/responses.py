@@ -11,6 +11,7 @@ from lathe.gateway.dialects.base import BadRequest, Bound, Head, Inbound
 from lathe.gateway.dialects.reading import allowed_tools, decoded, only_here, shaped
 from lathe.gateway.dialects.reasoning import opened
 from lathe.models.base import ModelRequest, Sampling, ToolSpec, Transcript
+from lathe.models.wire import text_parts
 from lathe.protocol.items import (
     ContentPart,
     CustomToolCall,
@@ -141,6 +142,8 @@ def parse(body: bytes, head: Head) -> Inbound:
     asked = shaped(raw, _Request, "")
     bound = _bound(asked)
     choice, name, tools = _choice(asked.tool_choice, tuple(_tools(asked.tools or [], "tools", bound)), bound)
+    items = _conversation(asked.input, bound)
+    instructions = _instructions(asked.instructions or "", items)
     text = asked.text or _Text()
     form = text.format or _TextFormat()
     sampling = Sampling(
@@ -157,9 +160,9 @@ def parse(body: bytes, head: Head) -> Inbound:
         metadata=asked.metadata,
     )
     request = ModelRequest(
-        instructions=asked.instructions or "",
+        instructions=instructions,
         tools=tools,
-        transcript=Transcript(_conversation(asked.input, bound)),
+        transcript=Transcript(items),
         thread_id=asked.prompt_cache_key or "",
         output_schema=(form.schema or {}) if form.type == "json_schema" else None,
         reasoning_effort=asked.reasoning.effort if asked.reasoning else None,
@@ -249,6 +252,20 @@ def _conversation(given: str | list[dict[str, Any]] | None, bound: list[Bound]) 
     return [_item(raw, f"input[{place}]", bound) for place, raw in enumerate(given or ())]
 
 
+def _instructions(given: str, items: list[Item]) -> str:
+    """Take the instructions at the head of `items` out of them, and return them after those `given`.
+
+    Codex says there what others say in `instructions`, and on another wire it is the system prompt.
+    """
+    words = [given] if given else []
+    while items and isinstance(first := items[0], Message) and first.role in ("system", "developer"):
+        if any(isinstance(part, InputImage) for part in first.content):
+            break
+        words.append("\n".join(text_parts(first.content)))
+        del items[0]
+    return "\n\n".join(words)
+
+
 def _item(raw: dict[str, Any], where: str, bound: list[Bound]) -> Item:
     match raw.get("type") or ("message" if "role" in raw else None):
         case "message":
@@ -292,7 +309,8 @@ def _message(message: _Message, where: str, bound: list[Bound]) -> Message:
         parts = _parts(content, f"{where}.content", bound)
     if own:
         parts = [OutputText(part.text) if isinstance(part, InputText) else part for part in parts]
-    return Message(message.role, tuple(parts), message.id, message.phase)
+    role: Role = "developer" if message.role == "system" else message.role
+    return Message(role, tuple(parts), message.id, message.phase)
 
 
 def _output(output: _Output, where: str, bound: list[Bound]) -> str | tuple[ContentPart, ...]:

@@ -17,7 +17,7 @@ def estimate_tokens(body: bytes, fields: Fields) -> int:
     places = [fields[name] for name in _INPUTS if name in fields]
     size = sum(place.end - place.value for place in places)
     images = 0
-    if b'image"' in body or b'"image_url"' in body:
+    if body.find(b"image") >= 0:
         # Chat says `image_url` twice of each, Responses says `input_image` besides, Messages `image`.
         images = (body.count(b'"image_url"') + body.count(b'"input_image"')) // 2 + body.count(b'"image"')
         size -= sum(_inline(body, place) for place in places)
