@@ -33,7 +33,7 @@ BARS_US = {"head": 50.0, "watch": 3.0}
 
 
 def least_us(work: Callable[[], object], number: int) -> float:
-    return min(timeit.repeat(work, number=number, repeat=50)) / number * 1e6
+    return min(timeit.repeat(work, number=number, repeat=200)) / number * 1e6
 
 
 def measured() -> list[tuple[str, float, float, float | None]]:

@@ -68,7 +68,8 @@ def _serve(settings: GatewaySettings, home: Path, certificate: str | None, key: 
 async def _run(settings: GatewaySettings, home: Path, certificate: str | None, key: str | None) -> int:
     import uvicorn
 
-    from lathe.gateway.application import Gateway, listen_address
+    from lathe.gateway.application import Gateway
+    from lathe.gateway.settings import listen_address
 
     host, port = listen_address(settings)
     listening = _bind(host, port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import secrets
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lathe.gateway.batches.runner import Runner
 from lathe.gateway.bootstrap import bootstrap
 from lathe.gateway.front import HttpSink, Receive, Scope, Send
 from lathe.gateway.limits import Limits
@@ -54,6 +56,7 @@ class Gateway:
         self._rest: App | None = None
         self.services: Services
         self.relay: Relay
+        self.runner: Runner
 
     async def open(self, address: str = "") -> None:
         """Open the database and all else; raise `ConfigError`, `ModelRejected` and `StorageError`."""
@@ -91,8 +94,15 @@ class Gateway:
             secret=await installation_secret(database),
             replica=replica.id,
         )
+        self.runner = Runner(self.relay, self.services)
         stack.push_async_callback(self._stop_tasks)
-        for work in (directory.watch(), upstreams.watch(), replica.beat(), self.services.checkpoints()):
+        for work in (
+            self.runner.run(),
+            directory.watch(),
+            upstreams.watch(),
+            replica.beat(),
+            self.services.checkpoints(),
+        ):
             self._tasks.append(asyncio.create_task(work))
 
     async def _stop_tasks(self) -> None:
@@ -122,9 +132,9 @@ class Gateway:
             await _lifespan(receive, send)
             return
         if self._rest is None:
-            from lathe.gateway.pages import pages
-
-            self._rest = pages(self)
+            # in a thread: it takes long enough for what is known of the database to grow stale
+            found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.pages")
+            self._rest = self._rest or found.pages(self)
         await self._rest(scope, receive, send)
 
 
@@ -158,12 +168,6 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
-
-
-def listen_address(settings: GatewaySettings) -> tuple[str, int]:
-    """Return host and port to listen on."""
-    host, _, port = settings.listen.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def config_path(home: Path, environ: Mapping[str, str]) -> tuple[Path, bool]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from lathe.gateway.dialects import estimate_tokens
 from lathe.gateway.limits import MICRO, Hold
 from lathe.gateway.principals import Asked, Principal
 from lathe.gateway.receipts import Receipt, signed
@@ -36,19 +37,31 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Line(NamedTuple):
+    """A line of a batch."""
+
+    batch: str
+    number: int
+
+
 class Request(NamedTuple):
-    """A request that has been read; the names of `headers` are in lower case."""
+    """A request that has been read; the names of `headers` are in lower case. `line` is the one of a batch that it is.
+
+    The answer to a line is written with its record.
+    """
 
     who: Principal
     wire: WireName
     headers: Mapping[bytes, bytes]
     body: bytes
+    line: Line | None = None
 
 
 class Exchange:
     """A request. `began` is monotonic seconds; `served` is "" until a model answers, `info` what is known of it,
     `written` is done when the request is on record. `wish` and
-    `whole` say what is kept of it besides."""
+    `whole` say what is kept of it besides, `passed` counts the events of a stream that went on to the caller,
+    `response_id` is what the answer calls itself."""
 
     __slots__ = (
         "asked",
@@ -59,9 +72,11 @@ class Exchange:
         "hold",
         "id",
         "info",
+        "passed",
         "project",
         "replica",
         "request",
+        "response_id",
         "served",
         "usage",
         "who",
@@ -83,6 +98,8 @@ class Exchange:
         self.written: asyncio.Future[None] | None = None
         self.wish: Wish | None = None
         self.whole = False
+        self.passed = 0
+        self.response_id = ""
         self.project = who.project
         self.served = ""
         self.info: ModelInfo | None = None
@@ -93,7 +110,16 @@ class Exchange:
 
     def tell(self, told: Told) -> None:
         """Take over what an answer says of itself."""
-        self.usage = told.usage or self.usage
+        if told.usage is not None:
+            self.usage = told.usage
+        else:
+            self.estimate()
+
+    def estimate(self) -> None:
+        """Reckon the usage of an answer that does not say it, or whose caller left: an event is about a token."""
+        if self.usage == Usage():
+            tokens = estimate_tokens(self.request.body, self.head.fields)
+            self.usage = Usage(input_tokens=tokens, output_tokens=self.passed)
 
     def opened(self, reserved: int) -> Opened:
         """Return what is written before the request is sent."""

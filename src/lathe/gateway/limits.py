@@ -17,6 +17,8 @@ import msgspec
 MICRO = 1_000_000
 """Micro-dollars in a dollar."""
 _MOST_BUCKETS = 50_000
+_LEFT = 0.2
+"""What part of a limit idle work leaves to others."""
 
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -112,6 +114,7 @@ class _Wish(NamedTuple):
     tokens: int
     cost: int
     now: float
+    left: float
 
 
 class Limits:
@@ -123,10 +126,13 @@ class Limits:
         self._meters: dict[str, _Meter] = {}
         self._spent: dict[str, int] = {}
 
-    def hold(self, scopes: Sequence[Scope], tokens: int, cost: int) -> Hold:
-        """Set `tokens` and `cost` (micro-dollars) aside in all scopes, or in none; raise `LimitReached`."""
+    def hold(self, scopes: Sequence[Scope], tokens: int, cost: int, *, idle: bool = False) -> Hold:
+        """Set `tokens` and `cost` (micro-dollars) aside in all scopes, or in none; raise `LimitReached`.
+
+        What is `idle` work leaves a fifth of each rate and of the concurrency to others.
+        """
         now = self._clock()
-        wish = _Wish(tokens, cost, now)
+        wish = _Wish(tokens, cost, now, _LEFT if idle else 0.0)
         warnings: list[str] = []
         meters: list[_Meter] = []
         limited = [scope for scope in scopes if scope.allowance != _NOTHING]
@@ -146,7 +152,8 @@ class Limits:
 
     def _check_rates(self, scope: Scope, meter: _Meter, wish: _Wish) -> None:
         name, allowance = scope
-        if allowance.concurrent is not None and meter.running >= max(1, int(allowance.concurrent * self.share)):
+        concurrent = allowance.concurrent
+        if concurrent is not None and meter.running >= max(1, int(concurrent * self.share * (1 - wish.left))):
             message = f"{_said(name)} has {meter.running} requests under way, and may have no more."
             raise LimitReached("concurrency_limit", message, name, 1)
         for bucket, most, wanted, what in (
@@ -158,7 +165,8 @@ class Limits:
             most *= self.share
             bucket.fill(most, wish.now)
             # what is larger than the whole bucket goes when the bucket is full, and leaves it in debt
-            missing = min(wanted, most) - bucket.level
+            left = most * wish.left
+            missing = min(wanted, most - left) + left - bucket.level
             if missing > 1e-9:
                 message = f"{_said(name)} may use {most:g} {what} a minute, and has used them up."
                 raise LimitReached("rate_limit", message, name, missing * 60 / most)

@@ -12,11 +12,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from lathe.gateway.compacting import Captured, compacted, handover, request_for_summary, text_of
-from lathe.gateway.dialects import DIALECTS, BadRequest
+from lathe.gateway.dialects import DIALECTS, BadRequest, estimate_tokens
 from lathe.gateway.dialects.fields import read_fields, rewritten
 from lathe.gateway.exchange import Request as Asking
 from lathe.gateway.principals import Principal
-from lathe.gateway.relay import Refused, Relay
+from lathe.gateway.relay import RELAY, Refused, Relay
 from lathe.gateway.remembering import Stored
 from lathe.gateway.serving import post_beside, read_all
 from lathe.gateway.upstreams import Served
@@ -26,7 +26,6 @@ from lathe.models.retry import EndpointError
 from lathe.protocol.errors import StorageError
 
 Handler: TypeAlias = Callable[[Request, Principal], Awaitable[Response]]
-_BYTES_A_TOKEN = 3.6
 _CREATED = 1_760_000_000
 
 
@@ -43,10 +42,33 @@ def model_routes(relay: Relay) -> list[BaseRoute]:
         ("GET", "/responses/{id}/input_items", "responses", routes.input_items),
     ]
     return [
-        Route(prefix + path, routes.guarded(wire, handler), methods=[method])
+        Route(prefix + path, guarded(relay, wire, handler), methods=[method])
         for method, path, wire, handler in table
         for prefix in ("/v1", "")
     ]
+
+
+def guarded(
+    relay: Relay, wire: WireName, handler: Handler, scopes: frozenset[str] = RELAY
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint for callers with a key that has one of `scopes`; errors are in the words of `wire`."""
+
+    @wraps(handler)
+    async def endpoint(request: Request) -> Response:
+        spoken: WireName = "messages" if "anthropic-version" in request.headers else wire
+        try:
+            return await handler(request, await relay.principal(dict(request.headers.raw), scopes))
+        except Refused as refused:
+            error = refused
+        except BadRequest as bad:
+            error = Refused(bad.status, bad.code, bad.message, param=bad.param)
+        except StorageError as lost:
+            error = Refused(503, "records_unavailable", str(lost), retry_after_s=2)
+        lines = {"retry-after": str(max(1, round(error.retry_after_s)))} if error.retry_after_s else {}
+        body = DIALECTS[spoken].error(error.status, error.code, error.message, param=error.param)
+        return Response(body, error.status, lines, media_type="application/json")
+
+    return endpoint
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -56,26 +78,6 @@ def _json(value: Any, status: int = 200) -> Response:
 class _Routes:
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-
-    def guarded(self, wire: WireName, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Return an endpoint for callers with a key; errors are in the words of `wire`."""
-
-        @wraps(handler)
-        async def endpoint(request: Request) -> Response:
-            spoken: WireName = "messages" if "anthropic-version" in request.headers else wire
-            try:
-                return await handler(request, await self._relay.principal(dict(request.headers.raw)))
-            except Refused as refused:
-                error = refused
-            except BadRequest as bad:
-                error = Refused(bad.status, bad.code, bad.message, param=bad.param)
-            except StorageError as lost:
-                error = Refused(503, "records_unavailable", str(lost), retry_after_s=2)
-            lines = {"retry-after": str(max(1, round(error.retry_after_s)))} if error.retry_after_s else {}
-            body = DIALECTS[spoken].error(error.status, error.code, error.message, param=error.param)
-            return Response(body, error.status, lines, media_type="application/json")
-
-        return endpoint
 
     # Models.
 
@@ -129,7 +131,7 @@ class _Routes:
                 return Response(await read_all(answer, 1 << 20), answer.status, media_type="application/json")
             except (EndpointError, TransportError):
                 continue  # not every server has it
-        return _json({"input_tokens": max(1, round(len(body) / _BYTES_A_TOKEN)), "lathe": {"estimated": True}})
+        return _json({"input_tokens": estimate_tokens(body, fields), "lathe": {"estimated": True}})
 
     # Stored responses.
 

@@ -31,6 +31,13 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     @property
+    def free(self) -> int | None:
+        """How many more may come before one waits, less one for each that waits; None is no limit."""
+        if self._most is None:
+            return None
+        return self._most - self.running - self.waiting - sum(map(len, self._idle.values()))
+
+    @property
     def has_room(self) -> bool:
         """Whether a request would be served at once."""
         return self._most is None or (self.running < self._most and not self._queues)

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from lathe.protocol.errors import StorageError
-from lathe.store.gateway.ledger import Content, Entries, Ledger, Link, Opened, Settled
+from lathe.store.gateway.ledger import Content, Entries, Ledger, LineAnswer, Link, Opened, Settled
 
+Entry: TypeAlias = Opened | Settled | Content | LineAnswer
 Chain: TypeAlias = Callable[[dict[str, object]], tuple[Link, Callable[[], None]]]
 """Makes the next link of the audit for a record; what it gives besides says that the link was written."""
 
@@ -27,7 +28,7 @@ _MOST_AT_ONCE = 500
 
 
 class _Waiting(NamedTuple):
-    entries: list[Opened | Settled | Content]
+    entries: list[Entry]
     done: asyncio.Future[None]
 
 
@@ -50,7 +51,7 @@ class Records:
         """How many records are not written yet."""
         return len(self._waiting)
 
-    def write(self, *entries: Opened | Settled | Content, soon: bool = True) -> asyncio.Future[None]:
+    def write(self, *entries: Entry, soon: bool = True) -> asyncio.Future[None]:
         """Have entries written together; the future is done when they are committed, however long that takes.
 
         Without `soon` it need not be now: the next ones may be written with them. Raises `StorageError` where too
@@ -107,6 +108,7 @@ class Records:
         settled: list[Settled] = []
         whole: list[tuple[Opened, Settled]] = []
         contents: list[Content] = []
+        answers: list[LineAnswer] = []
         for one in batch:
             for entry in one.entries:
                 if isinstance(entry, Opened):
@@ -117,8 +119,10 @@ class Records:
                         settled.append(entry)
                     else:
                         whole.append((first, entry))
-                else:
+                elif isinstance(entry, Content):
                     contents.append(entry)
+                else:
+                    answers.append(entry)
         links: list[Link] = []
         written: Callable[[], None] | None = None
         ended = [*settled, *(one for _, one in whole)]
@@ -126,6 +130,6 @@ class Records:
             digests = {one.id: hashlib.sha256(one.receipt.encode()).hexdigest() for one in ended}
             link, written = self._chain({"kind": "requests", "receipts": digests})
             links.append(link)
-        await self._ledger.write(Entries(whole, list(opened.values()), settled, contents, links))
+        await self._ledger.write(Entries(whole, list(opened.values()), settled, contents, answers, links))
         if written is not None:
             written()

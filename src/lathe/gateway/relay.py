@@ -11,12 +11,13 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
 
 from lathe.gateway.compacting import Sealer
-from lathe.gateway.dialects import DIALECTS, BadRequest, Head, Options
+from lathe.gateway.dialects import DIALECTS, BadRequest, Head, Options, estimate_tokens
 from lathe.gateway.dialects.head import NO_OPTIONS
 from lathe.gateway.directory import STALE_S, Directory
 from lathe.gateway.exchange import Exchange, Request, now_ms
@@ -31,16 +32,17 @@ from lathe.gateway.remembering import Memory, Remembering, Retention, Wish, rete
 from lathe.gateway.serving import Answered, Failed, serve
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
-from lathe.gateway.upstreams import Served, Upstreams
+from lathe.gateway.upstreams import Served, Upstream, Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.errors import StorageError
 from lathe.store.gateway.database import Database
-from lathe.store.gateway.ledger import Content
+from lathe.store.gateway.ledger import Content, LineAnswer
 
 _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
 """Output that is set aside for a request that names no limit."""
-_BYTES_A_TOKEN = 3.6
+RELAY = frozenset({"relay"})
+_LINE_S = 86_400.0
 _RECORD_S = 5.0
 """How long a request waits for the database before it is refused, and an answer's end to be settled."""
 
@@ -66,6 +68,7 @@ class Refused(Exception):
         self.extra = extra or {}
         self.retry_after_s = retry_after_s
         self.lines: Lines = ()
+        self.response_id = ""
 
 
 class Guard(Protocol):
@@ -104,7 +107,6 @@ class Relay:
         self._secret = secret
         self._replica = replica
         self._guard = guard
-        self._allowances: dict[int, Allowance] = {}
 
     async def answer(self, wire: WireName, scope: Scope, receive: Receive, sink: Sink) -> None:
         """Answer one HTTP request in the words of `wire`."""
@@ -148,14 +150,24 @@ class Relay:
             _log.exception("A request failed within the gateway.")
             await self.refuse(request.wire, sink, Refused(500, "gateway_error", "The gateway itself failed."))
 
-    async def principal(self, headers: Mapping[bytes, bytes]) -> Principal:
-        """Return whose key a request has; raise `Refused`."""
+    async def principal(self, headers: Mapping[bytes, bytes], scopes: frozenset[str] = RELAY) -> Principal:
+        """Return whose key a request has; raise `Refused`, also where the key has none of `scopes`."""
+        who = await self.holder(headers)
+        if not who.scopes & scopes:
+            lacked = " or ".join(f"`{scope}`" for scope in sorted(scopes))
+            raise Refused(403, "key_scope", f"The key may not be used to ask models: it lacks the scope {lacked}.")
+        if not who.project:
+            raise Refused(403, "key_without_project", "The key belongs to no project, so nobody could be charged.")
+        return who
+
+    async def holder(self, headers: Mapping[bytes, bytes]) -> Principal:
+        """Return whose key a request has, whatever it may be used for; raise `Refused`."""
         key = headers.get(b"authorization", b"")
         scheme, _, token = key.partition(b" ")
         given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
         if not given:
             raise Refused(401, "key_missing", "Give a key: `Authorization: Bearer KEY`, or `x-api-key: KEY`.")
-        if self._directory.age_s > STALE_S and not await self._directory.is_current():
+        if self._directory.age_s > STALE_S and not await self._directory.assure():
             raise Refused(
                 503,
                 "directory_stale",
@@ -166,10 +178,6 @@ class Relay:
         who = self._directory.principal(key_digest(given.decode("latin-1")))
         if who is None:
             raise Refused(401, "key_unknown", "The key is not known here, has expired, or was revoked.")
-        if "relay" not in who.scopes:
-            raise Refused(403, "key_scope", "The key may not be used to ask models: it lacks the scope `relay`.")
-        if not who.project:
-            raise Refused(403, "key_without_project", "The key belongs to no project, so nobody could be charged.")
         return who
 
     async def body_of(self, scope: Scope, receive: Receive) -> bytes:
@@ -236,12 +244,15 @@ class Relay:
         try:
             answered = await self._serve(exchange, sink)
         except BaseException as error:
-            state, status, code = ("cancelled", 499, "cancelled")
+            state, status, code = "cancelled", 499, "cancelled"
             if isinstance(error, Refused):
                 state, status, code = "failed", error.status, error.code
                 error.lines = self.lines(exchange)
+                error.response_id = exchange.response_id
             elif not isinstance(error, asyncio.CancelledError):
                 state, status, code = "failed", 500, "gateway_error"
+            elif sink.started:  # what was sent is owed for
+                exchange.estimate()
             self._settle(exchange, state, status, code)
             raise
         await self._end(exchange, answered, sink)
@@ -257,12 +268,13 @@ class Relay:
 
     def _set_aside(self, exchange: Exchange, served: Served) -> asyncio.Future[None]:
         """Hold what the request may take of its limits, and put it on record; raise `Refused`."""
-        tokens = round(len(exchange.request.body) / _BYTES_A_TOKEN)
+        tokens = estimate_tokens(exchange.request.body, exchange.head.fields)
         output = exchange.head.max_output_tokens or min(served.info.max_output_tokens or _OUTPUT_TOKENS, _OUTPUT_TOKENS)
         price = served.info.price
         reserved = round((tokens * price.input + output * price.output) * MICRO / 1e6) if price is not None else 0
         try:
-            exchange.hold = self._limits.hold(self._scopes(exchange.who), tokens + output, reserved)
+            idle = exchange.request.line is not None
+            exchange.hold = self._limits.hold(self._scopes(exchange.who), tokens + output, reserved, idle=idle)
         except LimitReached as reached:
             extra = {"scope": reached.scope, **self.extension(exchange)}
             raise Refused(
@@ -285,17 +297,8 @@ class Relay:
         ):
             limits = settings.get("limits")
             if limits:
-                found.append(Limited(name, self._allowance(limits)))
+                found.append(Limited(name, msgspec.convert(limits, Allowance)))
         return found
-
-    def _allowance(self, limits: Mapping[str, object]) -> Allowance:
-        """Return the limits that settings state; each set of them is read once."""
-        known = self._allowances.get(id(limits))
-        if known is None:
-            if len(self._allowances) > 10_000:
-                self._allowances.clear()
-            known = self._allowances[id(limits)] = msgspec.convert(limits, Allowance)
-        return known
 
     async def _serve(self, exchange: Exchange, sink: Sink) -> Answered:
         if self._guard is not None:
@@ -333,11 +336,14 @@ class Relay:
 
     async def _end(self, exchange: Exchange, answered: Answered, sink: Sink) -> None:
         """Settle, and only then let the end of the answer go."""
-        kept = []
+        kept: list[Content | LineAnswer] = []
         if exchange.wish is not None and answered.response:
             kept += self.remembering.response(exchange, exchange.wish, answered.response)
         if exchange.whole:
             kept.append(self.remembering.whole(exchange, answered.response))
+        if exchange.request.line is not None:
+            answer = answered.rest.decode("utf-8", "replace").replace("\0", "")  # which PostgreSQL would refuse
+            kept.append(LineAnswer(*exchange.request.line, "done", exchange.id, answered.status, answer))
         done = self._settle(exchange, answered.state, answered.status, answered.code, *kept)
         await asyncio.wait((done,), timeout=_RECORD_S)  # past that, it is written when the database is back
         if not sink.started:
@@ -345,7 +351,9 @@ class Relay:
             await sink.start(answered.status, [*answered.lines, length, *self.lines(exchange)])
         await sink.end(answered.rest)
 
-    def _settle(self, exchange: Exchange, state: str, status: int, code: str, *kept: Content) -> asyncio.Future[None]:
+    def _settle(
+        self, exchange: Exchange, state: str, status: int, code: str, *kept: Content | LineAnswer
+    ) -> asyncio.Future[None]:
         return self.records.write(exchange.settled(state, status, code, self._signer), *kept)
 
     def retention(self, who: Principal) -> Retention:
@@ -365,10 +373,11 @@ class Relay:
         if not written.done():
             raise _unrecorded(StorageError(self.records.trouble or "The database does not answer."))
 
-    @property
-    def queue_timeout_s(self) -> float:
-        """How long a request waits for its turn at an upstream."""
-        return self._settings.queue_timeout_s
+    def turn(self, upstream: Upstream, exchange: Exchange) -> AbstractAsyncContextManager[None]:
+        """Return a turn at an upstream to hold, which raises `QueueTimeout`; lines of batches wait for all others."""
+        line = exchange.request.line is not None
+        patience_s = _LINE_S if line else self._settings.queue_timeout_s
+        return upstream.turns.turn(exchange.project, patience_s, idle=line or exchange.asked.surface == "batch")
 
     def extension(self, exchange: Exchange) -> dict[str, object]:
         """Return what an answer's field `lathe` says."""
@@ -405,9 +414,10 @@ class Relay:
     async def refuse(self, wire: WireName, sink: Sink, refused: Refused) -> None:
         """Tell of an error in the words of `wire`: as the answer, or as the last event of one that has begun."""
         if sink.started:
-            await sink.end(
-                DIALECTS[wire].error_event(refused.status, refused.code, refused.message, extra=refused.extra)
+            event = DIALECTS[wire].error_event(
+                refused.status, refused.code, refused.message, extra=refused.extra, response_id=refused.response_id
             )
+            await sink.end(event)
             return
         more = list(refused.lines)
         if refused.retry_after_s is not None:

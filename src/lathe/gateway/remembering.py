@@ -72,7 +72,8 @@ class Remembering:
         """
         store = retention != "zero" and (head.store if head.store is not None else retention == "full")
         sealed = SEALED in request.body
-        if not (store or sealed or memory is not None or head.previous_response_id):
+        private = retention == "zero" and head.store is not False  # the upstream is to keep nothing either
+        if not (store or sealed or private or memory is not None or head.previous_response_id):
             return request, head, None
         new = new_input = _input(head)
         changes: dict[str, bytes | None] = {}
@@ -82,7 +83,7 @@ class Remembering:
             new_input = [*before, *new]
         if new_input is not new or sealed:
             changes["input"] = msgspec.json.encode(self._sealer.opened(request.who.project, new_input))
-        if (store or memory is not None) and (included := _included(head)) is not None:
+        if (store or private or memory is not None) and (included := _included(head)) is not None:
             changes["include"] = included
         changes["store"] = b"false"
         body = rewritten(request.body, head.fields, changes)

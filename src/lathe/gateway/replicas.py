@@ -17,7 +17,7 @@ from lathe.store.gateway.schema import replicas, requests, spend
 
 _log = logging.getLogger(__name__)
 _BEAT_S = 1.0
-_DEAD_MS = 15_000
+DEAD_MS = 15_000
 """Silence after which a replica counts as dead, and its requests as lost."""
 
 
@@ -73,7 +73,7 @@ class Replica:
         async with self._database.begin() as connection:
             await connection.execute(update(replicas).where(replicas.c.id == self.id).values(seen=now))
             alive = await connection.execute(
-                select(func.count()).select_from(replicas).where(replicas.c.seen > now - _DEAD_MS)
+                select(func.count()).select_from(replicas).where(replicas.c.seen > now - DEAD_MS)
             )
             self.alive = max(1, alive.scalar_one())
             self._limits.share = 1 / self.alive
@@ -84,7 +84,7 @@ class Replica:
                     select(spend.c.scope, spend.c.cost).where(spend.c.period == month, spend.c.scope.in_(names))
                 )
                 self._limits.recorded(dict.fromkeys(names, 0) | {row.scope: row.cost for row in rows})
-            dead = select(replicas.c.id).where(replicas.c.seen <= now - _DEAD_MS)
+            dead = select(replicas.c.id).where(replicas.c.seen <= now - DEAD_MS)
             lost = await connection.execute(
                 update(requests)
                 .where(requests.c.state == "open", requests.c.replica.in_(dead))

@@ -92,8 +92,8 @@ async def _attempt(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -
         from lathe.gateway.translating import translate
 
         return await translate(relay, exchange, sink, route)
-    async with upstream.turns.turn(exchange.project, relay.queue_timeout_s, idle=exchange.asked.surface == "batch"):
-        body = DIALECTS[request.wire].retitle(request.body, route.model, head, ask_usage=True)
+    async with relay.turn(upstream, exchange):
+        body = DIALECTS[request.wire].retitle(request.body, route.model, head, ask_usage=upstream.tells_usage)
         more = [(name, request.headers[name]) for name in _FORWARDED if name in request.headers]
         answer = await post(upstream, request.wire, body, more)
         try:
@@ -169,19 +169,19 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
     await relay.on_record(exchange)
     await sink.start(answer.status, [STREAM, *returned(answer), *relay.lines(exchange)])
     said: list[bytes] = []
-    try:
-        while chunk:
-            if exchange.whole:
-                said.append(chunk)
-            for passed in watcher.feed(chunk):
-                await sink.send(passed)
-            if watcher.failed is not None:
-                raise watcher.failed
-            chunk = await answer.next()
-        for passed in watcher.close():
+    while chunk:
+        if exchange.whole:
+            said.append(chunk)
+        for passed in watcher.feed(chunk):
+            exchange.passed += passed.count(b"data:")
             await sink.send(passed)
-    finally:
-        exchange.tell(watcher)  # an answer that breaks off has been used so far
+        if watcher.failed is not None:
+            raise watcher.failed
+        chunk = await answer.next()
+    for passed in watcher.close():
+        await sink.send(passed)
+    exchange.tell(watcher)
+    exchange.response_id = watcher.response_id
     if not watcher.complete:
         raise watcher.failed or BrokenStream("the stream ended before the answer was complete")
     response = b"".join(said)

@@ -68,11 +68,25 @@ class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quirks: dict[str, Any] = {}
 
 
+class BatchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[batches]`: how large a file may be, how much a project may keep in all, in MB; how many lines a batch may have.
+
+    `running` is how many lines of all batches a replica has under way; `days` is how long files are kept.
+    """
+
+    file_mb: _Count = 200
+    project_mb: _Count = 4096
+    lines: _Count = 100_000
+    running: _Count = 32
+    days: _Count = 30
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
     `public_url` is how browsers and clients reach the gateway, where that is not `listen`. `retention` holds where a
-    project says nothing. `share_s` is how long a stored response can be gone on with.
+    project says nothing. `share_s` is how long a stored response can be gone on with. `proof` says for a tier which
+    proofs of identity it needs (`identity/proof.py`).
     """
 
     listen: str = "127.0.0.1:8484"
@@ -90,6 +104,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, ModelTable] = {}
     oidc: dict[str, OidcTable] = {}
     smtp: SmtpTable = SmtpTable()
+    proof: dict[Tier, tuple[tuple[str, ...], ...]] = {}
+    batches: BatchTable = BatchTable()
 
 
 def load_settings(path: Path, *, required: bool) -> GatewaySettings:
@@ -110,6 +126,7 @@ def load_settings(path: Path, *, required: bool) -> GatewaySettings:
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path} is wrong: {error}.") from None
     _check(settings, path)
+    listen_address(settings)
     return settings
 
 
@@ -127,6 +144,11 @@ def _check(settings: GatewaySettings, path: Path) -> None:
             if known_as in named:
                 raise ConfigError(f"{path}: {known_as!r} is a name of {named[known_as]!r} and of {name!r}.")
             named[known_as] = name
+
+
+def listen_address(settings: GatewaySettings) -> tuple[str, int]:
+    """Return host and port to listen on; raise `ConfigError`."""
     host, _, port = settings.listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{path}: listen = {settings.listen!r} is no HOST:PORT.")
+        raise ConfigError(f"{settings.listen!r} is no address to listen on.", hint="Give HOST:PORT.")
+    return host.strip("[]"), int(port)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lathe.gateway.dialects import DIALECTS, Inbound, Writer
 from lathe.gateway.front import JSON, STREAM, Sink
 from lathe.gateway.serving import Answered, response_in
-from lathe.models.base import Completed, ItemDone, ModelPart
+from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, TextDelta
 from lathe.models.http import TransportError
 from lathe.models.provider import WireName
 from lathe.models.retry import BrokenStream, EndpointError
@@ -34,7 +34,7 @@ async def translate(relay: Relay, exchange: Exchange, sink: Sink, route: Route) 
             return await _pass(relay, exchange, sink, writer, parts)
     wire = upstream.wires[0]
     dialect.check_carried(inbound, wire)
-    async with upstream.turns.turn(exchange.project, relay.queue_timeout_s, idle=exchange.asked.surface == "batch"):
+    async with relay.turn(upstream, exchange):
         client = upstream.client(wire, route.info)
         writer = _writer(exchange, inbound, wire)
         try:
@@ -109,3 +109,6 @@ async def _send(sink: Sink, kept: list[bytes], exchange: Exchange, data: bytes) 
 def _take(exchange: Exchange, part: ModelPart) -> None:
     if isinstance(part, Completed):
         exchange.usage = part.usage
+        exchange.estimate()
+    elif isinstance(part, TextDelta | ReasoningDelta):
+        exchange.passed += 1

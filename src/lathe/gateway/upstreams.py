@@ -78,6 +78,7 @@ class Upstream:
         self.wires: tuple[WireName, ...] = table.wires or (provider.wire,)
         self.breaker = Breaker()
         self.turns = Turns(table.concurrent)
+        self.tells_usage = quirks_of(provider.quirks).stream_usage
         self._key = key_of(provider, environ)
         self._environ = environ
         endpoint = parse_endpoint(provider.base_url)

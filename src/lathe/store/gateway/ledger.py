@@ -77,6 +77,17 @@ class Content(NamedTuple):
     expires: int | None
 
 
+class LineAnswer(NamedTuple):
+    """How a line of a batch ended; the first two fields find it, the rest are columns of the table `batch_lines`."""
+
+    batch: str
+    number: int
+    state: str
+    asked: str
+    status: int
+    answer: str
+
+
 class Link(NamedTuple):
     """A record of a chain of the audit; the fields are columns of the table `audit`."""
 
@@ -93,6 +104,7 @@ class Entries(NamedTuple):
     opened: Sequence[Opened] = ()
     settled: Sequence[Settled] = ()
     contents: Sequence[Content] = ()
+    answers: Sequence[LineAnswer] = ()
     links: Sequence[Link] = ()
 
 
@@ -157,6 +169,8 @@ _ROW = (*(name for name in _QUOTED if name != '"served"'), *_COLUMNS)
 _AT = Opened._fields.index("served")
 _CONTENT = f"insert into contents ({','.join(Content._fields)}) values ("
 _LINK = f"insert into audit ({','.join(Link._fields)}) values ("
+_ANSWER = "update batch_lines set state=?3,asked=?4,status=?5,answer=?6 where batch=?1 and number=?2 "
+_ANSWER += "and state in ('waiting','running')"  # the first answer is the line's
 _SPEND = "insert into spend (scope,period,cost,tokens,requests) values ("
 _ADD = ") on conflict (scope,period) do update set cost=spend.cost+excluded.cost,"
 _ADD += "tokens=spend.tokens+excluded.tokens,requests=spend.requests+excluded.requests"
@@ -212,6 +226,8 @@ class SqliteLedger:
                 execute(f"{_SPEND}?,?,?,?,?{_ADD}", row)
             for content in entries.contents:
                 execute(f"{_CONTENT}?,?,?,?,?,?,?){_AGAIN}", content)
+            for answer in entries.answers:
+                execute(_ANSWER, answer)
             for link in entries.links:
                 execute(f"{_LINK}?,?,?,?){_AGAIN}", link)
             execute("commit")
@@ -288,6 +304,8 @@ class PostgresLedger:
             await connection.executemany(f"{_SPEND}$1,$2,$3,$4,$5{_ADD}", charges(done))
         if entries.contents:
             await connection.executemany(f"{_CONTENT}$1,$2,$3,$4,$5,$6,$7){_AGAIN}", entries.contents)
+        if entries.answers:
+            await connection.executemany(_ANSWER.replace("?", "$"), entries.answers)
         if entries.links:
             await connection.executemany(f"{_LINK}$1,$2,$3,$4){_AGAIN}", entries.links)
 

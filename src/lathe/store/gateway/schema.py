@@ -6,7 +6,20 @@ with their kind in front (`org_…`, `proj_…`). Documents that are signed are 
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 metadata = MetaData(
     naming_convention={
@@ -386,25 +399,46 @@ files = Table(
     _id(),
     Column("project", String(64), nullable=False, index=True),
     Column("name", String(500), nullable=False),
+    # batch, batch_output; of message batches: message_batch, message_batch_output
     Column("purpose", String(40), nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    _text("content"),
+    # what has been written so far, as long as it is not ready
+    Column("bytes", BigInteger, nullable=False, default=0),
+    Column("ready", Boolean, nullable=False, default=False),
     _time("created"),
     _time("expires", null=True),
+    Index("ix_files_expires", "expires"),
+)
+
+file_parts = Table(
+    "file_parts",
+    metadata,
+    Column("file", String(64), ForeignKey("files.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
 )
 
 batches = Table(
     "batches",
     metadata,
     _id(),
+    Column("organisation", String(64), nullable=False),
     Column("project", String(64), nullable=False, index=True),
+    # as whom the lines are asked
     Column("key", String(64), nullable=False),
+    # whose API it was made by: openai, anthropic
+    Column("api", String(20), nullable=False),
+    # validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled
     Column("state", String(20), nullable=False, index=True),
-    # as the API shows it
+    # the rest, as gateway/batches/batch.py has it
     Column("body", JSON, nullable=False),
+    # who validates or finalizes it
     Column("replica", String(64), nullable=False, default=""),
+    # why nothing of it runs at the moment, "" where something does
+    _text("note"),
     _time("created"),
     _time("deadline"),
+    _time("expires"),
+    Index("ix_batches_expires", "expires"),
 )
 
 batch_lines = Table(
@@ -412,10 +446,18 @@ batch_lines = Table(
     metadata,
     Column("batch", String(64), ForeignKey("batches.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("custom_id", String(200), nullable=False),
+    Column("custom_id", String(520), nullable=False),
+    Column("model", String(200), nullable=False),
     _text("request"),
-    # waiting, running, done, failed
+    # waiting, running, done, failed, cancelled, expired
     Column("state", String(20), nullable=False),
+    # who runs it
+    Column("replica", String(64), nullable=False, default=""),
+    # how often it was sent
+    Column("tries", Integer, nullable=False, default=0),
+    # the request that was answered, its status and its answer
+    Column("asked", String(64), nullable=False, default=""),
+    Column("status", Integer, nullable=False, default=0),
     _text("answer"),
-    Index("ix_batch_lines_state", "batch", "state"),
+    Index("ix_batch_lines_state", "batch", "state", "model"),
 )
