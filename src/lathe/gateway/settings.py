@@ -85,7 +85,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
     `public_url` is how browsers and clients reach the gateway, where that is not `listen`. `retention` holds where a
-    project says nothing. `share_s` is how long a stored response can be gone on with.
+    project says nothing. `share_s` is how long a stored response can be gone on with. `proof` says for a tier which
+    proofs of identity it needs (`identity/proof.py`).
     """
 
     listen: str = "127.0.0.1:8484"
@@ -103,6 +104,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, ModelTable] = {}
     oidc: dict[str, OidcTable] = {}
     smtp: SmtpTable = SmtpTable()
+    proof: dict[Tier, tuple[tuple[str, ...], ...]] = {}
     batches: BatchTable = BatchTable()
 
 

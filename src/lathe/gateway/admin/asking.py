@@ -22,7 +22,7 @@ _DEEPEST = 40
 async def caller(services: Services, request: Request, *, scope: str = "") -> Principal:
     """Return who asks, by a key with a scope or by a web session; raise `AdminError`."""
     given = _key(request)
-    if not await services.directory.is_current():
+    if not await services.directory.assure():
         raise stale()
     if not given:
         principal = await services.session_principal(request)

@@ -172,7 +172,7 @@ class Operation(Generic[_P, _R]):
         if not held and ANYONE not in self.roles:
             needed = " or ".join(sorted(self.roles))
             raise forbidden(f"This needs the role {needed}.", "Ask an administrator for it.")
-        if not await services.directory.is_current():
+        if not await services.directory.assure():
             raise stale()
         try:
             async with services.database.begin() as connection:
