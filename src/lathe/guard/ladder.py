@@ -19,6 +19,9 @@ from lathe.protocol.trust import RANK, Retention, Surface, Tier
 Scope: TypeAlias = Literal["none", "span", "call", "request", "thread", "actor"]
 """What a measure reaches; nothing beyond it is touched."""
 Restriction: TypeAlias = Literal["clear", "restricted", "suspended"]
+Ground: TypeAlias = Literal["nothing", "allowed", "doubt", "read", "outside", "standing", "monitor"]
+"""Why a measure is what it is: nothing was found; the act is allowed; it is not sure what it is; it stands only in
+what was read; it is outside of what is allowed; the actor is restricted; a monitor fails."""
 _REVIEWERS = 2
 _OWN: frozenset[str] = frozenset({"person", "developer"})
 _UNKNOWN: dict[Kind, Step] = {"text": "log", "flagged": "log", "act": "hold"}
@@ -102,6 +105,7 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     step: Step
     scope: Scope
     policy: str
+    ground: Ground = "nothing"
     clause: str = ""
     level: Level = "benign"
     concern: Concern = "misuse"
@@ -130,8 +134,7 @@ class _Verdict(NamedTuple):
     clause: Clause
     finding: Finding
     authority: Authority
-    doubtful: bool = False
-    by_standing: bool = False
+    ground: Ground = "nothing"
 
 
 def decide(policy: Policy, situation: Situation) -> Measure:
@@ -187,26 +190,24 @@ def _verdict(policy: Policy, situation: Situation, finding: Finding, kind: Kind)
     authority = Authority(situation.tier, situation.scope, _relations(situation, finding))
     if finding.score < thresholds.doubts:
         return _Verdict("allow", clause, finding, authority)
+    restricted = False
     if situation.standing.in_force == "restricted" and clause.concern == "misuse":
-        held = clause.way(authority) is not None
+        restricted = clause.way(authority) is not None
         authority = Authority("default", (), tuple("third" if one == "engaged" else one for one in authority.targets))
-        by_standing = held
-    else:
-        by_standing = False
     if clause.way(authority) is not None:
-        return _Verdict(rule.allowed, clause, finding, authority)
+        return _Verdict(rule.allowed, clause, finding, authority, "allowed")
     judging = policy.monitors.get(finding.monitor)
     if judging is None or not judging.judges:
-        return _Verdict(_at_most(rule.doubt.text, "log"), clause, finding, authority, doubtful=True)
+        return _Verdict(_at_most(rule.doubt.text, "log"), clause, finding, authority, "doubt")
     if clause.concern == "misuse" and finding.only_read and situation.carries == "text":
-        return _Verdict(policy.only_read, clause, finding, authority, doubtful=True)
+        return _Verdict(policy.only_read, clause, finding, authority, "read")
     if finding.score < thresholds.decides or finding.confidence < thresholds.confidence:
         step = rule.doubt.act if kind == "act" else rule.doubt.text
-        return _Verdict(step, clause, finding, authority, doubtful=True)
+        return _Verdict(step, clause, finding, authority, "doubt")
     step = rule.outside.get(situation.tier, rule.allowed)
-    if by_standing and step in BLOCKS:
-        step = "restrict"
-    return _Verdict(step, clause, finding, authority, by_standing=by_standing)
+    if restricted and step in BLOCKS:
+        return _Verdict("restrict", clause, finding, authority, "standing")
+    return _Verdict(step, clause, finding, authority, "outside")
 
 
 def _relations(situation: Situation, finding: Finding) -> tuple[Relation, ...]:
@@ -244,6 +245,7 @@ def _measure(policy: Policy, situation: Situation, kind: Kind, verdict: _Verdict
             step=step,
             scope="none",
             policy=policy.hash,
+            ground=verdict.ground,
             clause=clause.id,
             level=policy.taxonomy.level(clause.id),
             concern=clause.concern,
@@ -251,16 +253,18 @@ def _measure(policy: Policy, situation: Situation, kind: Kind, verdict: _Verdict
             evidence=tuple(map(_evidence, findings)) if step == "log" else (),
         )
     openings = _openings(clause, verdict.authority)
+    held = Held(situation.tier, situation.scope)
     approved = situation.tier != "default" or bool(situation.scope)
     return Measure(
         step=step,
         scope=scope,
         policy=policy.hash,
+        ground=verdict.ground,
         clause=clause.id,
         level=policy.taxonomy.level(clause.id),
         concern=clause.concern,
         code="actor_restricted" if step == "restrict" else clause.code,
-        sentence=outside_sentence(clause, step, Held(situation.tier, situation.scope), openings, verdict.doubtful),
+        sentence=outside_sentence(clause, step, held, openings, verdict.ground == "doubt"),
         subject=situation.subject,
         evidence=tuple(_evidence(one) for one in sorted(findings, key=lambda one: one.clause != clause.id)),
         openings=openings,
@@ -318,7 +322,14 @@ def _by_failing(
     name, asked, state = failing
     step = asked if asked == "pause" else policy.instead(asked, situation.surface, situation.retention)
     if SEVERITY[step] <= SEVERITY["log"]:
-        return Measure(step=step, scope="none", policy=policy.hash, clause=f"monitor.{name}", code=f"monitor_{state}")
+        return Measure(
+            step=step,
+            scope="none",
+            policy=policy.hash,
+            ground="monitor",
+            clause=f"monitor.{name}",
+            code=f"monitor_{state}",
+        )
     what = "This call" if situation.carries == "call" else "This text"
     held = {"hold": "waits", "pause": "is not run, and the thread rests"}.get(step, "is not let through")
     scope: Scope = "thread" if step == "pause" else "call" if situation.carries == "call" else "request"
@@ -326,6 +337,7 @@ def _by_failing(
         step=step,
         scope=scope,
         policy=policy.hash,
+        ground="monitor",
         clause=f"monitor.{name}",
         code=f"monitor_{state}",
         sentence=f"{what} {held}, because the check by {name} {_FAILED[state]}; it is nothing that you did.",
@@ -350,6 +362,7 @@ def _suspended(policy: Policy, situation: Situation) -> Measure:
         step="restrict",
         scope="actor",
         policy=policy.hash,
+        ground="standing",
         clause="actor.suspended",
         code="actor_suspended",
         sentence=f"This account is suspended by the decision {situation.standing.decision or 'on record'} of {names}.",
