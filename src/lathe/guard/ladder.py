@@ -290,7 +290,12 @@ def _settled(policy: Policy, situation: Situation, verdict: _Verdict) -> Step:
 
 def _openings(clause: Clause, authority: Authority) -> tuple[Opening, ...]:
     ways = [Opening(way.tier, way.scope, way.targets, way.lacks(authority)) for way in clause.allowed_by]
-    return tuple(sorted(ways, key=lambda one: (not _can_be_applied_for(one), len(one.lacks), RANK[one.tier])))
+    return tuple(sorted(ways, key=_distance))
+
+
+def _distance(one: Opening) -> tuple[bool, int, bool, bool, int]:
+    """Say how far off a way is: one for which tier and scope are held already is nearer than another."""
+    return not _can_be_applied_for(one), len(one.lacks), "tier" in one.lacks, "scope" in one.lacks, RANK[one.tier]
 
 
 def _can_be_applied_for(opening: Opening) -> bool:
