@@ -71,6 +71,8 @@ def judged(*findings: Finding, **more: Any) -> Measure:
         (found("exploit.develop"), {"alternatives": ("small",)}, "offer request"),
         (found("malware.create"), {"alternatives": ("small",)}, "refuse request"),
         (found("exploit.develop"), {"alternatives": ("small",), "surface": "batch"}, "refuse request"),
+        (found("exploit.develop"), {"alternatives": ("small",), "gated": False}, "log none"),
+        (found("malware.create"), {"gated": False}, "refuse request"),
         # the smallest scope
         (found("malware.create", by="person"), {}, "refuse request"),
         (found("malware.create", by="model"), {}, "withhold span"),

@@ -13,7 +13,17 @@ from lathe.agent.compaction import Kept, compacted
 from lathe.guard.findings import Finding, Span
 from lathe.guard.ladder import Situation, decide
 from lathe.guard.policy import shipped
-from lathe.guard.quarantine import Blocked, Looked, blocks_in_a_row, identity, joined, released, set_aside, without
+from lathe.guard.quarantine import (
+    Blocked,
+    Looked,
+    blocks_in_a_row,
+    identity,
+    joined,
+    let_in,
+    released,
+    set_aside,
+    without,
+)
 from lathe.protocol.codec import decode_json, encode
 from lathe.protocol.ids import new_id
 from lathe.protocol.items import (
@@ -189,6 +199,14 @@ def test_a_reversal_puts_the_item_back() -> None:
     item = user_message("the request")
     blocked = block(item)
     assert without([item], released(blocked, "dec_0")) == [item]
+
+
+def test_what_was_blocked_and_is_then_served_stays_in_the_thread() -> None:
+    item, other = user_message("the request"), user_message("another")
+    blocked = block(item, other)
+    again = Message("user", (InputText("the request"),), id="msg_again")
+    assert without([item, other, again], let_in(blocked, [again]))[::2] == [item, again]
+    assert without([other], let_in(blocked, [again])) != [other]
 
 
 def test_blocks_in_a_row_count_different_items_since_the_last_that_was_served() -> None:

@@ -69,6 +69,8 @@ def test_each_fault_of_a_taxonomy_is_told_in_one_sentence(tmp_path: Path, old: s
         ("verified: offer, ", "", "says nothing of the tier verified"),
         ("default: refuse", "default: restrict", "two people decide that"),
         ("then: withhold", "then: hold", "holds must end"),
+        ("ungated: {offer: log}", "ungated: {refuse: log}", "and nothing else"),
+        ("judges: false", "judges: true", "the monitor topical must not judge"),
     ],
 )
 def test_each_fault_of_a_policy_is_told_in_one_sentence(tmp_path: Path, old: str, new: str, sentence: str) -> None:

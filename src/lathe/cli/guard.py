@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
     name, rest = (argv[0], argv[1:]) if argv else ("", [])
     if name in ("--help", "-h"):
         sys.stdout.write(_help())
-        return 0
+        sys.exit(0)
     if name not in GROUPS:
         sys.stderr.write(_help())
         return 2

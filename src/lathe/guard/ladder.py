@@ -54,7 +54,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     `carries` is what is judged: text, or the call `subject`, which is `risky` where it may change or send anything.
     `tier` and `scope` are of the entitlement that counts, `engagement` the id of the live one that the request is of,
     "" for none. `blocks` counts the different items before this one that were blocked in a row in its thread.
-    `alternatives` are models that whoever asks may choose.
+    `alternatives` are models that whoever asks may choose; `gated` says whether the one asked for takes an access that
+    such an alternative does not.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -71,6 +72,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     standing: Standing = Standing()
     blocks: int = 0
     alternatives: tuple[str, ...] = ()
+    gated: bool = True
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -280,6 +282,8 @@ def _measure(policy: Policy, situation: Situation, kind: Kind, verdict: _Verdict
 def _settled(policy: Policy, situation: Situation, verdict: _Verdict) -> Step:
     """Return the step for this thread, surface and retention; nothing takes the place of stopping an agent."""
     step, misuse = verdict.step, verdict.clause.concern == "misuse"
+    if not situation.gated:
+        step = policy.ungated.get(step, step)
     if misuse and step in ("withhold", "refuse", "offer") and situation.blocks + 1 >= policy.pause_after:
         step = "pause"
     if step == "pause" and not misuse:

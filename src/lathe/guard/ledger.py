@@ -42,7 +42,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     clause: str
     level: Level
     ground: str
-    concern: str = "misuse"
     item: str = ""
     thread: str = ""
     targets: tuple[str, ...] = ()

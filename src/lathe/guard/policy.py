@@ -96,6 +96,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cases: tuple[Case, ...]
     surfaces: dict[Surface, dict[Step, Step]] = {}
     retention: dict[Retention, dict[Step, Step]] = {}
+    ungated: dict[Step, Step] = {}
 
 
 class Policy:
@@ -110,6 +111,7 @@ class Policy:
         self.only_read = file.only_read
         self.holds = file.holds
         self.pause_after = file.pause_after
+        self.ungated = file.ungated
         self.cases = file.cases
         self._instead: tuple[Mapping[Any, Mapping[Step, Step]], ...] = (file.surfaces, file.retention)
         if fault := _fault(file):
@@ -153,12 +155,16 @@ def _fault(file: _File) -> str:
         return f"holds does not say how long {missing[0]} waits"
     if bad := [kind for kind, hold in file.holds.items() if hold.longest_s < 1 or hold.then == "hold"]:
         return f"holds must end: {bad[0]} waits for no time or again"
+    if file.ungated and (list(file.ungated) != ["offer"] or file.ungated["offer"] in BLOCKS):
+        return "ungated says what an offer becomes, which is let through, and nothing else"
     if file.pause_after < 2:
         return "pause_after must be 2 or more, for one block never stops a thread"
     return ""
 
 
 def _monitors_fault(file: _File) -> str:
+    if "topical" in file.monitors and file.monitors["topical"].judges:
+        return "the monitor topical must not judge, for a topic is no act"
     for monitor, rule in file.monitors.items():
         for state in FAILINGS:
             if missing := [kind for kind in KINDS if kind not in rule.states.get(state, {})]:

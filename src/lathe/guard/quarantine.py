@@ -1,8 +1,8 @@
 """What a block does to a thread: the offending item is set aside, and nothing else happens to the thread.
 
 Everything here is a function of items and of what is blocked, so a thread that is resumed, forked, retried or handed
-to a sub-agent comes to the same conversation. Two rules are the caller's: what is sent to a model, and what is
-compacted, is `without(items, blocked)`; and new input is judged by itself, whatever was blocked before it.
+to a sub-agent comes to the same conversation. Three rules are the caller's: new input is judged by itself, whatever was
+blocked before it; what of it is served is `let_in`; what is sent to a model or compacted is `without(items, blocked)`.
 """
 
 from __future__ import annotations
@@ -135,6 +135,12 @@ def joined(*sets: Iterable[Blocked]) -> tuple[Blocked, ...]:
 def released(blocked: Iterable[Blocked], decision: str) -> tuple[Blocked, ...]:
     """Return what stays blocked once a decision is reversed."""
     return tuple(one for one in blocked if one.decision != decision)
+
+
+def let_in(blocked: Iterable[Blocked], served: Iterable[Item]) -> tuple[Blocked, ...]:
+    """Return what stays blocked once items were judged anew and served: by another model, or with an access granted."""
+    again = {identity(item) for item in served}
+    return tuple(one for one in blocked if one.identity not in again)
 
 
 def blocks_in_a_row(looked: Sequence[Looked]) -> int:
