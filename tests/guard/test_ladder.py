@@ -48,6 +48,8 @@ def judged(*findings: Finding, **more: Any) -> Measure:
         (found("malware.create", 1.0, "topical"), {}, "log none"),
         (found("work.security_upkeep"), {}, "allow none"),
         (found("learn.explain"), {}, "log none"),
+        # a monitor of which the policy says nothing is heard
+        (found("malware.create", 0.95, "another"), {}, "refuse request"),
         # doubt
         (found("exploit.develop", 0.4), {}, "allow none"),
         (found("exploit.develop", 0.6), {}, "log none"),

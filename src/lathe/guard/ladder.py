@@ -198,8 +198,8 @@ def _verdict(policy: Policy, situation: Situation, finding: Finding, kind: Kind)
         authority = Authority("default", (), tuple("third" if one == "engaged" else one for one in authority.targets))
     if clause.way(authority) is not None:
         return _Verdict(rule.allowed, clause, finding, authority, "allowed")
-    judging = policy.monitors.get(finding.monitor)
-    if judging is None or not judging.judges:
+    known = policy.monitors.get(finding.monitor)
+    if known is not None and not known.judges:
         return _Verdict(_at_most(rule.doubt.text, "log"), clause, finding, authority, "doubt")
     if clause.concern == "misuse" and finding.only_read and situation.carries == "text":
         return _Verdict(policy.only_read, clause, finding, authority, "read")
