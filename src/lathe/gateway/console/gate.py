@@ -226,7 +226,7 @@ async def _visit(entrance: Entrance, handler: Handler, roles: Iterable[str] | No
     async with entrance.database.begin() as connection:
         session = await find_session(connection, request.cookies.get(site.cookie(), ""), now)
     directory = entrance.services.directory
-    if session is not None and not await directory.is_current():
+    if session is not None and not await directory.assure():
         raise Refused("The gateway has lost its database.", hint="Try again in a moment.", status=503)
     principal = directory.principal_of(session.user) if session else None
     user = directory.user(session.user) if session else None
