@@ -86,6 +86,7 @@ async def test_an_entitlement_that_was_changed_in_the_database_does_not_count(wo
         body = shown["document"].replace('"verified"', '"specialist"')
         await connection.execute(update(schema.entitlements).values(body=body))
         await world.services.database.changed(connection, "access")
+    await world.services.directory.refresh()
     assert await tier(world, "member_a") == "default" and world.services.directory.refused == 1
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from lathe.gateway.identity.settings import OidcTable, SmtpTable
+from lathe.gateway.identity.settings import OidcTable, SmtpTable, check_provider
 from lathe.gateway.principals import Tier
+from lathe.models.endpoint import parse_endpoint
 from lathe.models.provider import WireName
 from lathe.protocol.errors import ConfigError
 
@@ -144,6 +145,10 @@ def _check(settings: GatewaySettings, path: Path) -> None:
             if known_as in named:
                 raise ConfigError(f"{path}: {known_as!r} is a name of {named[known_as]!r} and of {name!r}.")
             named[known_as] = name
+    if settings.public_url and parse_endpoint(settings.public_url).path:
+        raise ConfigError(f"{path}: public_url has a path.", hint="Give scheme, host and port only.")
+    for name, table in settings.oidc.items():
+        check_provider(name, table)
 
 
 def listen_address(settings: GatewaySettings) -> tuple[str, int]:

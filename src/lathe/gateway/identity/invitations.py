@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.admin.desk import Desk, operation
 from lathe.gateway.admin.faults import conflict, forbidden
 from lathe.gateway.admin.people import may_act_for
+from lathe.gateway.audit_log import AuditLog
 from lathe.gateway.identity import passkeys
-from lathe.gateway.identity.site import Site
+from lathe.gateway.identity.site import Site, parse_site
+from lathe.gateway.settings import GatewaySettings, listen_address
+from lathe.protocol.errors import ConfigError
 from lathe.store.gateway.database import Database
 from lathe.store.gateway.schema import passkeys as kept
 from lathe.store.gateway.schema import users
@@ -38,6 +42,13 @@ async def _has_come_in(desk: Desk, person: Row[Any]) -> bool:
     return bool(person.subject or person.identity or held)
 
 
+def console_site(settings: GatewaySettings, port: int | None = None) -> Site:
+    """Return where the console is; without a public address it is `localhost`, as passkeys have no numbers."""
+    if settings.public_url:
+        return parse_site(settings.public_url)
+    return parse_site(f"http://localhost:{port or listen_address(settings)[1]}")
+
+
 async def invite_operator(database: Database, site: Site, now: int) -> str | None:
     """Return a link for the operator of a new installation, None where an operator can sign in already."""
     async with database.begin() as connection:
@@ -47,6 +58,21 @@ async def invite_operator(database: Database, site: Site, now: int) -> str | Non
             held = (await connection.execute(select(kept.c.id).where(kept.c.user == row.id).limit(1))).first()
             if held or row.subject:
                 return None
-        if not operators:
-            return None
-        return passkeys.invitation_link(site, await passkeys.invite(connection, operators[0].id, now))
+        return await _by_host(connection, database, operators[0], site, now) if operators else None
+
+
+async def invite_by_host(database: Database, site: Site, email: str, now: int) -> str:
+    """Return a link for a user by address, for who has the machine and its database; raise `ConfigError`."""
+    async with database.begin() as connection:
+        query = select(users).where(func.lower(users.c.email) == email.lower(), users.c.active)
+        row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise ConfigError(f"There is no user {email}.", hint="`lathe access users list` names them.")
+        return await _by_host(connection, database, row, site, now)
+
+
+async def _by_host(connection: AsyncConnection, database: Database, person: Row[Any], site: Site, now: int) -> str:
+    secret = await passkeys.invite(connection, person.id, now)
+    facts = {"organisation": person.organisation}
+    await AuditLog(database, "host/admin").append(connection, "host", "user.invited", f"user:{person.id}", facts)
+    return passkeys.invitation_link(site, secret)

@@ -130,7 +130,7 @@ def wanting(needs: Needs, shown: Iterable[Proof]) -> str:
     return ", or ".join(" and ".join(_said(word) for word in way) for way in missing)
 
 
-def check_needs(needs: Mapping[str, Needs]) -> None:
+def check_needs(needs: Mapping[Tier, Needs]) -> None:
     """Raise `ConfigError` where a word of the settings names no method or no level."""
     known = {"*", "oidc", "email", *methods()}
     for tier, ways in needs.items():
