@@ -59,9 +59,9 @@ class Request(NamedTuple):
 
 class Exchange:
     """A request. `began` is monotonic seconds; `served` is "" until a model answers, `info` what is known of it,
-    `written` is done when the request is on record. `wish` and
-    `whole` say what is kept of it besides, `passed` counts the events of a stream that went on to the caller,
-    `response_id` is what the answer calls itself."""
+    `written` is done when the request is on record. `wish` and `whole` say what is kept of it besides, `passed` counts
+    the events of a stream that went on to the caller, `response_id` is what the answer calls itself, `left_out` names
+    the hosted tools that its upstream was not offered."""
 
     __slots__ = (
         "asked",
@@ -72,6 +72,7 @@ class Exchange:
         "hold",
         "id",
         "info",
+        "left_out",
         "passed",
         "project",
         "replica",
@@ -99,6 +100,7 @@ class Exchange:
         self.wish: Wish | None = None
         self.whole = False
         self.passed = 0
+        self.left_out: tuple[str, ...] = ()
         self.response_id = ""
         self.project = who.project
         self.served = ""

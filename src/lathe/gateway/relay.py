@@ -392,6 +392,8 @@ class Relay:
         }
         if decision.substitution:
             said["substitution"] = decision.substitution
+        if exchange.left_out:
+            said["left_out"] = exchange.left_out
         if exchange.hold is not None and exchange.hold.warnings:
             said["warnings"] = exchange.hold.warnings
         return said
@@ -409,6 +411,8 @@ class Relay:
         ]
         if decision.substitution:
             lines.append((b"lathe-substitution", _header(decision.substitution)))
+        if exchange.left_out:
+            lines.append((b"lathe-left-out", _header(", ".join(exchange.left_out))))
         return lines
 
     async def refuse(self, wire: WireName, sink: Sink, refused: Refused) -> None:
