@@ -243,22 +243,23 @@ async def test_what_was_not_asked_in_a_day_expires(tmp_path: Path) -> None:
         assert len(errors) + len(await results(client, batch.output_file_id)) == 20
 
 
-async def test_a_batch_keeps_to_the_limits_and_leaves_some_to_others(gateway: Running) -> None:
-    await gateway.set_project(limits={"requests_per_minute": 240})
-    async with sdk(gateway) as client:
-        await ended(client, (await make(client, [line("first")])).id)
-        (project,) = gateway.rows("select id from projects")[0]
-        meter = gateway.gateway.relay._limits._meters[f"project:{project}"]
-        meter.requests.level = 49.0  # of which 48 are for others; 4 come back a second
-        batch = await make(client, [line(f"r{n}") for n in range(4)])
-        notes = set()
-        while (batch := await client.batches.retrieve(batch.id)).status != "completed":
-            notes.add((batch.model_extra or {}).get("lathe", {}).get("waits_for", ""))
-            assert meter.requests.level > 47.9
+async def test_a_batch_waits_limits_out_and_leaves_some_to_others(tmp_path: Path) -> None:
+    slow = Step(say=(Words("Hello there."),), delay_s=0.3)
+    async with (
+        ScriptedServer([slow], repeat=True) as server,
+        running(settings(server), tmp_path) as gateway,
+        sdk(gateway) as client,
+    ):
+        await gateway.set_project(limits={"concurrent": 5})
+        batch = await make(client, [line(f"r{n}") for n in range(8)])
+        while (batch := await client.batches.retrieve(batch.id)).model_extra.get("lathe") is None:
             await asyncio.sleep(0.01)
-        assert batch.request_counts.model_dump() == {"total": 4, "completed": 4, "failed": 0}
-        assert any("240 requests a minute" in note for note in notes), notes
-        assert {record["state"] for record in gateway.requests()} == {"done"}
+        assert "4 requests under way" in batch.model_extra["lathe"]["waits_for"]
+        assert (await gateway.client.post(PATHS["chat"], json=body("chat"))).status_code == 200
+        batch = await ended(client, batch.id)
+        assert batch.request_counts.model_dump() == {"total": 8, "completed": 8, "failed": 0}
+        assert "lathe" not in batch.model_extra
+        assert [record["state"] for record in gateway.requests()] == ["done"] * 9
 
 
 async def test_what_passes_is_tried_again(tmp_path: Path) -> None:
