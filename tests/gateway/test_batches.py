@@ -12,10 +12,13 @@ import anthropic
 import openai
 import pytest
 from gateways import Running, running, table, upstream
+from sqlalchemy import insert, select, update
 
+from lathe.gateway.principals import key_digest, new_key
 from lathe.gateway.settings import BatchTable, GatewaySettings
 from lathe.models.script import Step, Tokens, Words
 from lathe.models.scripted import RecordedRequest, ScriptedServer
+from lathe.store.gateway import schema
 
 SAID = Step(say=(Words("Hello there."),), usage=Tokens(1000, 0, 50))
 PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions", "messages": "/v1/messages"}
@@ -222,6 +225,70 @@ async def test_a_cancel_stops_what_has_not_begun(tmp_path: Path) -> None:
         assert {one["error"]["code"] for one in cancelled.values()} == {"batch_cancelled"}
         with pytest.raises(openai.ConflictError, match="ended already"):
             await client.batches.cancel(batch.id)
+
+
+async def test_files_and_batches_are_their_projects_alone(gateway: Running) -> None:
+    database, directory = gateway.gateway.services.database, gateway.gateway.services.directory
+    other = new_key()
+    async with database.begin() as connection:
+        organisation = (await connection.execute(select(schema.organisations.c.id))).scalar_one()
+        rest = {"organisation": organisation, "name": "other", "created": 1}
+        await connection.execute(insert(schema.projects).values(id="proj_other", **rest))
+        await connection.execute(
+            insert(schema.keys).values(
+                id="key_other", project="proj_other", digest=key_digest(other), hint="", scopes=["batch"], **rest
+            )
+        )
+        await database.changed(connection)
+    await directory.refresh()
+    async with sdk(gateway) as mine, openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=other) as theirs:
+        batch = await ended(mine, (await make(mine, [line("a")])).id)
+        for asked in (
+            theirs.files.retrieve(batch.output_file_id),
+            theirs.files.content(batch.output_file_id),
+            theirs.files.delete(batch.output_file_id),
+            theirs.batches.retrieve(batch.id),
+            theirs.batches.cancel(batch.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                await asked
+        assert [file async for file in theirs.files.list()] == [batch async for batch in theirs.batches.list()] == []
+        with pytest.raises(openai.BadRequestError, match="no file"):
+            await theirs.batches.create(
+                input_file_id=batch.input_file_id, endpoint="/v1/chat/completions", completion_window="24h"
+            )
+        done = await ended(theirs, (await make(theirs, [line("b")])).id)
+        assert done.request_counts.completed == 1
+
+
+async def test_a_key_that_is_revoked_asks_nothing_more(tmp_path: Path) -> None:
+    slow = Step(say=(Words("late"),), delay_s=0.2)
+    async with (
+        ScriptedServer([slow], repeat=True) as server,
+        running(settings(server, concurrent=1), tmp_path) as gateway,
+        sdk(gateway) as client,
+    ):
+        services = gateway.gateway.services
+        batch = await make(client, [line(f"r{n}") for n in range(20)])
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        fresh = new_key()
+        async with services.database.begin() as connection:
+            await connection.execute(update(schema.keys).values(revoked=1))
+            await services.database.changed(connection)
+        await services.directory.refresh()
+        asked = len(server.requests)
+        while gateway.rows("select state from batches") != [("completed",)]:
+            await asyncio.sleep(0.01)
+        assert len(server.requests) <= asked + 1
+        async with services.database.begin() as connection:
+            await connection.execute(update(schema.keys).values(revoked=None, digest=key_digest(fresh)))
+            await services.database.changed(connection)
+        await services.directory.refresh()
+        async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=fresh) as again:
+            errors = await results(again, (await again.batches.retrieve(batch.id)).error_file_id)
+        assert {one["response"]["body"]["error"]["code"] for one in errors.values()} == {"key_unknown"}
+        assert len(errors) == 20 - len(server.requests)
 
 
 async def test_what_was_not_asked_in_a_day_expires(tmp_path: Path) -> None:
