@@ -129,8 +129,7 @@ class World:
         return world
 
     async def ask(self, who: str, method: str, target: str, body: Any = None) -> Said:
-        """Ask as one of `keys`, or as nobody; the directory is as fresh as it can be."""
-        await self.services.directory.refresh()
+        """Ask as one of `keys`, or as nobody."""
         return await call(self.app, method, target, key=self.keys.get(who, ""), json_body=body)
 
     async def done(self, who: str, method: str, target: str, body: Any = None) -> Any:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+
+from replica import Replica
 
 from lathe.gateway.receipts import Receipt, document, verify_receipt
 from lathe.gateway.signing import KeyRing
@@ -25,8 +22,6 @@ UPSTREAM_KEY = "sk-upstream-1234567890"
 PRICE = "{ input = 2.0, output = 10.0 }"
 Steps: TypeAlias = Iterable[Step] | Callable[[RecordedRequest], Step]
 T = TypeVar("T")
-
-_LISTENS = re.compile(r"listens on (\S+);")
 
 
 class Models:
@@ -79,55 +74,8 @@ class Models:
         return self._steps[number - 1]
 
 
-class Served:
-    """A gateway that runs. `url` has no `/v1`; `key` is the first administrator's; `home` its LATHE_HOME."""
-
-    def __init__(self, folder: Path, settings: str, *args: str, database: str = "", key: str = "") -> None:
-        self.folder = folder
-        self.home = folder / "lathe"
-        self.url = ""
-        self.key = key
-        self._config = folder / "gateway.toml"
-        self._config.write_text(settings)
-        self._args = [*args, *(["--database", database] if database else [])]
-        self._listen = "127.0.0.1:0"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, again at the address that it had before, and wait until it listens."""
-        out, err = self.folder / "out", self.folder / "err"
-        command = [sys.executable, "-m", "lathe", "serve", "--config", str(self._config), "--listen", self._listen]
-        with out.open("wb") as to_out, err.open("wb") as to_err:
-            self.process = subprocess.Popen(
-                [*command, *self._args], env=self.environment(), stdin=subprocess.DEVNULL, stdout=to_out, stderr=to_err
-            )
-        while (found := _LISTENS.search(err.read_text())) is None:
-            if self.process.poll() is not None:
-                raise RuntimeError(err.read_text())
-            time.sleep(0.01)
-        self.url = found[1]
-        self._listen = self.url.partition("://")[2]
-        while not self.key:
-            self.key = out.read_text().partition("\n")[0]
-
-    def environment(self) -> dict[str, str]:
-        """The environment that it runs in: nothing of the person who runs the tests."""
-        env = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-        return env | {"HOME": str(self.folder), "LATHE_HOME": str(self.home), "UPSTREAM_KEY": UPSTREAM_KEY}
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Stop it, and return its exit code."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        code = self.process.wait()
-        self.process = None
-        return code
-
-    def said(self) -> str:
-        """What it has written for people."""
-        return (self.folder / "err").read_text()
-
-    # What is on record; SQLite only.
+class Served(Replica):
+    """A gateway that runs, and what its SQLite database has on record."""
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
         """Ask its database."""
@@ -161,10 +109,9 @@ class Served:
 @contextlib.contextmanager
 def serving(folder: Path, settings: str, *args: str, database: str = "", key: str = "") -> Iterator[Served]:
     """Run a gateway with its own LATHE_HOME below `folder`; `key` where its database knows one already."""
-    folder.mkdir(parents=True, exist_ok=True)
     served = Served(folder, settings, *args, database=database, key=key)
     try:
-        served.start()
+        served.start({"UPSTREAM_KEY": UPSTREAM_KEY})
         yield served
     finally:
         if served.process is not None:

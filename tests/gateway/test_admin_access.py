@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from administration import World, call
+from postgresql import Cluster
 from sqlalchemy import update
 
 from lathe.gateway.audit import Record, SignedCheckpoint, verify_log
@@ -85,6 +86,7 @@ async def test_an_entitlement_that_was_changed_in_the_database_does_not_count(wo
         body = shown["document"].replace('"verified"', '"specialist"')
         await connection.execute(update(schema.entitlements).values(body=body))
         await world.services.database.changed(connection, "access")
+    await world.services.directory.refresh()
     assert await tier(world, "member_a") == "default" and world.services.directory.refused == 1
 
 
@@ -242,8 +244,18 @@ async def test_a_grant_and_its_revocation_reach_another_replica(world: World, da
     await other.aclose()
 
 
-async def test_a_directory_that_may_be_old_is_not_believed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    later = time.monotonic() + 5
-    monkeypatch.setattr("lathe.gateway.directory.time.monotonic", lambda: later)
+async def test_a_directory_that_may_be_old_is_not_believed(
+    postgresql: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(postgresql.url(postgresql.new_database()))
+    world = await World.make(database, tmp_path)
+    monkeypatch.setattr("lathe.gateway.directory.STALE_S", 0.5)
+    await asyncio.sleep(0.6)
+    assert (await call(world.app, "GET", "/v1/access/me", key=world.keys["operator"])).status == 200
+    postgresql.stop()
+    await asyncio.sleep(0.6)
     said = await call(world.app, "GET", "/v1/access/me", key=world.keys["operator"])
     assert said.status == 503 and said.code == "directory_stale"
+    postgresql.start()
+    assert (await call(world.app, "GET", "/v1/access/me", key=world.keys["operator"])).status == 200
+    await database.aclose()

@@ -13,7 +13,7 @@ import pytest
 import repair
 from serving import Models, Served
 
-from lathe.models.script import Call, FreeformCall
+from lathe.models.script import WIRES, Call, FreeformCall
 
 pytestmark = pytest.mark.timeout(120, func_only=True)  # what is not installed yet is installed by a fixture
 
@@ -62,7 +62,7 @@ def codex_home(program: Path, folder: Path, served: Served, model: str) -> Path:
     return home
 
 
-@pytest.mark.parametrize("upstream", ["responses"])
+@pytest.mark.parametrize("upstream", WIRES)
 def test_codex_cli_completes_its_task(
     codex: Path, upstream: str, gateway: Served, models: Models, tmp_path: Path
 ) -> None:
@@ -77,7 +77,7 @@ def test_codex_cli_completes_its_task(
     repair.check(folder, models, gateway, mark, model)
 
 
-@pytest.mark.parametrize("upstream", ["messages"])
+@pytest.mark.parametrize("upstream", WIRES)
 def test_claude_code_completes_its_task(
     claude: Path, upstream: str, gateway: Served, models: Models, tmp_path: Path
 ) -> None:
@@ -96,7 +96,7 @@ def test_claude_code_completes_its_task(
     repair.check(folder, models, gateway, mark, model)
 
 
-@pytest.mark.parametrize("upstream", ["chat"])
+@pytest.mark.parametrize("upstream", WIRES)
 def test_mini_swe_agent_completes_its_task(
     mini: Path, upstream: str, gateway: Served, models: Models, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 import repair
 from serving import Models, Served
 
-from lathe.models.script import Call
+from lathe.models.script import WIRES, Call
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}
 EDIT = f"sed -i 's|{repair.WRONG.strip()}|{repair.RIGHT.strip()}|' mean.py"
@@ -133,9 +133,10 @@ AGENTS: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.parametrize("upstream", WIRES)
 @pytest.mark.parametrize("agent", AGENTS)
 def test_an_agent_on_a_vendors_library_completes_its_task(
-    agent: str, gateway: Served, models: Models, tmp_path: Path
+    agent: str, upstream: str, gateway: Served, models: Models, tmp_path: Path
 ) -> None:
     made, work = AGENTS[agent]
     wire = agent.split()[0]
@@ -144,7 +145,7 @@ def test_an_agent_on_a_vendors_library_completes_its_task(
     mark = gateway.mark()
     base = gateway.url if wire == "messages" else f"{gateway.url}/v1"
     client = made(api_key=gateway.key, base_url=base, max_retries=0)
-    model = f"scripted-{wire}"
+    model = f"scripted-{upstream}"
     if agent.endswith("async"):
 
         async def whole() -> str:

@@ -15,6 +15,7 @@ from lathe.config.paths import lathe_home
 from lathe.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lathe.gateway.application import Gateway
     from lathe.gateway.settings import GatewaySettings
 
 
@@ -30,6 +31,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--database", metavar="URL", help="sqlite:///PATH or postgresql://… (LATHE_GATEWAY_DATABASE)")
     parser.add_argument("--tls-cert", metavar="FILE", help="a certificate chain in PEM, to serve https")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key")
+    parser.add_argument("--invite", metavar="EMAIL", help="print a link by which this person enrols a passkey, and end")
     parser.add_argument("--check", action="store_true", help="only say whether the configuration is right")
     options = parser.parse_args(argv)
     try:
@@ -56,7 +58,24 @@ def main(argv: list[str]) -> int:
         served = Upstreams(settings, os.environ).models
         print(f"The configuration is right; models: {', '.join(served) or 'none'}.")
         return 0
+    if options.invite:
+        print(asyncio.run(_invite(settings, home, options.invite)))
+        return 0
     return _serve(settings, home, options.tls_cert, options.tls_key)
+
+
+async def _invite(settings: GatewaySettings, home: Path, email: str) -> str:
+    """Return a link for a person, made with the database beside the gateways that run on it."""
+    from lathe.gateway.directory import now_ms
+    from lathe.gateway.identity.invitations import console_site, invite_by_host
+    from lathe.store.gateway.database import Database, default_url
+
+    database = Database(settings.database or default_url(home))
+    try:
+        await database.migrate()
+        return await invite_by_host(database, console_site(settings), email, now_ms())
+    finally:
+        await database.aclose()
 
 
 def _serve(settings: GatewaySettings, home: Path, certificate: str | None, key: str | None) -> int:
@@ -98,6 +117,8 @@ async def _run(settings: GatewaySettings, home: Path, certificate: str | None, k
         )
     )
     _say(gateway, address, host)
+    if gateway.first_key is not None:
+        await _say_invitation(gateway, settings, port)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
@@ -107,6 +128,18 @@ async def _run(settings: GatewaySettings, home: Path, certificate: str | None, k
     finally:
         await gateway.aclose()
     return 0
+
+
+async def _say_invitation(gateway: Gateway, settings: GatewaySettings, port: int) -> None:
+    from lathe.gateway.identity.invitations import console_site, invite_operator
+
+    services = gateway.services
+    link = await invite_operator(services.database, console_site(settings, port), services.clock())
+    if link is not None:
+        sys.stderr.write(
+            f"lathe: to sign in to the console, open this link within three days and make a passkey:\n{link}\n"
+        )
+        sys.stderr.flush()
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.members import NOBODY, Organisation, Project, User, load_members
@@ -24,6 +23,7 @@ STALE_S = 2.0
 """Age past which nothing in memory may be relied on."""
 _POLL_S = 0.25
 _ANSWER_S = 2.0
+_PATIENCE_S = 1.0
 _LOAD_S = 30.0
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Directory:
         self._fresh = float("-inf")
         self._news = asyncio.Event()
         self.looking = asyncio.Lock()
+        self._assuring = asyncio.Lock()
 
     @classmethod
     async def open(
@@ -102,21 +103,21 @@ class Directory:
         """Seconds since what is known here was known to be all; past `STALE_S` a request is to be refused."""
         return time.monotonic() - self._fresh
 
-    async def is_current(self) -> bool:
-        """Say whether what is known here may be relied on; where it is too old, the database is asked once more.
-
-        A machine that is too busy to look in time is no reason to refuse what is allowed.
-        """
-        if self.age_s > STALE_S:
-            with contextlib.suppress(StorageError, SQLAlchemyError, OSError, TimeoutError):
-                async with asyncio.timeout(_ANSWER_S):
-                    await self.refresh()
-        return self.age_s <= STALE_S
-
     @property
     def revision(self) -> int:
         """The revision of the database that is known here."""
         return sum(self._known)
+
+    async def assure(self) -> bool:
+        """Say whether what is known here may be relied on; where it may be old, the database is asked first."""
+        if self.age_s <= STALE_S:
+            return True
+        # not only a database that has gone makes it old: the loop may have been kept from looking
+        with contextlib.suppress(StorageError, TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S), self._assuring:
+                if self.age_s > STALE_S:
+                    await self.refresh()
+        return self.age_s <= STALE_S
 
     async def watch(self) -> None:
         """Follow the database until cancelled; a connection that is lost is opened anew."""

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from lathe.gateway.admin.routes import routes as admin_routes
 from lathe.gateway.batches.routes import batch_routes
+from lathe.gateway.console.gate import session_principal
 from lathe.gateway.console.routes import routes as console_routes
 from lathe.gateway.identity.entrance import open_entrance
 from lathe.gateway.identity.scim import routes as scim_routes
@@ -32,8 +33,10 @@ def pages(gateway: Gateway) -> App:
         return RedirectResponse("/console")
 
     services = gateway.services._replace(paths=model_paths())
+    entrance = open_entrance(services)
+    services = services._replace(session_principal=session_principal(entrance))
     routes: list[BaseRoute] = [Route("/health", health), Route("/health/readiness", health), Route("/", front)]
     routes += [*model_routes(gateway.relay), *batch_routes(gateway.relay, services, gateway.runner.poke)]
     routes += [*admin_routes(services), *scim_routes(services)]
-    routes += console_routes(open_entrance(services))
+    routes += console_routes(entrance)
     return Starlette(routes=routes)

@@ -166,7 +166,7 @@ class Relay:
         given = token.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
         if not given:
             raise Refused(401, "key_missing", "Give a key: `Authorization: Bearer KEY`, or `x-api-key: KEY`.")
-        if self._directory.age_s > STALE_S and not await self._directory.is_current():
+        if self._directory.age_s > STALE_S and not await self._directory.assure():
             raise Refused(
                 503,
                 "directory_stale",

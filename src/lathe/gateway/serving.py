@@ -33,6 +33,7 @@ _FORWARDED = (
     *(b"traceparent", b"tracestate", b"x-codex-turn-metadata", b"x-codex-beta-features"),
 )
 """Headers of a request that go on to an upstream of the same wire."""
+_NO_STREAM = (b"application/json", b"text/html")
 _RETURNED = (b"openai-", b"anthropic-", b"x-codex-", b"x-reasoning-")
 _KEPT_BACK = (b"anthropic-ratelimit", b"openai-organization", b"openai-project", b"anthropic-organization")
 """Beginnings of headers of an answer that come back, and of those of them that are the gateway's own business."""
@@ -159,6 +160,9 @@ async def _whole(relay: Relay, exchange: Exchange, answer: UpstreamAnswer) -> An
 
 async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: UpstreamAnswer) -> Answered:
     watcher = DIALECTS[exchange.wire].watcher(drop_usage=not exchange.head.include_usage)
+    kind = next((value for name, value in answer.raw_headers if name == b"content-type"), b"")
+    if kind.startswith(_NO_STREAM):
+        raise TransportError("garbage", f"the endpoint answered with {kind.decode('latin-1')} in place of a stream")
     chunk = await answer.next()
     if not chunk:
         raise TransportError("cut", "the endpoint answered with an empty stream")
@@ -171,6 +175,8 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
         for passed in watcher.feed(chunk):
             exchange.passed += passed.count(b"data:")
             await sink.send(passed)
+        if watcher.failed is not None:
+            raise watcher.failed
         chunk = await answer.next()
     for passed in watcher.close():
         await sink.send(passed)

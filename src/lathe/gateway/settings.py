@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from lathe.gateway.identity.settings import OidcTable, SmtpTable
+from lathe.gateway.identity.settings import OidcTable, SmtpTable, check_provider
 from lathe.gateway.principals import Tier
+from lathe.models.endpoint import parse_endpoint
 from lathe.models.provider import WireName
 from lathe.protocol.errors import ConfigError
 
@@ -85,7 +86,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
     `public_url` is how browsers and clients reach the gateway, where that is not `listen`. `retention` holds where a
-    project says nothing. `share_s` is how long a stored response can be gone on with.
+    project says nothing. `share_s` is how long a stored response can be gone on with. `proof` says for a tier which
+    proofs of identity it needs (`identity/proof.py`).
     """
 
     listen: str = "127.0.0.1:8484"
@@ -103,6 +105,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, ModelTable] = {}
     oidc: dict[str, OidcTable] = {}
     smtp: SmtpTable = SmtpTable()
+    proof: dict[Tier, tuple[tuple[str, ...], ...]] = {}
     batches: BatchTable = BatchTable()
 
 
@@ -142,6 +145,10 @@ def _check(settings: GatewaySettings, path: Path) -> None:
             if known_as in named:
                 raise ConfigError(f"{path}: {known_as!r} is a name of {named[known_as]!r} and of {name!r}.")
             named[known_as] = name
+    if settings.public_url and parse_endpoint(settings.public_url).path:
+        raise ConfigError(f"{path}: public_url has a path.", hint="Give scheme, host and port only.")
+    for name, table in settings.oidc.items():
+        check_provider(name, table)
 
 
 def listen_address(settings: GatewaySettings) -> tuple[str, int]:

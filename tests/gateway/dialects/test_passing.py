@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lathe.gateway.dialects import DIALECTS, BadRequest
 from lathe.gateway.dialects.fields import read_fields, rewritten
-from lathe.gateway.dialects.watcher import Watcher
+from lathe.gateway.dialects.watcher import Watcher, read_answer
+from lathe.models.http import TransportError
 from lathe.models.script import WIRES, Call, Step, Thought, Tokens, Wire, Words
 from lathe.models.script_wires import render
 from lathe.protocol.usage import Usage
@@ -168,6 +169,33 @@ def test_a_stream_without_its_end_is_told_as_broken(wire: Wire) -> None:
         assert watched(watcher, [b"".join(events[:cut])]) == b"".join(events[:cut])
         assert (watcher.complete, watcher.final) == (False, None)
         assert watcher.failed is not None
+
+
+GARBAGE = [b"data: <html>502</html>\n\n", b'data: {"a": \n\n', b'data: {"a": "\xff"}\n\n', b"data: [\r\n\r\n"]
+
+
+@every_wire
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_in_a_stream_is_told_and_not_passed_on(wire: Wire, garbage: bytes) -> None:
+    events = render(FULL, wire, 0, "m").events
+    for chunks in ([*events[:4], garbage, *events[4:]], [b"".join((*events[:4], garbage))]):
+        watcher = Watcher(wire)
+        assert watched(watcher, chunks[: 5 if len(chunks) > 1 else 1]) == b"".join(events[:4])
+        assert (watcher.complete, str(watcher.failed)) == (False, "an event of the stream is no JSON")
+
+
+@every_wire
+def test_what_is_no_stream_at_all_is_not_passed_on(wire: Wire) -> None:
+    watcher = Watcher(wire)
+    assert watched(watcher, [b"<html>", b"bad\xff gateway</html>"]) == b""
+    assert watcher.failed is not None
+    assert not watcher.finish(EXTENSION)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"id": [', b'{"id": "\xff"}', b"[]", b'"x"', b""])
+def test_a_whole_answer_that_is_no_json_object_is_a_fault_of_its_upstream(body: bytes) -> None:
+    with pytest.raises(TransportError):
+        read_answer("chat", body)
 
 
 @every_wire

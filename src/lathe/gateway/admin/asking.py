@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from lathe.gateway.admin.faults import AdminError, forbidden, invalid
+from lathe.gateway.admin.faults import AdminError, forbidden, invalid, stale
 from lathe.gateway.canonical import read_strictly
 from lathe.gateway.principals import Principal, key_digest
 from lathe.gateway.services import Services
@@ -22,9 +22,8 @@ _DEEPEST = 40
 async def caller(services: Services, request: Request, *, scope: str = "") -> Principal:
     """Return who asks, by a key with a scope or by a web session; raise `AdminError`."""
     given = _key(request)
-    if not await services.directory.is_current():
-        lost = "The gateway has lost its database, and can't know who may do what."
-        raise AdminError(503, "directory_stale", lost, "Try again in a moment.")
+    if not await services.directory.assure():
+        raise stale()
     if not given:
         principal = await services.session_principal(request)
         if principal is None:

@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from sqlalchemy import ColumnElement, Row, Table, false, literal, or_, select, true, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lathe.gateway.admin.faults import AdminError, conflict, forbidden, invalid, not_found
+from lathe.gateway.admin.faults import conflict, forbidden, invalid, not_found, stale
 from lathe.gateway.admin.shapes import Listing
 from lathe.gateway.members import INSTALLATION_ROLES
 from lathe.gateway.principals import Principal
@@ -172,10 +172,8 @@ class Operation(Generic[_P, _R]):
         if not held and ANYONE not in self.roles:
             needed = " or ".join(sorted(self.roles))
             raise forbidden(f"This needs the role {needed}.", "Ask an administrator for it.")
-        if not await services.directory.is_current():
-            raise AdminError(
-                503, "directory_stale", "The gateway has lost its database, and can't know who may do what."
-            )
+        if not await services.directory.assure():
+            raise stale()
         try:
             async with services.database.begin() as connection:
                 if services.database.is_sqlite and not self.reads:  # what is looked at first must stay so

@@ -45,3 +45,9 @@ def invalid(message: str, hint: str = "", code: str = "invalid") -> AdminError:
 def forbidden(message: str, hint: str = "", code: str = "role_missing") -> AdminError:
     """Return the error for what the caller may not do to anything."""
     return AdminError(403, code, message, hint)
+
+
+def stale() -> AdminError:
+    """Return the error for a replica that has lost its database."""
+    lost = "The gateway has lost its database, and can't know who may do what."
+    return AdminError(503, "directory_stale", lost, "Try again in a moment.")

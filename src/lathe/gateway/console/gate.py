@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy.ext.asyncio import AsyncConnection
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
+from lathe.gateway.console.navigation import STAFF
 from lathe.gateway.console.render import render
 from lathe.gateway.identity.sessions import Session, check_csrf, find_session
 from lathe.gateway.identity.site import Refused, Site, check_origin, site_of
@@ -32,7 +35,7 @@ HOME = "/console"
 SIGN_IN = "/console/sign-in"
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
-_FORM_LIMIT = 1 << 20
+_FORM_LIMIT = 12 << 20
 _SAFE = ("GET", "HEAD")
 _log = logging.getLogger(__name__)
 
@@ -90,8 +93,43 @@ class Visit(NamedTuple):
             "csrf": self.session.csrf if self.session else "",
             "entries": entries(self.principal) if self.principal else [],
             "notice": self.request.query_params.get("done", ""),
+            "who": self.who,
+            "old": self.old,
+            "fault": None,
         }
         return HTMLResponse(render(template, **shown | context), status)
+
+    def may(self, operation: Operation[..., Any]) -> bool:
+        """Return whether the visitor's roles let them do an operation."""
+        if self.principal is None:
+            return False
+        return "anyone" in operation.roles or bool(operation.roles & self.principal.roles)
+
+    def who(self, subject: str) -> str:
+        """Return a user, project, organisation or key by a name that people know, as far as the visitor may see it.
+
+        `subject` is `user:ID` and so on, or the id of a user.
+        """
+        kind, _, id = subject.rpartition(":")
+        directory = self.entrance.services.directory
+        known = self.principal
+        everywhere = known is not None and bool(known.roles & STAFF)
+        own = known.organisation if known is not None else ""
+        if kind in ("", "user"):
+            user = directory.user(id)
+            seen = user is not None and (everywhere or user.organisation == own)
+            return (user.name or user.email) if user is not None and seen else id
+        if kind == "project":
+            project = directory.project(id)
+            return project.name if project is not None and (everywhere or project.organisation == own) else id
+        if kind == "organisation":
+            organisation = directory.organisation(id)
+            return organisation.name if organisation is not None and (everywhere or id == own) else id
+        return id
+
+    def old(self, name: str, default: Any = "") -> Any:
+        """Return what a field held when the form was sent, so that nothing is typed twice."""
+        return self.form.get(name, default) if self.form else default
 
     async def do(self, operation: Operation[_P, _R], /, *args: _P.args, **more: _P.kwargs) -> _R:
         """Do an operation as the one who has signed in; raise `AdminError`, `StorageError`."""
@@ -100,7 +138,7 @@ class Visit(NamedTuple):
 
     def field(self, name: str, limit: int = 4_000) -> str:
         """Return a field of the form, "" where it is not there; raise `Refused` where it is too long or a file."""
-        value = self.form.get(name, "")
+        value = self.form.get(name, self.request.query_params.get(name, ""))
         if not isinstance(value, str) or len(value) > limit or "\0" in value:
             raise Refused(f"The field {name} has more than {limit} characters, or is no text.", status=400)
         return value.strip()
@@ -111,6 +149,48 @@ class Visit(NamedTuple):
         subject = f"user:{self.user.id}"
         body = {"organisation": self.user.organisation, **facts}
         await self.entrance.services.audit.append(connection, subject, action, subject, body)
+
+    def number(self, name: str) -> float | None:
+        """Return a field as a number, None where it is empty; raise `Refused`."""
+        text = self.field(name, 40).replace("\u2009", "").replace(",", "")
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise Refused(f"{text!r} is no number.", status=400)
+        return value
+
+    def time(self, name: str) -> int | None:
+        """Return a field with a day or a time (UTC) as milliseconds since the epoch, None where it is empty."""
+        text = self.field(name, 40)
+        if not text:
+            return None
+        try:
+            return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+        except (ValueError, OverflowError):
+            raise Refused(f"{text!r} is no day.", hint="Write it as 2026-12-31.", status=400) from None
+
+    def chosen(self, name: str) -> tuple[str, ...]:
+        """Return the values of a field that may have several."""
+        return tuple(one for one in self.form.getlist(name) if isinstance(one, str) and one)
+
+    async def file(self, name: str, limit: int) -> bytes:
+        """Return a file of the form, empty where there is none; raise `Refused` where it is larger than `limit`."""
+        given = self.form.get(name)
+        if not isinstance(given, UploadFile):
+            return b""
+        data = await given.read(limit + 1)
+        if len(data) > limit:
+            raise Refused(f"The file is larger than {limit >> 20} MB.", status=413)
+        return data
+
+    def asking(self, **more: Any) -> dict[str, Any]:
+        """Return the query of a list for an operation: its cursor and `more`, without what is empty."""
+        given = {"cursor": self.request.query_params.get("cursor", ""), **more}
+        return {name: value for name, value in given.items() if value not in ("", None)}
 
     def back(self, path: str, done: str = "") -> Response:
         """Send the browser on to a page of the console; `done` names a sentence that it then shows."""
@@ -146,7 +226,7 @@ async def _visit(entrance: Entrance, handler: Handler, roles: Iterable[str] | No
     async with entrance.database.begin() as connection:
         session = await find_session(connection, request.cookies.get(site.cookie(), ""), now)
     directory = entrance.services.directory
-    if session is not None and not await directory.is_current():
+    if session is not None and not await directory.assure():
         raise Refused("The gateway has lost its database.", hint="Try again in a moment.", status=503)
     principal = directory.principal_of(session.user) if session else None
     user = directory.user(session.user) if session else None

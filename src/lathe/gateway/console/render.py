@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
@@ -19,6 +20,18 @@ NOTICES = {
     "signed-out-elsewhere": "You are signed out everywhere else.",
     "linked": "The account is linked.",
     "saved": "Saved.",
+    "submitted": "The application is submitted. A reviewer will decide it.",
+    "approved": "You have approved it.",
+    "declined": "You have declined it.",
+    "withdrawn": "The application is withdrawn.",
+    "revoked": "It is revoked, on every replica.",
+    "opened": "The engagement is open.",
+    "key-revoked": "The key is revoked: it counts no longer, on any replica.",
+    "proposed": "The schedule is proposed. Another person has to approve it.",
+    "in-force": "The schedule is in force.",
+    "proof-kept": "The proof is kept.",
+    "mail-sent": "The link is on its way to the address.",
+    "group-deleted": "The group is deleted.",
     "passkey-added": "The passkey is added.",
     "passkey-removed": "The passkey is removed, and you are signed out everywhere else.",
 }
@@ -36,7 +49,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals.update(notices=NOTICES, token=token)
-    made.filters.update(moment=moment, day=day, money=money, count=count, ago=ago, words=words)
+    made.filters.update(moment=moment, day=day, money=money, count=count, ago=ago, words=words, state=state, tidy=tidy)
     return made
 
 
@@ -98,6 +111,39 @@ def money(micro: int | None) -> str:
 def count(value: int | None) -> str:
     """Return a number with thin spaces between thousands."""
     return "–" if value is None else f"{value:,}".replace(",", "\u2009")
+
+
+_COLOURS = {
+    "live": "good",
+    "approved": "good",
+    "approve": "good",
+    "active": "good",
+    "done": "good",
+    "serve": "good",
+    "submitted": "warn",
+    "proposed": "warn",
+    "not_begun": "warn",
+    "open": "warn",
+    "declined": "bad",
+    "decline": "bad",
+    "revoked": "bad",
+    "refused": "bad",
+    "refuse": "bad",
+    "failed": "bad",
+    "lost": "bad",
+    "invalid": "bad",
+}
+
+
+def state(value: str) -> Markup:
+    """Return a state as a word with a dot; the word says it all, the dot is for the eye."""
+    colour = _COLOURS.get(value, "")
+    return Markup('<span class="state{}">{}</span>').format(f" state-{colour}" if colour else "", words(value))
+
+
+def tidy(value: object) -> str:
+    """Return JSON laid out for reading."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
 def words(value: object) -> str:

@@ -1,7 +1,8 @@
 """Reads along with a stream that passes through, and keeps its last event back so that it can be extended.
 
-An ordinary piece costs a few searches for bytes; JSON is decoded only of events that tell the model, the usage, the
-end or an error. Searches are for names in their quotes: inside a text those quotes are escaped.
+An ordinary piece costs a few searches for bytes and a look that it is JSON at all: where it is not, a caller's library
+would raise what is no error of its own. Only events that tell the model, the usage, the end or an error are decoded.
+Searches are for names in their quotes: inside a text those quotes are escaped.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import msgspec
 
 from lathe.gateway.dialects.extension import extend_event
 from lathe.models import chat_stream, messages_stream, responses
+from lathe.models.http import TransportError
 from lathe.models.provider import WireName
 from lathe.models.retry import BrokenStream, EndpointError, error_from_json
 from lathe.models.sse import LIMIT
 from lathe.protocol.usage import Usage
 
-Verdict: TypeAlias = Literal["pass", "filler", "last", "usage", "end"]
-"""What an event is: one that goes on, one without news, one that can be extended, Chat's usage alone, the end."""
+Verdict: TypeAlias = Literal["pass", "filler", "last", "usage", "end", "garbage"]
+"""What an event is: one that goes on, one without news, one that can be extended, Chat's usage alone, the end; none."""
 
 _event = re.compile(rb".*?(?>\r\n|\n|\r){2}|.+\Z", re.DOTALL)
 _data = re.compile(rb"^data:(.*)$", re.MULTILINE)
@@ -66,13 +68,15 @@ _responses_events = msgspec.json.Decoder(_ResponsesEvent)
 _messages_events = msgspec.json.Decoder(_MessagesEvent)
 _messages = msgspec.json.Decoder(_Message)
 _anything = msgspec.json.Decoder(dict[str, Any])
+_value = msgspec.json.Decoder(msgspec.Raw)
 
 
 class Watcher:
     """Watches one stream of `wire`; with `drop_usage` Chat's usage chunk is not given to the caller.
 
     What `feed` returns goes on at once; from the event on that can be extended everything is held, until `finish`.
-    `complete` says that the stream came to its own end, `failed` what an event said went wrong.
+    `complete` says that the stream came to its own end, `failed` what an event said went wrong, or that one is garbage:
+    from there on nothing is worth reading.
     """
 
     def __init__(self, wire: WireName, *, drop_usage: bool = False) -> None:
@@ -114,7 +118,7 @@ class Watcher:
                 return []
             block = bytes(memoryview(tail)[:cut])
             del tail[:cut]
-        if not self._held and not self._notable(block):
+        if not self._held and not self._notable(block) and _is_sound(block):
             return [block]
         return self._look(block)
 
@@ -122,7 +126,8 @@ class Watcher:
         """Say that no more comes; return what was left. Sets `complete`, or `failed` where the end is missing."""
         left = bytes(self._tail)
         self._tail.clear()
-        out = self._look(left) if left.strip() else []
+        # What follows must begin a line of its own, and what has no data is none of the stream's.
+        out = self._look(left.rstrip(b"\r\n") + b"\n\n") if _data.search(left) else []
         # Not every server sends what should follow: the finish reason, or the stop reason, ends the answer.
         if self._held and self.failed is None:
             self.complete = True
@@ -144,6 +149,8 @@ class Watcher:
         out: list[bytes] = []
         for event in _events(block):
             verdict = self._verdict(event)
+            if verdict == "garbage":
+                break
             if verdict == "pass":
                 # It was not the end: of several choices of a Chat answer each has its own.
                 out += (held for _, held in self._held)
@@ -166,9 +173,15 @@ class Watcher:
                 # A server that forgets the finish reason has still said that this is the end.
                 self.complete = True
                 return "end"
-            return self._judge(data)
+            try:
+                verdict = self._judge(data)
+            except msgspec.ValidationError:
+                verdict = "pass"  # JSON of another shape is the caller's to understand
+            _check(data)
+            return verdict
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return "pass"
+            self.failed = BrokenStream("an event of the stream is no JSON")
+            return "garbage"
 
     def _judge_chat(self, data: bytes) -> Verdict:
         chunk = _chunks.decode(data)
@@ -221,6 +234,27 @@ class Watcher:
                 self.failed = responses.failure_of(_anything.decode(data))
                 return "last"
         return "pass"
+
+
+def _check(data: bytes) -> None:
+    """Raise `msgspec.DecodeError` or `UnicodeDecodeError` where `data` is no JSON."""
+    _value.decode(data)
+    if not data.isascii():
+        data.decode()
+
+
+def _is_sound(block: bytes) -> bool:
+    """Return whether each event in `block` has one line of data, and it is JSON; False where a longer look must say."""
+    try:
+        for event in block.split(b"\n\n"):
+            if event:
+                at = event.find(b"data: {")
+                if at < 0 or event.find(b"\r") >= 0:
+                    return False
+                _check(event[at + 6 :])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _last_boundary(data: bytearray, begin: int) -> int:
@@ -282,11 +316,20 @@ class Told(NamedTuple):
 
 
 def read_answer(wire: WireName, body: bytes) -> Told:
-    """Return what `body`, the whole answer to a request without a stream, says; nothing where it is no such JSON."""
+    """Return what `body`, the whole answer to a request without a stream, says, nothing where it has another shape.
+
+    Raises `TransportError` where it is no JSON object.
+    """
+    try:
+        _check(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise TransportError("garbage", "the answer is no JSON") from None
+    if not body.lstrip().startswith(b"{"):
+        raise TransportError("garbage", "the answer is no JSON object")
     try:
         # The three kinds of answer have these names in common, and differ in what usage holds.
         answer = _messages.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         return Told("", "", None)
     read = {"chat": chat_stream.read_usage, "messages": messages_stream.read_usage, "responses": responses.read_usage}
     usage = read[wire](answer.usage) if answer.usage else None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from lathe.gateway.identity.oidc import OidcClient
+from lathe.gateway.identity.proof import check_needs
 from lathe.gateway.identity.site import Site, parse_site
 from lathe.store.gateway.database import Database
 
@@ -35,5 +36,6 @@ def open_entrance(services: Services) -> Entrance:
     """Return the entrance; raise `ConfigError`. No provider is asked yet."""
     settings = services.settings
     public = parse_site(settings.public_url) if settings.public_url else None
+    check_needs(settings.proof)
     providers = {name: OidcClient(name, table, services.clock) for name, table in settings.oidc.items()}
     return Entrance(services, public, providers)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from lathe.gateway.identity.settings import check_address
 from lathe.gateway.identity.site import Refused
-from lathe.models.endpoint import Endpoint, is_loopback, parse_endpoint
 from lathe.models.http import HttpClient, TransportError, read_body
 from lathe.protocol.codec import DecodeError, decode_json
 from lathe.protocol.errors import ConfigError
@@ -23,14 +23,6 @@ class ProviderFailed(Refused):
 
     def __init__(self, message: str, *, hint: str = "Try again; if it stays, tell the operator.") -> None:
         super().__init__(message, hint=hint, code="provider_failed", status=502)
-
-
-def check_address(url: str) -> Endpoint:
-    """Return where `url` is; raise `ConfigError` where it is neither https nor on this machine."""
-    endpoint = parse_endpoint(url)
-    if not endpoint.tls and not is_loopback(endpoint.host):
-        raise ConfigError(f"{url!r} is plain http.", hint="An identity provider must be reached by https.")
-    return endpoint
 
 
 async def fetch_json(

@@ -12,10 +12,10 @@ from urllib.parse import quote, urlencode
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lathe.gateway.identity.fetching import ProviderFailed, check_address, fetch_json
+from lathe.gateway.identity.fetching import ProviderFailed, fetch_json
 from lathe.gateway.identity.id_tokens import ProviderKeys, TokenRefused, check_claims
 from lathe.gateway.identity.levels import Level, level_of, reaches
-from lathe.gateway.identity.settings import OidcTable
+from lathe.gateway.identity.settings import OidcTable, check_address, check_provider
 from lathe.gateway.identity.site import Refused, Site
 from lathe.gateway.identity.tickets import digest_of, issue, new_secret, take
 from lathe.protocol.errors import ConfigError
@@ -53,13 +53,7 @@ class OidcClient:
         self.table = table
         self._clock = clock
         self._known: _Metadata | None = None
-        check_address(table.issuer)
-        if "openid" not in table.scopes:
-            raise ConfigError(f"oidc.{name}.scopes has no 'openid'.", hint="Add it: sign-in needs it.")
-        if table.client_secret_env and not os.environ.get(table.client_secret_env):
-            raise ConfigError(
-                f"The variable {table.client_secret_env} is not set.", hint=f"It holds the secret of oidc.{name}."
-            )
+        check_provider(name, table)
 
     @property
     def title(self) -> str:

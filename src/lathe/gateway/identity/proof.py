@@ -116,6 +116,11 @@ async def held(connection: AsyncConnection, subjects: Iterable[str], now: int) -
     return [Proof(*row) for row in await connection.execute(query)]
 
 
+def needs_of(tier: str, settings: Mapping[Tier, Needs]) -> Needs:
+    """Return which proofs a tier needs, where the settings of the gateway say so in their way."""
+    return next((ways for name, ways in {**DEFAULT_NEEDS, **settings}.items() if name == tier), ())
+
+
 def wanting(needs: Needs, shown: Iterable[Proof]) -> str:
     """Return what is missing, as the end of a sentence; "" where one of the alternatives is met."""
     have = list(shown)
@@ -125,7 +130,7 @@ def wanting(needs: Needs, shown: Iterable[Proof]) -> str:
     return ", or ".join(" and ".join(_said(word) for word in way) for way in missing)
 
 
-def check_needs(needs: Mapping[str, Needs]) -> None:
+def check_needs(needs: Mapping[Tier, Needs]) -> None:
     """Raise `ConfigError` where a word of the settings names no method or no level."""
     known = {"*", "oidc", "email", *methods()}
     for tier, ways in needs.items():
@@ -144,10 +149,23 @@ def _meets(word: str, proof: Proof) -> bool:
     return method in ("*", proof.method) and reaches(proof.level, wanted)
 
 
+_METHODS = {
+    "*": "any proof",
+    "oidc": "a sign-in at a provider",
+    "email": "a confirmed address",
+    "manual": "documents that a reviewer has seen",
+    "letter": "a letter of the organisation",
+}
+_HOW: dict[str, str] = {
+    "mfa": " with a second factor",
+    "passkey": " with a passkey",
+    "seen": " that a reviewer has seen",
+}
+
+
 def _said(word: str) -> str:
     method, _, level = word.partition(":")
-    name = "any proof" if method == "*" else method
-    return f"{name} of level {level}" if level else name
+    return _METHODS.get(method, method) + _HOW.get(level, "")
 
 
 def _rank(identity: Mapping[str, Any]) -> int:

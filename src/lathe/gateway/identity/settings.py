@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 import msgspec
+
+from lathe.models.endpoint import Endpoint, is_loopback, parse_endpoint
+from lathe.protocol.errors import ConfigError
 
 
 class OidcTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,3 +45,22 @@ class SmtpTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str = ""
     password_env: str = ""
     sender: str = ""
+
+
+def check_provider(name: str, table: OidcTable) -> None:
+    """Raise `ConfigError` where nobody could sign in with a provider."""
+    check_address(table.issuer)
+    if "openid" not in table.scopes:
+        raise ConfigError(f"oidc.{name}.scopes has no 'openid'.", hint="Add it: sign-in needs it.")
+    if table.client_secret_env and not os.environ.get(table.client_secret_env):
+        raise ConfigError(
+            f"The variable {table.client_secret_env} is not set.", hint=f"It holds the secret of oidc.{name}."
+        )
+
+
+def check_address(url: str) -> Endpoint:
+    """Return where `url` is; raise `ConfigError` where it is neither https nor on this machine."""
+    endpoint = parse_endpoint(url)
+    if not endpoint.tls and not is_loopback(endpoint.host):
+        raise ConfigError(f"{url!r} is plain http.", hint="An identity provider must be reached by https.")
+    return endpoint

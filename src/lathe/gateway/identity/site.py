@@ -42,12 +42,6 @@ class Site(NamedTuple):
 def parse_site(url: str) -> Site:
     """Return the site at `url`, the setting `public_url`; raise `ConfigError`."""
     endpoint = parse_endpoint(url)
-    if endpoint.path:
-        raise ConfigError(f"public_url has a path: {url!r}.", hint="Give scheme, host and port only.")
-    if not endpoint.tls and not is_loopback(endpoint.host):
-        raise ConfigError(
-            f"public_url is plain http: {url!r}.", hint="Give an https address; plain http is for this machine only."
-        )
     return Site(f"{'https' if endpoint.tls else 'http'}://{endpoint.authority}", endpoint.host)
 
 
@@ -59,6 +53,8 @@ def site_of(request: HTTPConnection, public: Site | None) -> Site:
     """
     named = request.headers.get("host", "")
     if public is not None:
+        if not public.secure and not is_loopback(public.host):
+            raise Refused("The console needs https.", hint="Set public_url to an https address.", status=421)
         if named != public.origin.split("://", 1)[1]:
             raise Refused("This console is at another address.", hint=f"Open {public.origin}/console.", status=421)
         return public
