@@ -42,7 +42,6 @@ _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
 """Output that is set aside for a request that names no limit."""
 RELAY = frozenset({"relay"})
-_LINE_S = 86_400.0
 _RECORD_S = 5.0
 """How long a request waits for the database before it is refused, and an answer's end to be settled."""
 
@@ -379,10 +378,9 @@ class Relay:
             raise _unrecorded(error)
 
     def turn(self, upstream: Upstream, exchange: Exchange) -> AbstractAsyncContextManager[None]:
-        """Return a turn at an upstream to hold, which raises `QueueTimeout`; lines of batches wait for all others."""
-        line = exchange.request.line is not None
-        patience_s = _LINE_S if line else self._settings.queue_timeout_s
-        return upstream.turns.turn(exchange.project, patience_s, idle=line or exchange.asked.surface == "batch")
+        """Return a turn at an upstream to hold, which raises `QueueTimeout`."""
+        idle = exchange.asked.surface == "batch"
+        return upstream.turns.turn(exchange.project, self._settings.queue_timeout_s, idle=idle)
 
     def extension(self, exchange: Exchange) -> dict[str, object]:
         """Return what an answer's field `lathe` says."""
