@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import msgspec
+
 from lathe.gateway.dialects import estimate_tokens
 from lathe.gateway.limits import MICRO, Hold
 from lathe.gateway.principals import Asked, Principal
@@ -32,6 +34,10 @@ class Told(Protocol):
     def usage(self) -> Usage | None: ...
 
 
+MOST_TOKENS = 1_000_000_000
+"""More than any request uses."""
+
+
 def now_ms() -> int:
     """Return the time in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
@@ -42,6 +48,17 @@ class Line(NamedTuple):
 
     batch: str
     number: int
+
+
+def _fitting(text: str, most: int) -> str:
+    """Return what a column of `most` characters can hold of `text`; PostgreSQL holds no NUL."""
+    return text[:most].replace("\0", "\ufffd")
+
+
+def _bounded(usage: Usage) -> Usage:
+    """Return counts that can be: an upstream may say anything, and what it says is charged."""
+    names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens", "cache_write_tokens")
+    return msgspec.structs.replace(usage, **{name: min(max(getattr(usage, name), 0), MOST_TOKENS) for name in names})
 
 
 class Request(NamedTuple):
@@ -112,8 +129,10 @@ class Exchange:
 
     def tell(self, told: Told) -> None:
         """Take over what an answer says of itself."""
-        if told.usage is not None:
-            self.usage = told.usage
+        usage = told.usage
+        if usage is not None:
+            counts = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
+            self.usage = usage if min(counts) >= 0 and max(counts) <= MOST_TOKENS else _bounded(usage)
         else:
             self.estimate()
 
@@ -138,7 +157,7 @@ class Exchange:
             asked.surface,
             asked.region,
             self.wire,
-            asked.model,
+            _fitting(asked.model, 200),
             "",
             self.decision.tier,
             reserved,
@@ -160,7 +179,7 @@ class Exchange:
             who.organisation,
             state,
             status,
-            code,
+            _fitting(code, 64),
             self.served,
             charge,
             usage.input_tokens,
