@@ -36,9 +36,9 @@ from lathe.store.gateway.schema import keys
 _log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _SWEEP_S = 60.0
-_LIMITS = frozenset({"rate_limit", "concurrency_limit", "budget_exhausted", "queue_timeout"})
+_LIMITS = frozenset({"rate_limit", "concurrency_limit", "budget_exhausted"})
 """Codes of refusals by limits of the gateway's own."""
-_NOT_YET = frozenset({"model_unavailable", "records_unavailable", "directory_stale"})
+_NOT_YET = frozenset({"queue_timeout", "model_unavailable", "records_unavailable", "directory_stale"})
 _PASSING = frozenset({408, 429, 500, 502, 503, 504, 529})
 _MOST_TRIES = 6
 _PAUSES_S = (1.0, 5.0, 15.0, 30.0, 60.0)
