@@ -70,7 +70,8 @@ def test_a_passkey_is_enrolled_by_invitation_and_signs_in_by_keyboard(house: Hou
     expect(page.get_by_role("status")).to_have_text("You are signed out.")
     page.goto("/console/account")
     assert page.url == f"{house.url}/console/sign-in?to=%2Fconsole%2Faccount"
-    person.press("Enter")  # the button has the focus
+    expect(page.get_by_role("button", name="Sign in with a passkey")).to_be_focused()
+    person.press("Enter")
     page.wait_for_url(f"{house.url}/console/account")
     expect(page.get_by_label("Name", exact=True)).to_have_value("Key of Mary")
     page.goto("/console/invitation")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from lathe.gateway.admin.faults import KINDS
 from lathe.gateway.admin.routes import routes as admin_routes
 from lathe.gateway.batches.routes import batch_routes
 from lathe.gateway.console.gate import session_principal
@@ -41,4 +43,20 @@ def pages(gateway: Gateway) -> App:
     routes += [*model_routes(gateway.relay), *batch_routes(gateway.relay, services, gateway.runner.poke)]
     routes += [*admin_routes(services), *scim_routes(services)]
     routes += console_routes(entrance)
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """Tell of a path or a method that there is not, as everything else here tells of errors."""
+    from lathe.gateway.application import WIRES
+
+    assert isinstance(error, HTTPException)
+    status, headers = error.status_code, dict(error.headers or {})
+    if status == 404 and request.url.path in WIRES:
+        status, headers = 405, {"allow": "POST"}
+    code, message = {
+        404: ("not_found", "There is nothing at this path."),
+        405: ("method_not_allowed", f"This path does not take {request.method}."),
+    }.get(status, ("invalid", error.detail))
+    said = {"type": KINDS.get(status, "invalid_request_error"), "code": code, "message": message, "hint": ""}
+    return JSONResponse({"error": said}, status, headers)

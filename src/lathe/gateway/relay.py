@@ -21,7 +21,7 @@ from lathe.gateway.compacting import Sealer
 from lathe.gateway.dialects import DIALECTS, BadRequest, Head, Options, estimate_tokens
 from lathe.gateway.dialects.head import NO_OPTIONS
 from lathe.gateway.directory import STALE_S, Directory
-from lathe.gateway.exchange import Exchange, Request, now_ms
+from lathe.gateway.exchange import MOST_TOKENS, Exchange, Request, now_ms
 from lathe.gateway.front import JSON, Gone, Lines, Receive, Scope, Sink, Unreadable, read_body
 from lathe.gateway.limits import MICRO, Allowance, LimitReached, Limits
 from lathe.gateway.limits import Scope as Limited
@@ -273,7 +273,9 @@ class Relay:
     def _set_aside(self, exchange: Exchange, served: Served) -> asyncio.Future[None]:
         """Hold what the request may take of its limits, and put it on record; raise `Refused`."""
         tokens = estimate_tokens(exchange.request.body, exchange.head.fields)
-        output = exchange.head.max_output_tokens or min(served.info.max_output_tokens or _OUTPUT_TOKENS, _OUTPUT_TOKENS)
+        output = min(served.info.max_output_tokens or _OUTPUT_TOKENS, _OUTPUT_TOKENS)
+        if (asked := exchange.head.max_output_tokens or 0) > 0:  # less than nothing means no limit to some upstreams
+            output = min(asked, served.info.max_output_tokens or MOST_TOKENS)
         price = served.info.price
         reserved = round((tokens * price.input + output * price.output) * MICRO / 1e6) if price is not None else 0
         try:
@@ -376,12 +378,15 @@ class Relay:
         exchange.first_byte = time.perf_counter()
 
     async def _on_record(self, written: asyncio.Future[None] | None) -> None:
-        if written is None or written.done():
+        if written is None:
             return
-        self.records.hurry()
-        await asyncio.wait((written,), timeout=_RECORD_S)
+        if not written.done():
+            self.records.hurry()
+            await asyncio.wait((written,), timeout=_RECORD_S)
         if not written.done():
             raise _unrecorded(StorageError(self.records.trouble or "The database does not answer."))
+        if isinstance(error := written.exception(), StorageError):
+            raise _unrecorded(error)
 
     def turn(self, upstream: Upstream, exchange: Exchange) -> AbstractAsyncContextManager[None]:
         """Return a turn at an upstream to hold, which raises `QueueTimeout`."""
@@ -402,6 +407,8 @@ class Relay:
         }
         if decision.substitution:
             said["substitution"] = decision.substitution
+        if exchange.left_out:
+            said["left_out"] = exchange.left_out
         if exchange.hold is not None and exchange.hold.warnings:
             said["warnings"] = exchange.hold.warnings
         return said
@@ -419,6 +426,8 @@ class Relay:
         ]
         if decision.substitution:
             lines.append((b"lathe-substitution", _header(decision.substitution)))
+        if exchange.left_out:
+            lines.append((b"lathe-left-out", _header(", ".join(exchange.left_out))))
         return lines
 
     async def refuse(self, wire: WireName, sink: Sink, refused: Refused) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from starlette.requests import Request
@@ -32,6 +32,8 @@ def routes(services: Services) -> list[BaseRoute]:
     """Return the routes of SCIM; all need a key of an organisation with the scope `scim`."""
     table: list[tuple[str, dict[str, Handler]]] = [
         ("/Users", {"GET": _list_users, "POST": _create_user}),
+        ("/Users/.search", {"POST": _list_users}),
+        ("/Groups/.search", {"POST": _list_groups}),
         ("/Users/{id}", {"GET": _user, "PUT": _put_user, "PATCH": _patch_user, "DELETE": _delete_user}),
         ("/Groups", {"GET": _list_groups, "POST": _create_group}),
         ("/Groups/{id}", {"GET": _group, "PUT": _put_group, "PATCH": _patch_group, "DELETE": _delete_group}),
@@ -114,23 +116,38 @@ async def _document(request: Request) -> Any:
         raise ScimError(400, "The body is no JSON.", "invalidSyntax") from None
 
 
-def _asked(request: Request) -> Asked:
+async def _query(request: Request) -> dict[str, str]:
+    """Return what is asked of a list: the query, or the body of a SearchRequest (section 3.4.3), with lists joined."""
+    if request.method != "POST":
+        return dict(request.query_params)
+    document = await _document(request)
+    if not isinstance(document, dict):
+        raise ScimError(400, "A search is a JSON object.", "invalidSyntax")
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in document.items()
+    }
+
+
+def _asked(query: Mapping[str, str]) -> Asked:
     """Return the question of a list; numbers out of range count as the nearest one that is (section 3.4.2.4)."""
-    query = request.query_params
     try:
         start, count = int(query.get("startIndex", "1")), int(query.get("count", "100"))
     except ValueError:
         raise ScimError(400, "startIndex and count are numbers.", "invalidValue") from None
-    without = {name.strip().lower() for name in query.get("excludedAttributes", "").split(",")}
+    without = _names(query, "excludedAttributes")
     big = 1 << 31
     return Asked(query.get("filter", ""), max(1, min(start, big)), max(0, min(count, big)), "members" in without)
 
 
-def _shaped(request: Request, resource: dict[str, Any]) -> dict[str, Any]:
+def _names(query: Mapping[str, str], name: str) -> set[str]:
+    """Return the attributes that a part of the query names, in lower case and without their sub-attributes."""
+    plain = (one.strip().rpartition(":")[2].partition(".")[0].lower() for one in query.get(name, "").split(","))
+    return {one for one in plain if one}
+
+
+def _shaped(query: Mapping[str, str], resource: dict[str, Any]) -> dict[str, Any]:
     """Return what of a resource `attributes` and `excludedAttributes` leave; `id` and `schemas` always stay."""
-    query = request.query_params
-    wanted = {name.strip().partition(".")[0].lower() for name in query.get("attributes", "").split(",")} - {""}
-    without = {name.strip().lower() for name in query.get("excludedAttributes", "").split(",")} - {""}
+    wanted, without = _names(query, "attributes"), _names(query, "excludedAttributes")
     always = {"id", "schemas"}
     return {
         name: value
@@ -139,12 +156,13 @@ def _shaped(request: Request, resource: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shaped_list(request: Request, listed: dict[str, Any]) -> dict[str, Any]:
-    return {**listed, "Resources": [_shaped(request, one) for one in listed["Resources"]]}
+def _shaped_list(query: Mapping[str, str], listed: dict[str, Any]) -> dict[str, Any]:
+    return {**listed, "Resources": [_shaped(query, one) for one in listed["Resources"]]}
 
 
 async def _list_users(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped_list(request, await people.list_users(services, principal, base, _asked(request)))
+    query = await _query(request)
+    return 200, _shaped_list(query, await people.list_users(services, principal, base, _asked(query)))
 
 
 async def _create_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
@@ -152,7 +170,9 @@ async def _create_user(services: Services, principal: Principal, base: str, requ
 
 
 async def _user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped(request, await people.read_user(services, principal, base, request.path_params["id"]))
+    return 200, _shaped(
+        request.query_params, await people.read_user(services, principal, base, request.path_params["id"])
+    )
 
 
 async def _put_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
@@ -171,7 +191,8 @@ async def _delete_user(services: Services, principal: Principal, base: str, requ
 
 
 async def _list_groups(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped_list(request, await people.list_groups(services, principal, base, _asked(request)))
+    query = await _query(request)
+    return 200, _shaped_list(query, await people.list_groups(services, principal, base, _asked(query)))
 
 
 async def _create_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
@@ -179,7 +200,9 @@ async def _create_group(services: Services, principal: Principal, base: str, req
 
 
 async def _group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped(request, await people.read_group(services, principal, base, request.path_params["id"]))
+    return 200, _shaped(
+        request.query_params, await people.read_group(services, principal, base, request.path_params["id"])
+    )
 
 
 async def _put_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
