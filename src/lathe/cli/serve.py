@@ -119,15 +119,17 @@ async def _run(settings: GatewaySettings, home: Path, certificate: str | None, k
         )
     )
     _say(gateway, address, host)
-    if gateway.first_key is not None:
-        await _say_invitation(gateway, settings, port)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
+    # while it is already served: what makes the link takes longer to import than all the rest to start
+    inviting = asyncio.create_task(_say_invitation(gateway, settings, port)) if gateway.first_key else None
     try:
         # Its own handlers would raise the signal again at the end, and end in 130 what was asked to end.
         await server._serve([listening])
     finally:
+        if inviting is not None:
+            await asyncio.wait((inviting,), timeout=5)
         await gateway.aclose()
     return 0
 

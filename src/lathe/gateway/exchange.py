@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lathe.gateway.dialects import Head
     from lathe.gateway.policy import Decision
     from lathe.gateway.remembering import Wish
+    from lathe.gateway.upstreams import Upstream
 
 
 class Told(Protocol):
@@ -96,6 +97,7 @@ class Exchange:
         "request",
         "response_id",
         "served",
+        "upstream",
         "usage",
         "who",
         "whole",
@@ -121,6 +123,7 @@ class Exchange:
         self.response_id = ""
         self.project = who.project
         self.served = ""
+        self.upstream: Upstream | None = None
         self.info: ModelInfo | None = None
         self.usage = Usage()
         self.hold: Hold | None = None

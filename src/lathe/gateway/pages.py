@@ -17,6 +17,7 @@ from lathe.gateway.console.gate import session_principal
 from lathe.gateway.console.routes import routes as console_routes
 from lathe.gateway.identity.entrance import open_entrance
 from lathe.gateway.identity.scim import routes as scim_routes
+from lathe.gateway.metrics import metrics_route
 from lathe.gateway.model_paths import model_paths
 from lathe.gateway.model_routes import model_routes
 
@@ -38,6 +39,7 @@ def pages(gateway: Gateway) -> App:
     entrance = open_entrance(services)
     services = services._replace(session_principal=session_principal(entrance))
     routes: list[BaseRoute] = [Route("/health", health), Route("/health/readiness", health), Route("/", front)]
+    routes.append(metrics_route(gateway))
     routes += [*model_routes(gateway.relay), *batch_routes(gateway.relay, services, gateway.runner.poke)]
     routes += [*admin_routes(services), *scim_routes(services)]
     routes += console_routes(entrance)

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -32,6 +33,7 @@ from lathe.gateway.remembering import Memory, Remembering, Retention, Wish, rete
 from lathe.gateway.serving import Answered, Failed, serve
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
+from lathe.gateway.telemetry import Telemetry
 from lathe.gateway.upstreams import Served, Upstream, Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.errors import StorageError
@@ -93,10 +95,12 @@ class Relay:
         signer: Signer,
         secret: bytes,
         replica: str,
+        telemetry: Telemetry,
         guard: Guard | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.records = records
+        self.telemetry = telemetry
         self._settings = settings
         self._directory = directory
         self.sealer = Sealer(secret)
@@ -259,6 +263,7 @@ class Relay:
     async def _refuse_on_record(self, exchange: Exchange, sink: Sink) -> None:
         decision = exchange.decision
         settled = exchange.settled("refused", decision.status, decision.code, self._signer)
+        self.telemetry.ended(exchange, settled)
         await self._on_record(self.records.write(exchange.opened(0), settled))
         extra = {**decision.details, "hint": decision.hint, "clause": decision.clause, **self.extension(exchange)}
         refused = Refused(decision.status, decision.code, decision.message, extra=extra)
@@ -274,7 +279,7 @@ class Relay:
         price = served.info.price
         reserved = round((tokens * price.input + output * price.output) * MICRO / 1e6) if price is not None else 0
         try:
-            idle = exchange.request.line is not None
+            idle = exchange.asked.surface == "batch"
             exchange.hold = self._limits.hold(self._scopes(exchange.who), tokens + output, reserved, idle=idle)
         except LimitReached as reached:
             extra = {"scope": reached.scope, **self.extension(exchange)}
@@ -355,7 +360,9 @@ class Relay:
     def _settle(
         self, exchange: Exchange, state: str, status: int, code: str, *kept: Content | LineAnswer
     ) -> asyncio.Future[None]:
-        return self.records.write(exchange.settled(state, status, code, self._signer), *kept)
+        settled = exchange.settled(state, status, code, self._signer)
+        self.telemetry.ended(exchange, settled)
+        return self.records.write(settled, *kept)
 
     def retention(self, who: Principal) -> Retention:
         """Return how much the caller's project keeps."""
@@ -363,8 +370,12 @@ class Relay:
         return retention_of(project.settings if project is not None else {}, self._settings.retention)
 
     async def on_record(self, exchange: Exchange) -> None:
-        """Wait until a request is on record; raise `Refused` where the database does not answer."""
+        """Wait until a request is on record, right before the first byte of its answer goes out.
+
+        Raises `Refused` where the database does not answer.
+        """
         await self._on_record(exchange.written)
+        exchange.first_byte = time.perf_counter()
 
     async def _on_record(self, written: asyncio.Future[None] | None) -> None:
         if written is None:
@@ -379,6 +390,7 @@ class Relay:
 
     def turn(self, upstream: Upstream, exchange: Exchange) -> AbstractAsyncContextManager[None]:
         """Return a turn at an upstream to hold, which raises `QueueTimeout`."""
+        exchange.upstream = upstream
         idle = exchange.asked.surface == "batch"
         return upstream.turns.turn(exchange.project, self._settings.queue_timeout_s, idle=idle)
 
@@ -420,6 +432,8 @@ class Relay:
 
     async def refuse(self, wire: WireName, sink: Sink, refused: Refused) -> None:
         """Tell of an error in the words of `wire`: as the answer, or as the last event of one that has begun."""
+        if not refused.lines:  # else it is on record
+            self.telemetry.turned_away(wire, refused.code)
         if sink.started:
             event = DIALECTS[wire].error_event(
                 refused.status, refused.code, refused.message, extra=refused.extra, response_id=refused.response_id

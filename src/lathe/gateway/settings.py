@@ -82,6 +82,12 @@ class BatchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     days: _Count = 30
 
 
+class MetricsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[metrics]`: with `open` everyone who reaches the gateway may read `/metrics`; else it takes a key."""
+
+    open: bool = False
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
@@ -107,6 +113,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     smtp: SmtpTable = SmtpTable()
     proof: dict[Tier, tuple[tuple[str, ...], ...]] = {}
     batches: BatchTable = BatchTable()
+    metrics: MetricsTable = MetricsTable()
 
 
 def load_settings(path: Path, *, required: bool) -> GatewaySettings:

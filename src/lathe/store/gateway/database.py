@@ -19,7 +19,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from lathe.protocol.errors import ConfigError, StorageError
-from lathe.store.gateway.schema import revision
+from lathe.store.gateway.schema import make, revision
 
 CHANNEL = "lathe_gateway"
 """Where PostgreSQL tells every replica that something has changed."""
@@ -84,7 +84,7 @@ class Database:
             async with self.engine.begin() as connection:
                 if not self.is_sqlite:  # several replicas may start at once
                     await self.lock(connection, "migrate")
-                await connection.run_sync(_upgrade)
+                await connection.run_sync(_bring_up)
         except (SQLAlchemyError, OSError) as error:
             raise _unreachable(error) from error
 
@@ -159,6 +159,16 @@ def _form(connection: Any) -> str:
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return str(connection.execute(text("select version_num from alembic_version")).scalar() or "")
+
+
+def _bring_up(connection: Any) -> None:
+    form = _form(connection)
+    if form == "":
+        make(connection)  # as all migrations would, without the time that it takes to import what runs them
+        connection.execute(text("create table alembic_version (version_num varchar(32) not null primary key)"))
+        connection.execute(text(f"insert into alembic_version values ('{_NEWEST}')"))
+    elif form != _NEWEST:
+        _upgrade(connection)
 
 
 def _upgrade(connection: Any) -> None:
