@@ -23,6 +23,31 @@ from lathe.store.gateway import schema
 SAID = Step(say=(Words("Hello there."),), usage=Tokens(1000, 0, 50))
 PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions", "messages": "/v1/messages"}
 
+BAD: list[tuple[str, dict[str, Any]]] = [
+    ("GET /v1/files/%00", {}),
+    ("GET /v1/files/" + "x" * 300, {}),
+    ("GET /v1/files?after=%00&limit=1", {}),
+    ("GET /v1/files?limit=0", {}),
+    ("GET /v1/batches?limit=" + "9" * 5000, {}),
+    ("GET /v1/messages/batches?before_id=%FF&after_id=%00", {}),
+    ("POST /v1/batches/%00/cancel", {}),
+    ("DELETE /v1/messages/batches/%00", {}),
+    ("GET /v1/messages/batches/x/results", {}),
+    ("POST /v1/batches", {"content": b"{"}),
+    ("POST /v1/batches", {"content": b'{"input_file_id":"\xff"}'}),
+    ("POST /v1/batches", {"json": []}),
+    ("POST /v1/batches", {"json": {"input_file_id": "a\0", "endpoint": "\0", "completion_window": "24h"}}),
+    ("POST /v1/messages/batches", {"json": {"requests": []}}),
+    ("POST /v1/messages/batches", {"json": {"requests": [{"custom_id": "a b", "params": {}}]}}),
+    ("POST /v1/messages/batches", {"content": b'{"requests":[{"custom_id":"a","params":' + b"[" * 9999}),
+    ("POST /v1/files", {"content": b"x"}),
+    ("POST /v1/files", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}),
+    ("POST /v1/files", {"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}),
+    ("POST /v1/files", {"files": {"file": b"x"}, "data": {"purpose": "\0"}}),
+    ("POST /v1/files", {"files": {"file": b"x"}, "data": {"purpose": "batch", "expires_after[seconds]": "1"}}),
+    ("POST /v1/files", {"data": {"purpose": "batch", "file": "x"}}),
+]
+
 
 def body(wire: str, **rest: Any) -> dict[str, Any]:
     if wire == "responses":
@@ -176,6 +201,18 @@ async def test_who_asks_wrongly_is_told_at_once(gateway: Running, scripted: Scri
         await client.files.create(file=("in.jsonl", b"x" * (1 << 19)), purpose="batch")
         with pytest.raises(openai.APIStatusError, match="1 MB in all"):
             await client.files.create(file=("in.jsonl", b"x" * (1 << 20)), purpose="batch")
+
+
+async def test_bad_input_is_told_in_a_sentence(scripted: ScriptedServer, tmp_path: Path, database_url: str) -> None:
+    async with running(settings(scripted, database=database_url), tmp_path) as gateway:
+        for path, sent in BAD:
+            method, _, target = path.partition(" ")
+            answer = await gateway.client.request(method, target, **sent)
+            if method == "GET" and answer.status_code == 200:
+                assert answer.json()["data"] == []
+                continue
+            assert 400 <= answer.status_code < 500, (path, sent, answer.text)
+            assert answer.json()["error"]["message"].endswith("."), answer.text
 
 
 async def test_message_batches_are_anthropics(gateway: Running) -> None:

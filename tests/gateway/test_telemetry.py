@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -235,3 +236,13 @@ def test_nothing_of_it_is_imported_unasked() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+async def test_every_metric_is_on_its_page(scripted: ScriptedServer, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gateway-operations.md").read_text("utf-8")
+    async with running(settings(scripted), tmp_path) as gateway:
+        await gateway.client.post("/v1/chat/completions", json=CHAT)
+        text = (await gateway.client.get("/metrics")).text
+    made = {family.name: family for family in prometheus(text) if family.name.startswith("lathe_")}
+    told = dict(re.findall(r"^\| `(lathe_gateway_\w+?)(?:_total)?` \| (\w+)", page, re.MULTILINE))
+    assert told == {name: family.type for name, family in made.items()}

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from lathe.gateway.admin.faults import KINDS
 from lathe.gateway.admin.routes import routes as admin_routes
+from lathe.gateway.batches.paths import batch_paths
 from lathe.gateway.batches.routes import batch_routes
 from lathe.gateway.console.gate import session_principal
 from lathe.gateway.console.routes import routes as console_routes
@@ -35,7 +36,7 @@ def pages(gateway: Gateway) -> App:
     async def front(request: Request) -> Response:
         return RedirectResponse("/console")
 
-    services = gateway.services._replace(paths=model_paths())
+    services = gateway.services._replace(paths=model_paths() | batch_paths())
     entrance = open_entrance(services)
     services = services._replace(session_principal=session_principal(entrance))
     routes: list[BaseRoute] = [Route("/health", health), Route("/health/readiness", health), Route("/", front)]
