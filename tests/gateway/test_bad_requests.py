@@ -112,6 +112,13 @@ def test_unknown_fields_go_on_and_the_gateways_own_and_its_callers_key_do_not(ga
     assert gateway.key not in str(sent.headers) and "cookie" not in sent.headers
 
 
+def test_what_callers_say_comes_back_in_headers_without_control_characters(gateway: Served) -> None:
+    named = {"engagement": "a\x1b\x00\r\nset-cookie: b=c" + "é" * 10_000}
+    told = ask(gateway, PATHS["chat"], {**CHAT, "stream": True, "lathe": named})
+    assert (told.status, told.code) == (403, "engagement_mismatch")
+    assert "set-cookie" not in told.headers and told.headers["lathe-decision"].startswith("engagement:a    set-cookie")
+
+
 def test_paths_and_methods_that_there_are_not_are_told_in_json(gateway: Served) -> None:
     for method, path, status in (
         ("GET", "/v1/chat/completions", 405),

@@ -118,8 +118,8 @@ class HttpSink:
 
     async def start(self, status: int, lines: Lines) -> None:
         """See `Sink.start`."""
-        self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
+        self.started = True
 
     async def send(self, data: bytes) -> None:
         """See `Sink.send`."""

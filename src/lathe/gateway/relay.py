@@ -44,6 +44,9 @@ _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
 """Output that is set aside for a request that names no limit."""
 RELAY = frozenset({"relay"})
+_HEADER_CHARS = 250
+_PRINTABLE = bytes(code if 32 <= code < 127 else 32 for code in range(256))
+"""What callers say comes back in headers, where HTTP has no control characters."""
 _RECORD_S = 5.0
 """How long a request waits for the database before it is refused, and an answer's end to be settled."""
 
@@ -456,7 +459,7 @@ async def _gone(receive: Receive) -> None:
 
 
 def _header(text: str) -> bytes:
-    return text.encode("ascii", "backslashreplace").replace(b"\n", b" ").replace(b"\r", b" ")
+    return text[:_HEADER_CHARS].encode("ascii", "backslashreplace").translate(_PRINTABLE)
 
 
 def _unrecorded(error: StorageError) -> Refused:
