@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from lathe.gateway.batches.batch import ACTIVE, Api, Batch, Body, Ended, LineState, NewLine, State, Work, is_id
 from lathe.gateway.exchange import now_ms
 from lathe.gateway.replicas import DEAD_MS
-from lathe.store.gateway.database import Database
+from lathe.store.gateway.database import Database, server_ms
 from lathe.store.gateway.schema import batch_lines, batches, replicas
 
 _MOST_ACTIVE = 500
@@ -218,7 +218,7 @@ def _active() -> Any:
 
 def _dead() -> Any:
     """Return the replicas that have ended or have not been heard of for so long that they count as dead."""
-    return select(replicas.c.id).where(replicas.c.seen <= now_ms() - DEAD_MS)
+    return select(replicas.c.id).where(replicas.c.seen <= server_ms() - DEAD_MS)
 
 
 def _batch(row: Any) -> Batch:

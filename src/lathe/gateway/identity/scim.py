@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from lathe.gateway.admin.desk import Operation
 from lathe.gateway.admin.faults import AdminError
 from lathe.gateway.identity import scim_people as people
 from lathe.gateway.identity.scim_paths import ScimError
@@ -31,12 +32,8 @@ Handler: TypeAlias = Callable[[Services, Principal, str, Request], Awaitable[Ans
 def routes(services: Services) -> list[BaseRoute]:
     """Return the routes of SCIM; all need a key of an organisation with the scope `scim`."""
     table: list[tuple[str, dict[str, Handler]]] = [
-        ("/Users", {"GET": _list_users, "POST": _create_user}),
-        ("/Users/.search", {"POST": _list_users}),
-        ("/Groups/.search", {"POST": _list_groups}),
-        ("/Users/{id}", {"GET": _user, "PUT": _put_user, "PATCH": _patch_user, "DELETE": _delete_user}),
-        ("/Groups", {"GET": _list_groups, "POST": _create_group}),
-        ("/Groups/{id}", {"GET": _group, "PUT": _put_group, "PATCH": _patch_group, "DELETE": _delete_group}),
+        *_of_kind(_USERS, "/Users"),
+        *_of_kind(_GROUPS, "/Groups"),
         ("/ServiceProviderConfig", {"GET": _config}),
         ("/Schemas", {"GET": _schemas}),
         ("/Schemas/{id}", {"GET": _schema}),
@@ -160,64 +157,62 @@ def _shaped_list(query: Mapping[str, str], listed: dict[str, Any]) -> dict[str, 
     return {**listed, "Resources": [_shaped(query, one) for one in listed["Resources"]]}
 
 
-async def _list_users(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    query = await _query(request)
-    return 200, _shaped_list(query, await people.list_users(services, principal, base, _asked(query)))
+class _Kind(NamedTuple):
+    """What can be done with resources of a kind."""
+
+    listing: Operation[[str, Asked], dict[str, Any]]
+    create: Operation[[str, Any], dict[str, Any]]
+    read: Operation[[str, str], dict[str, Any]]
+    replace: Operation[[str, str, Any], dict[str, Any]]
+    patch: Operation[[str, str, Any], dict[str, Any]]
+    delete: Operation[[str], None]
 
 
-async def _create_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 201, await people.create_user(services, principal, base, await _document(request))
+_USERS = _Kind(
+    people.list_users,
+    people.create_user,
+    people.read_user,
+    people.replace_user,
+    people.patch_user,
+    people.delete_user,
+)
+_GROUPS = _Kind(
+    people.list_groups,
+    people.create_group,
+    people.read_group,
+    people.replace_group,
+    people.patch_group,
+    people.delete_group,
+)
 
 
-async def _user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped(
-        request.query_params, await people.read_user(services, principal, base, request.path_params["id"])
-    )
+def _of_kind(kind: _Kind, path: str) -> list[tuple[str, dict[str, Handler]]]:
+    """Return the routes of a kind of resource."""
 
+    async def listed(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        query = await _query(request)
+        return 200, _shaped_list(query, await kind.listing(services, principal, base, _asked(query)))
 
-async def _put_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    document = await _document(request)
-    return 200, await people.replace_user(services, principal, base, request.path_params["id"], document)
+    async def created(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        return 201, await kind.create(services, principal, base, await _document(request))
 
+    async def one(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        found = await kind.read(services, principal, base, request.path_params["id"])
+        return 200, _shaped(request.query_params, found)
 
-async def _patch_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    document = await _document(request)
-    return 200, await people.patch_user(services, principal, base, request.path_params["id"], document)
+    async def written(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        act = kind.replace if request.method == "PUT" else kind.patch
+        return 200, await act(services, principal, base, request.path_params["id"], await _document(request))
 
+    async def deleted(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        await kind.delete(services, principal, request.path_params["id"])
+        return 204, None
 
-async def _delete_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    await people.delete_user(services, principal, request.path_params["id"])
-    return 204, None
-
-
-async def _list_groups(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    query = await _query(request)
-    return 200, _shaped_list(query, await people.list_groups(services, principal, base, _asked(query)))
-
-
-async def _create_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 201, await people.create_group(services, principal, base, await _document(request))
-
-
-async def _group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped(
-        request.query_params, await people.read_group(services, principal, base, request.path_params["id"])
-    )
-
-
-async def _put_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    document = await _document(request)
-    return 200, await people.replace_group(services, principal, base, request.path_params["id"], document)
-
-
-async def _patch_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    document = await _document(request)
-    return 200, await people.patch_group(services, principal, base, request.path_params["id"], document)
-
-
-async def _delete_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    await people.delete_group(services, principal, request.path_params["id"])
-    return 204, None
+    return [
+        (path, {"GET": listed, "POST": created}),
+        (f"{path}/.search", {"POST": listed}),
+        (f"{path}/{{id}}", {"GET": one, "PUT": written, "PATCH": written, "DELETE": deleted}),
+    ]
 
 
 async def _config(services: Services, principal: Principal, base: str, request: Request) -> Answer:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import BigInteger, event, func, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from lathe.protocol.errors import ConfigError, StorageError
 from lathe.store.gateway.schema import make, revision
@@ -30,6 +32,23 @@ _JSON: dict[str, Any] = {
     "json_serializer": lambda value: msgspec.json.encode(value).decode(),
     "json_deserializer": msgspec.json.decode,
 }
+
+
+class server_ms(FunctionElement[int]):
+    """Milliseconds since the epoch by the database's own clock: the one that all replicas share."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(server_ms, "sqlite")
+def _sqlite_ms(element: Any, compiler: Any, **rest: Any) -> str:
+    return "cast((julianday('now') - 2440587.5) * 86400000 as integer)"
+
+
+@compiles(server_ms, "postgresql")
+def _postgresql_ms(element: Any, compiler: Any, **rest: Any) -> str:
+    return "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)"
 
 
 class Database:
