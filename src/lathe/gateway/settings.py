@@ -91,9 +91,9 @@ class MetricsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
-
-
-    proofs of identity it needs (`identity/proof.py`).
+    `public_url` is how browsers and clients reach the gateway, where that is not `listen`. `retention` holds where a
+    project says nothing. `response_days` is how long a stored response can be gone on with. `proof` says for a tier
+    which proofs of identity it needs (`identity/proof.py`).
     """
 
     listen: str = "127.0.0.1:8484"
