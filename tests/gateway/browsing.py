@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 import uvicorn
+import uvloop
 from installation import Clock, open_services, populate
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from starlette.applications import Starlette
@@ -53,7 +54,7 @@ class House:
         self.url = f"http://localhost:{self.port}"
         self.site = Site(self.url, "localhost")
         self.services: Services
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()  # as `lathe serve` has it
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         home.mkdir(parents=True, exist_ok=True)

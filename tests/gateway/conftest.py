@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,10 @@ from lathe.store.gateway.database import Database, sqlite_url
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from postgresql import Cluster
+
+if TYPE_CHECKING:
+    from browsing import House
+    from playwright.sync_api import Browser
 from serving import Models, Served, scripted_settings, serving
 
 
@@ -83,3 +88,22 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, scripted_models: Models) -
     """A gateway that many tests share, with the models `scripted-responses`, `scripted-chat`, `scripted-messages`."""
     with serving(tmp_path_factory.mktemp("gateway"), scripted_settings(scripted_models)) as served:
         yield served
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The machine's Chromium."""
+    from browsing import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A console that is being served."""
+    from browsing import House
+
+    house = House(tmp_path)
+    yield house
+    house.close()

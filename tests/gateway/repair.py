@@ -36,7 +36,7 @@ def repository(folder: Path) -> Path:
     return folder
 
 
-def script(test: Call, *edits: Call | FreeformCall, end: Said = END) -> list[Step]:
+def script(test: Call | FreeformCall, *edits: Call | FreeformCall, end: Said = END) -> list[Step]:
     """A model that runs the test, edits the file, runs the test again and ends, in the client's own vocabulary."""
     first = Step(say=(Thought("It fails somewhere."), Words("The test comes first."), test), usage=USAGE)
     repairs = [Step(say=(edit,), usage=USAGE) for edit in edits]

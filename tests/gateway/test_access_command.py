@@ -71,7 +71,7 @@ async def test_a_person_applies_is_vetted_and_loses_access_again(access: Access,
     words = ("apply", "--tier", "specialist", "--why", "red team", "--scope", "cyber.offensive", "--model", "mend")
     application = (await access.done("ada", *words, "--evidence", "https://example.org/ada"))["id"]
     refused = await access("rev", "review", application, "approve")
-    assert refused.code == 1 and "It is not known who this person is." in refused.err
+    assert refused.code == 1 and "documents that a reviewer has seen" in refused.err
     await access.done("rev", "users", "identify", "ada@example.org", "--note", "passport seen")
     await access.done("rev", "review", application, "approve", "--note", "fits")
     granted = await access.done("second", "review", application, "approve")

@@ -45,13 +45,18 @@ def ran(command: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.
     return done
 
 
-def codex_home(program: Path, folder: Path, served: Served, model: str) -> Path:
-    """Write Codex's settings: the gateway as a provider, and what a model like `model` can do."""
+def codex_home(program: Path, folder: Path, served: Served, model: str, *, code_mode: bool) -> Path:
+    """Write Codex's settings: the gateway as a provider, and what a model like `model` can do.
+
+    In `code_mode` Codex offers its tools as it does to its newest models: in an item, in namespaces, to be called from
+    a script.
+    """
     home = folder.parent / "codex"
     home.mkdir()
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home)}
-    said = subprocess.run([program, "debug", "models"], env=env, capture_output=True, check=True).stdout
-    known = next(one for one in json.loads(said)["models"] if one["apply_patch_tool_type"] == "freeform")
+    said = json.loads(subprocess.run([program, "debug", "models"], env=env, capture_output=True, check=True).stdout)
+    freeform = [one for one in said["models"] if one["apply_patch_tool_type"] == "freeform"]
+    known = next(one for one in freeform if one["use_responses_lite"] == code_mode)
     (home / "models.json").write_text(json.dumps({"models": [{**known, "slug": model, "upgrade": None}]}))
     (home / "config.toml").write_text(
         f'model = "{model}"\nmodel_provider = "lathe"\nmodel_catalog_json = "{home / "models.json"}"\n'
@@ -62,16 +67,30 @@ def codex_home(program: Path, folder: Path, served: Served, model: str) -> Path:
     return home
 
 
-@pytest.mark.parametrize("upstream", WIRES)
+def from_script(call: str) -> FreeformCall:
+    """The call of a tool in code mode."""
+    return FreeformCall("functions__exec", f"text(await tools.{call})")
+
+
+CODEX = {
+    False: (Call("exec_command", json.dumps({"cmd": repair.COMMAND})), FreeformCall("apply_patch", PATCH)),
+    True: (
+        from_script(f"exec_command({json.dumps({'cmd': repair.COMMAND})})"),
+        from_script(f"apply_patch({json.dumps(PATCH)})"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("upstream", "code_mode"), [*((wire, False) for wire in WIRES), ("chat", True), ("messages", True)]
+)
 def test_codex_cli_completes_its_task(
-    codex: Path, upstream: str, gateway: Served, models: Models, tmp_path: Path
+    codex: Path, upstream: str, code_mode: bool, gateway: Served, models: Models, tmp_path: Path
 ) -> None:
     folder, model = repair.repository(tmp_path / "ws"), f"scripted-{upstream}"
-    models.play(
-        repair.script(Call("exec_command", json.dumps({"cmd": repair.COMMAND})), FreeformCall("apply_patch", PATCH))
-    )
+    models.play(repair.script(*CODEX[code_mode]))
     mark = gateway.mark()
-    home = codex_home(codex, folder, gateway, model)
+    home = codex_home(codex, folder, gateway, model, code_mode=code_mode)
     done = ran([str(codex), "exec", "--json", repair.TASK], folder, {"CODEX_HOME": str(home), "LATHE_KEY": gateway.key})
     assert "The test passes now." in done.stdout
     repair.check(folder, models, gateway, mark, model)

@@ -12,13 +12,41 @@ import anthropic
 import openai
 import pytest
 from gateways import Running, running, table, upstream
+from sqlalchemy import insert, select, update
 
+from lathe.gateway.principals import key_digest, new_key
 from lathe.gateway.settings import BatchTable, GatewaySettings
 from lathe.models.script import Step, Tokens, Words
 from lathe.models.scripted import RecordedRequest, ScriptedServer
+from lathe.store.gateway import schema
 
 SAID = Step(say=(Words("Hello there."),), usage=Tokens(1000, 0, 50))
 PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions", "messages": "/v1/messages"}
+
+BAD: list[tuple[str, dict[str, Any]]] = [
+    ("GET /v1/files/%00", {}),
+    ("GET /v1/files/" + "x" * 300, {}),
+    ("GET /v1/files?after=%00&limit=1", {}),
+    ("GET /v1/files?limit=0", {}),
+    ("GET /v1/batches?limit=" + "9" * 5000, {}),
+    ("GET /v1/messages/batches?before_id=%FF&after_id=%00", {}),
+    ("POST /v1/batches/%00/cancel", {}),
+    ("DELETE /v1/messages/batches/%00", {}),
+    ("GET /v1/messages/batches/x/results", {}),
+    ("POST /v1/batches", {"content": b"{"}),
+    ("POST /v1/batches", {"content": b'{"input_file_id":"\xff"}'}),
+    ("POST /v1/batches", {"json": []}),
+    ("POST /v1/batches", {"json": {"input_file_id": "a\0", "endpoint": "\0", "completion_window": "24h"}}),
+    ("POST /v1/messages/batches", {"json": {"requests": []}}),
+    ("POST /v1/messages/batches", {"json": {"requests": [{"custom_id": "a b", "params": {}}]}}),
+    ("POST /v1/messages/batches", {"content": b'{"requests":[{"custom_id":"a","params":' + b"[" * 9999}),
+    ("POST /v1/files", {"content": b"x"}),
+    ("POST /v1/files", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}),
+    ("POST /v1/files", {"content": b"x", "headers": {"content-type": "multipart/form-data; boundary=b"}}),
+    ("POST /v1/files", {"files": {"file": b"x"}, "data": {"purpose": "\0"}}),
+    ("POST /v1/files", {"files": {"file": b"x"}, "data": {"purpose": "batch", "expires_after[seconds]": "1"}}),
+    ("POST /v1/files", {"data": {"purpose": "batch", "file": "x"}}),
+]
 
 
 def body(wire: str, **rest: Any) -> dict[str, Any]:
@@ -175,6 +203,18 @@ async def test_who_asks_wrongly_is_told_at_once(gateway: Running, scripted: Scri
             await client.files.create(file=("in.jsonl", b"x" * (1 << 20)), purpose="batch")
 
 
+async def test_bad_input_is_told_in_a_sentence(scripted: ScriptedServer, tmp_path: Path, database_url: str) -> None:
+    async with running(settings(scripted, database=database_url), tmp_path) as gateway:
+        for path, sent in BAD:
+            method, _, target = path.partition(" ")
+            answer = await gateway.client.request(method, target, **sent)
+            if method == "GET" and answer.status_code == 200:
+                assert answer.json()["data"] == []
+                continue
+            assert 400 <= answer.status_code < 500, (path, sent, answer.text)
+            assert answer.json()["error"]["message"].endswith("."), answer.text
+
+
 async def test_message_batches_are_anthropics(gateway: Running) -> None:
     async with anthropic.AsyncAnthropic(base_url=gateway.url, api_key=gateway.key, max_retries=0) as client:
         batches = client.messages.batches
@@ -224,6 +264,70 @@ async def test_a_cancel_stops_what_has_not_begun(tmp_path: Path) -> None:
             await client.batches.cancel(batch.id)
 
 
+async def test_files_and_batches_are_their_projects_alone(gateway: Running) -> None:
+    database, directory = gateway.gateway.services.database, gateway.gateway.services.directory
+    other = new_key()
+    async with database.begin() as connection:
+        organisation = (await connection.execute(select(schema.organisations.c.id))).scalar_one()
+        rest = {"organisation": organisation, "name": "other", "created": 1}
+        await connection.execute(insert(schema.projects).values(id="proj_other", **rest))
+        await connection.execute(
+            insert(schema.keys).values(
+                id="key_other", project="proj_other", digest=key_digest(other), hint="", scopes=["batch"], **rest
+            )
+        )
+        await database.changed(connection)
+    await directory.refresh()
+    async with sdk(gateway) as mine, openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=other) as theirs:
+        batch = await ended(mine, (await make(mine, [line("a")])).id)
+        for asked in (
+            theirs.files.retrieve(batch.output_file_id),
+            theirs.files.content(batch.output_file_id),
+            theirs.files.delete(batch.output_file_id),
+            theirs.batches.retrieve(batch.id),
+            theirs.batches.cancel(batch.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                await asked
+        assert [file async for file in theirs.files.list()] == [batch async for batch in theirs.batches.list()] == []
+        with pytest.raises(openai.BadRequestError, match="no file"):
+            await theirs.batches.create(
+                input_file_id=batch.input_file_id, endpoint="/v1/chat/completions", completion_window="24h"
+            )
+        done = await ended(theirs, (await make(theirs, [line("b")])).id)
+        assert done.request_counts.completed == 1
+
+
+async def test_a_key_that_is_revoked_asks_nothing_more(tmp_path: Path) -> None:
+    slow = Step(say=(Words("late"),), delay_s=0.2)
+    async with (
+        ScriptedServer([slow], repeat=True) as server,
+        running(settings(server, concurrent=1), tmp_path) as gateway,
+        sdk(gateway) as client,
+    ):
+        services = gateway.gateway.services
+        batch = await make(client, [line(f"r{n}") for n in range(20)])
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        fresh = new_key()
+        async with services.database.begin() as connection:
+            await connection.execute(update(schema.keys).values(revoked=1))
+            await services.database.changed(connection)
+        await services.directory.refresh()
+        asked = len(server.requests)
+        while gateway.rows("select state from batches") != [("completed",)]:
+            await asyncio.sleep(0.01)
+        assert len(server.requests) <= asked + 1
+        async with services.database.begin() as connection:
+            await connection.execute(update(schema.keys).values(revoked=None, digest=key_digest(fresh)))
+            await services.database.changed(connection)
+        await services.directory.refresh()
+        async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=fresh) as again:
+            errors = await results(again, (await again.batches.retrieve(batch.id)).error_file_id)
+        assert {one["response"]["body"]["error"]["code"] for one in errors.values()} == {"key_unknown"}
+        assert len(errors) == 20 - len(server.requests)
+
+
 async def test_what_was_not_asked_in_a_day_expires(tmp_path: Path) -> None:
     async with (
         ScriptedServer(lambda request: Step(say=(Words("late"),), delay_s=0.3)) as server,
@@ -243,22 +347,23 @@ async def test_what_was_not_asked_in_a_day_expires(tmp_path: Path) -> None:
         assert len(errors) + len(await results(client, batch.output_file_id)) == 20
 
 
-async def test_a_batch_keeps_to_the_limits_and_leaves_some_to_others(gateway: Running) -> None:
-    await gateway.set_project(limits={"requests_per_minute": 240})
-    async with sdk(gateway) as client:
-        await ended(client, (await make(client, [line("first")])).id)
-        (project,) = gateway.rows("select id from projects")[0]
-        meter = gateway.gateway.relay._limits._meters[f"project:{project}"]
-        meter.requests.level = 49.0  # of which 48 are for others; 4 come back a second
-        batch = await make(client, [line(f"r{n}") for n in range(4)])
-        notes = set()
-        while (batch := await client.batches.retrieve(batch.id)).status != "completed":
-            notes.add((batch.model_extra or {}).get("lathe", {}).get("waits_for", ""))
-            assert meter.requests.level > 47.9
+async def test_a_batch_waits_limits_out_and_leaves_some_to_others(tmp_path: Path) -> None:
+    slow = Step(say=(Words("Hello there."),), delay_s=0.3)
+    async with (
+        ScriptedServer([slow], repeat=True) as server,
+        running(settings(server), tmp_path) as gateway,
+        sdk(gateway) as client,
+    ):
+        await gateway.set_project(limits={"concurrent": 5})
+        batch = await make(client, [line(f"r{n}") for n in range(8)])
+        while (batch := await client.batches.retrieve(batch.id)).model_extra.get("lathe") is None:
             await asyncio.sleep(0.01)
-        assert batch.request_counts.model_dump() == {"total": 4, "completed": 4, "failed": 0}
-        assert any("240 requests a minute" in note for note in notes), notes
-        assert {record["state"] for record in gateway.requests()} == {"done"}
+        assert "4 requests under way" in batch.model_extra["lathe"]["waits_for"]
+        assert (await gateway.client.post(PATHS["chat"], json=body("chat"))).status_code == 200
+        batch = await ended(client, batch.id)
+        assert batch.request_counts.model_dump() == {"total": 8, "completed": 8, "failed": 0}
+        assert "lathe" not in batch.model_extra
+        assert [record["state"] for record in gateway.requests()] == ["done"] * 9
 
 
 async def test_what_passes_is_tried_again(tmp_path: Path) -> None:

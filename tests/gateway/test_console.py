@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
-import pytest
-from browsing import House, Person, chromium
+from browsing import House, Person
 from installation import PEOPLE, Clock, furnish, open_services, populate
 from playwright.sync_api import Browser, expect
 from sqlalchemy import select, update
@@ -84,19 +82,6 @@ async def test_every_route_by_role_and_tenant(sqlite: Database, tmp_path: Path) 
             if name in ("bert", "bill") and any(word in answer.text for word in ("@acme", "notebook", "Red team")):
                 wrong.append(f"told another tenant: {where}")
     assert not wrong, "\n".join(wrong)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path)
-    yield house
-    house.close()
 
 
 def test_a_reviewer_works_by_keyboard_alone(house: House, browser: Browser) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from browsing import House, Person, chromium
+from browsing import House, Person
 from playwright.sync_api import Browser, expect
 from providers import real_provider
 from sqlalchemy import select, update
@@ -17,19 +17,6 @@ from sqlalchemy import select, update
 from lathe.gateway.identity.sessions import IDLE_MS, LIFETIME_MS
 from lathe.gateway.identity.settings import OidcTable
 from lathe.store.gateway import schema
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path)
-    yield house
-    house.close()
 
 
 @pytest.fixture
@@ -70,7 +57,8 @@ def test_a_passkey_is_enrolled_by_invitation_and_signs_in_by_keyboard(house: Hou
     expect(page.get_by_role("status")).to_have_text("You are signed out.")
     page.goto("/console/account")
     assert page.url == f"{house.url}/console/sign-in?to=%2Fconsole%2Faccount"
-    person.press("Enter")  # the button has the focus
+    expect(page.get_by_role("button", name="Sign in with a passkey")).to_be_focused()
+    person.press("Enter")
     page.wait_for_url(f"{house.url}/console/account")
     expect(page.get_by_label("Name", exact=True)).to_have_value("Key of Mary")
     page.goto("/console/invitation")
@@ -195,6 +183,14 @@ def test_every_answer_says_what_a_browser_may_do_with_it(house: House) -> None:
             assert "unsafe" not in policy and "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["referrer-policy"] == "same-origin"
+        for file in ("console.css", "passkey.js", "icon.svg"):
+            answer = visitor.get(f"/console/static/{file}")
+            assert answer.status_code == 200 and answer.headers["x-content-type-options"] == "nosniff"
+        assert visitor.get("/console/static/../gate.py").status_code == 404
+        large = visitor.post(
+            "/console/sign-in/passkey", content=b"1" * 70_000, headers={"content-type": "application/json"}
+        )
+        assert large.status_code == 413
         page = visitor.get("/console/sign-in").text
         assert not re.search(r"<script(?![^>]*\ssrc=)|\sstyle=|\son\w+=", page)
         numbers = visitor.get(f"http://127.0.0.1:{house.port}/console/sign-in")

@@ -56,6 +56,20 @@ def test_tokens_that_were_set_aside_and_not_used_come_back(limits: Limits) -> No
     refused(limits, scope, tokens=100)
 
 
+@pytest.mark.parametrize(
+    "allowance", [Allowance(requests_per_minute=60), Allowance(tokens_per_minute=600), Allowance(concurrent=60)]
+)
+def test_idle_work_leaves_a_fifth_to_others(limits: Limits, allowance: Allowance) -> None:
+    scope = Scope("project:a", allowance)
+    for _ in range(48):
+        limits.hold([scope], 10, 0, idle=True)
+    with pytest.raises(LimitReached):
+        limits.hold([scope], 10, 0, idle=True)
+    for _ in range(12):
+        limits.hold([scope], 10, 0)
+    refused(limits, scope)
+
+
 def test_what_is_larger_than_a_minute_goes_alone_and_leaves_a_debt(limits: Limits, clock: Clock) -> None:
     scope = Scope("key:a", Allowance(tokens_per_minute=1000))
     limits.hold([scope], 5000, 0)

@@ -18,14 +18,26 @@ from installation import Clock, open_services, populate
 from sqlalchemy import select, update
 from starlette.applications import Starlette
 
+from lathe.gateway.admin.applications import review_application, submit_application
 from lathe.gateway.admin.faults import AdminError
 from lathe.gateway.admin.routes import routes as admin_routes
+from lathe.gateway.admin.shapes_access import Judgement, NewApplication
 from lathe.gateway.console import routes as console
 from lathe.gateway.console.gate import session_principal
 from lathe.gateway.identity.addresses import send_address_link
 from lathe.gateway.identity.entrance import open_entrance
 from lathe.gateway.identity.invitations import invite_by_host, invite_operator, invite_user
-from lathe.gateway.identity.proof import DEFAULT_NEEDS, Proof, check_needs, methods, needs_of, wanting
+from lathe.gateway.identity.oidc import Identified
+from lathe.gateway.identity.proof import (
+    DEFAULT_NEEDS,
+    Proof,
+    check_needs,
+    methods,
+    needs_of,
+    oidc_proof,
+    record,
+    wanting,
+)
 from lathe.gateway.identity.proofs import bring_proof, list_proofs
 from lathe.gateway.identity.sessions import find_session, open_session
 from lathe.gateway.identity.settings import SmtpTable
@@ -98,6 +110,38 @@ async def test_a_letter_counts_by_its_signature_or_by_a_reviewer_who_has_checked
             await bring(services, "rita", "letter", "organisation:org_acme", files, **fields)
     with pytest.raises(AdminError, match="not a proof for users"):
         await bring(services, "rita", "letter", "user:user_mary", {"letter": LETTER}, **stated)
+
+
+async def test_an_application_is_approved_when_the_proofs_of_its_tier_are_there(services: Services) -> None:
+    rita, mary = (services.directory.principal_of(f"user_{name}") for name in ("rita", "mary"))
+    assert rita and mary
+
+    async def reviewed(services: Services) -> str:
+        asked = NewApplication(tier="verified", why="We test our own pages.")
+        made = await submit_application(services, mary, asked)
+        return (await review_application(services, rita, made.id, Judgement(verdict="approve"))).state
+
+    with pytest.raises(AdminError, match="a sign-in at a provider with a second factor, or documents"):
+        await reviewed(services)
+    row = await _user(services, "user_mary")
+    async with services.database.begin() as connection:
+        who = Identified("https://idp.example", "1", "mary@acme.example", "Mary", "account")
+        await record(connection, row, oidc_proof(who, services.clock()))
+    with pytest.raises(AdminError, match="second factor"):
+        await reviewed(services)
+    lenient = services._replace(
+        settings=msgspec.structs.replace(services.settings, proof={"verified": (("oidc:account",),)})
+    )
+    assert await reviewed(lenient) == "approved"
+    async with services.database.begin() as connection:
+        await record(connection, row, oidc_proof(who._replace(level="mfa"), services.clock()))
+    assert await reviewed(services) == "approved"
+    assert (await _user(services, "user_mary")).identity["level"] == "mfa"
+
+
+async def _user(services: Services, id: str) -> Any:
+    async with services.database.begin() as connection:
+        return (await connection.execute(select(schema.users).where(schema.users.c.id == id))).one()
 
 
 async def test_a_method_comes_as_a_plug_in(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

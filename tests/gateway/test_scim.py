@@ -98,6 +98,9 @@ async def test_a_directory_keeps_its_users(database: Database, tmp_path: Path) -
         everyone = [one["id"] for one in first["Resources"] + rest["Resources"]]
         assert first["totalResults"] == rest["totalResults"] == len(everyone) == len(set(everyone)) == 7
         assert (await acme("GET", "/Users", count=0))["Resources"] == []
+        search = {"filter": 'externalId eq "00u1"', "attributes": ["userName", "emails.value"], "count": 5}
+        found = await acme("POST", "/Users/.search", search)
+        assert [set(one) for one in found["Resources"]] == [{"schemas", "id", "userName", "emails"}]
         narrow = await acme("GET", user, attributes="userName")
         assert set(narrow) == {"schemas", "id", "userName"}
         put = await acme("PUT", user, {"userName": "nora@acme.example", "displayName": "N. Nil", "active": True})

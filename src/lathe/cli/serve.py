@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lathe.gateway.application import Gateway
     from lathe.gateway.settings import GatewaySettings
 
+_BACKLOG = 2048
+
 
 def main(argv: list[str]) -> int:
     """Run `lathe serve` until it is told to stop, and return its exit code."""
@@ -109,7 +111,7 @@ async def _run(settings: GatewaySettings, home: Path, certificate: str | None, k
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            backlog=2048,
+            backlog=_BACKLOG,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=20,
             ssl_certfile=certificate,
@@ -117,15 +119,17 @@ async def _run(settings: GatewaySettings, home: Path, certificate: str | None, k
         )
     )
     _say(gateway, address, host)
-    if gateway.first_key is not None:
-        await _say_invitation(gateway, settings, port)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
+    # while it is already served: what makes the link takes longer to import than all the rest to start
+    inviting = asyncio.create_task(_say_invitation(gateway, settings, port)) if gateway.first_key else None
     try:
         # Its own handlers would raise the signal again at the end, and end in 130 what was asked to end.
         await server._serve([listening])
     finally:
+        if inviting is not None:
+            await asyncio.wait((inviting,), timeout=5)
         await gateway.aclose()
     return 0
 
@@ -149,6 +153,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.setblocking(False)
+        listening.listen(_BACKLOG)  # whoever reads that it listens may ask at once
     except OSError as error:
         raise ConfigError(
             f"{host}:{port} can't be listened on: {error.strerror or error}.", hint="Name another with --listen."

@@ -22,6 +22,8 @@ from lathe.gateway.replicas import Replica
 from lathe.gateway.services import Services
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
+from lathe.gateway.telemetry import Telemetry
+from lathe.gateway.tracing import open_spans
 from lathe.gateway.upstreams import Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.ids import short_id
@@ -73,7 +75,7 @@ class Gateway:
         await database.migrate()
         signer = Signer.open(self._home / "signing.key")
         limits = Limits()
-        replica = self._replica = Replica(short_id("gw"), database, signer, limits)
+        replica = self.replica = Replica(short_id("gw"), database, signer, limits)
         await replica.register(address)
         stack.push_async_callback(_quietly, replica.leave)
         self.first_key = await bootstrap(database)
@@ -83,6 +85,8 @@ class Gateway:
         directory = self.services.directory
         records = Records(open_ledger(database.url), self.services.chain(f"{replica.id}/requests"))
         stack.push_async_callback(records.aclose)
+        telemetry = Telemetry(open_spans(self._environ, replica.id))
+        stack.push_async_callback(telemetry.aclose)
         self.relay = Relay(
             settings=settings,
             upstreams=upstreams,
@@ -93,6 +97,7 @@ class Gateway:
             signer=signer,
             secret=await installation_secret(database),
             replica=replica.id,
+            telemetry=telemetry,
         )
         self.runner = Runner(self.relay, self.services)
         stack.push_async_callback(self._stop_tasks)
@@ -106,7 +111,8 @@ class Gateway:
             self._tasks.append(asyncio.create_task(work))
 
     async def _stop_tasks(self) -> None:
-        async with self.services.directory.looking, self._replica.beating:  # not in the midst of a transaction
+        # not in the midst of a transaction
+        async with self.services.directory.looking, self.replica.beating, self.runner.working:
             for task in self._tasks:
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

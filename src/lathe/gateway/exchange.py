@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import msgspec
+
 from lathe.gateway.dialects import estimate_tokens
 from lathe.gateway.limits import MICRO, Hold
 from lathe.gateway.principals import Asked, Principal
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from lathe.gateway.dialects import Head
     from lathe.gateway.policy import Decision
     from lathe.gateway.remembering import Wish
+    from lathe.gateway.upstreams import Upstream
 
 
 class Told(Protocol):
@@ -30,6 +33,10 @@ class Told(Protocol):
 
     @property
     def usage(self) -> Usage | None: ...
+
+
+MOST_TOKENS = 1_000_000_000
+"""More than any request uses."""
 
 
 def now_ms() -> int:
@@ -42,6 +49,17 @@ class Line(NamedTuple):
 
     batch: str
     number: int
+
+
+def _fitting(text: str, most: int) -> str:
+    """Return what a column of `most` characters can hold of `text`; PostgreSQL holds no NUL."""
+    return text[:most].replace("\0", "\ufffd")
+
+
+def _bounded(usage: Usage) -> Usage:
+    """Return counts that can be: an upstream may say anything, and what it says is charged."""
+    names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens", "cache_write_tokens")
+    return msgspec.structs.replace(usage, **{name: min(max(getattr(usage, name), 0), MOST_TOKENS) for name in names})
 
 
 class Request(NamedTuple):
@@ -59,9 +77,9 @@ class Request(NamedTuple):
 
 class Exchange:
     """A request. `began` is monotonic seconds; `served` is "" until a model answers, `info` what is known of it,
-    `written` is done when the request is on record. `wish` and
-    `whole` say what is kept of it besides, `passed` counts the events of a stream that went on to the caller,
-    `response_id` is what the answer calls itself."""
+    `written` is done when the request is on record. `wish` and `whole` say what is kept of it besides, `passed` counts
+    the events of a stream that went on to the caller, `response_id` is what the answer calls itself, `left_out` names
+    the hosted tools that its upstream was not offered."""
 
     __slots__ = (
         "asked",
@@ -72,12 +90,14 @@ class Exchange:
         "hold",
         "id",
         "info",
+        "left_out",
         "passed",
         "project",
         "replica",
         "request",
         "response_id",
         "served",
+        "upstream",
         "usage",
         "who",
         "whole",
@@ -99,9 +119,11 @@ class Exchange:
         self.wish: Wish | None = None
         self.whole = False
         self.passed = 0
+        self.left_out: tuple[str, ...] = ()
         self.response_id = ""
         self.project = who.project
         self.served = ""
+        self.upstream: Upstream | None = None
         self.info: ModelInfo | None = None
         self.usage = Usage()
         self.hold: Hold | None = None
@@ -110,8 +132,10 @@ class Exchange:
 
     def tell(self, told: Told) -> None:
         """Take over what an answer says of itself."""
-        if told.usage is not None:
-            self.usage = told.usage
+        usage = told.usage
+        if usage is not None:
+            counts = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens)
+            self.usage = usage if min(counts) >= 0 and max(counts) <= MOST_TOKENS else _bounded(usage)
         else:
             self.estimate()
 
@@ -136,7 +160,7 @@ class Exchange:
             asked.surface,
             asked.region,
             self.wire,
-            asked.model,
+            _fitting(asked.model, 200),
             "",
             self.decision.tier,
             reserved,
@@ -158,7 +182,7 @@ class Exchange:
             who.organisation,
             state,
             status,
-            code,
+            _fitting(code, 64),
             self.served,
             charge,
             usage.input_tokens,

@@ -33,7 +33,8 @@ class Gone(Exception):
 
 
 async def read_body(scope: Scope, receive: Receive, most: int, timeout_s: float) -> bytes:
-    """Return the body of a request, of at most `most` bytes; raise `Unreadable` and `Gone`."""
+    """Return the body of a request, JSON of at most `most` bytes; raise `Unreadable` and `Gone`."""
+    _check_kind(scope["headers"])
     message = await _first(receive, timeout_s)
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
@@ -58,6 +59,18 @@ async def read_body(scope: Scope, receive: Receive, most: int, timeout_s: float)
     except TimeoutError:
         raise _too_slow(timeout_s) from None
     return b"".join(parts)
+
+
+def _check_kind(headers: Lines) -> None:
+    for name, value in headers:
+        if name == b"content-type" and value and b"json" not in value.lower():
+            said = value.decode("latin-1")[:60]
+            raise Unreadable(415, "unsupported_type", f"The body must be application/json, and is said to be {said!r}.")
+        if name == b"content-encoding" and value.lower() != b"identity":
+            said = value.decode("latin-1")[:60]
+            raise Unreadable(
+                415, "unsupported_encoding", f"The body must not be compressed, and is said to be {said!r}."
+            )
 
 
 async def _first(receive: Receive, timeout_s: float) -> Message:
@@ -105,8 +118,8 @@ class HttpSink:
 
     async def start(self, status: int, lines: Lines) -> None:
         """See `Sink.start`."""
-        self.started = True
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
+        self.started = True
 
     async def send(self, data: bytes) -> None:
         """See `Sink.send`."""

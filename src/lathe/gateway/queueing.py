@@ -31,11 +31,16 @@ class Turns:
         return sum(map(len, self._queues.values()))
 
     @property
+    def idle(self) -> int:
+        """How much idle work waits."""
+        return sum(map(len, self._idle.values()))
+
+    @property
     def free(self) -> int | None:
         """How many more may come before one waits, less one for each that waits; None is no limit."""
         if self._most is None:
             return None
-        return self._most - self.running - self.waiting - sum(map(len, self._idle.values()))
+        return self._most - self.running - self.waiting - self.idle
 
     @property
     def has_room(self) -> bool:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from lathe.protocol.errors import StorageError
-from lathe.store.gateway.ledger import Content, Entries, Ledger, LineAnswer, Link, Opened, Settled
+from lathe.store.gateway.ledger import Content, Entries, Ledger, LineAnswer, Link, Opened, Settled, Unwritable
 
 Entry: TypeAlias = Opened | Settled | Content | LineAnswer
+_log = logging.getLogger(__name__)
 Chain: TypeAlias = Callable[[dict[str, object]], tuple[Link, Callable[[], None]]]
 """Makes the next link of the audit for a record; what it gives besides says that the link was written."""
 
@@ -55,7 +57,7 @@ class Records:
         """Have entries written together; the future is done when they are committed, however long that takes.
 
         Without `soon` it need not be now: the next ones may be written with them. Raises `StorageError` where too
-        many wait already.
+        many wait already; the future raises it where an entry is such that it never can be written.
         """
         if len(self._waiting) >= _MOST_WAITING:
             raise StorageError("Too many records wait for the gateway's database.", code="records_unavailable")
@@ -86,22 +88,42 @@ class Records:
         if self._shared:  # with others about the commit is shared; alone, there is nothing to wait for
             await asyncio.sleep(_WINDOW_S)
         failures = 0
+        most = _MOST_AT_ONCE
         while self._waiting:
-            batch = self._waiting[:_MOST_AT_ONCE]
+            batch = self._waiting[:most]
             try:
                 await self._write(batch)
+            except Unwritable as error:
+                most = max(1, len(batch) // 2)  # until the one at fault is alone
+                if len(batch) == 1:
+                    self._give_up(batch[0], error)
+                continue
             except StorageError as error:
                 self.healthy, self.trouble = False, str(error)
                 await asyncio.sleep(_AGAIN_S[min(failures, len(_AGAIN_S) - 1)])
                 failures += 1
                 continue
             failures = 0
+            most = min(2 * most, _MOST_AT_ONCE)
             self.healthy, self.trouble = True, ""
             del self._waiting[: len(batch)]
             self._shared = len(batch) > 2
             for one in batch:
                 if not one.done.done():
                     one.done.set_result(None)
+
+    def _give_up(self, one: _Waiting, error: Unwritable) -> None:
+        """Do without what can't be written: without what is kept besides, or else without the record."""
+        charged = [entry for entry in one.entries if isinstance(entry, Opened | Settled)]
+        if 0 < len(charged) < len(one.entries):
+            _log.error("What was to be kept with a request can't be written, the request is: %s", error)
+            one.entries[:] = charged
+            return
+        _log.error("A record can't be written and is lost: %s", error)
+        del self._waiting[0]
+        if not one.done.done():
+            one.done.set_exception(StorageError(f"The record can't be written: {error}.", code="records_unavailable"))
+            one.done.exception()  # nobody need wait for it
 
     async def _write(self, batch: list[_Waiting]) -> None:
         opened: dict[str, Opened] = {}

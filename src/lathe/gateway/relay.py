@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -20,7 +21,7 @@ from lathe.gateway.compacting import Sealer
 from lathe.gateway.dialects import DIALECTS, BadRequest, Head, Options, estimate_tokens
 from lathe.gateway.dialects.head import NO_OPTIONS
 from lathe.gateway.directory import STALE_S, Directory
-from lathe.gateway.exchange import Exchange, Request, now_ms
+from lathe.gateway.exchange import MOST_TOKENS, Exchange, Request, now_ms
 from lathe.gateway.front import JSON, Gone, Lines, Receive, Scope, Sink, Unreadable, read_body
 from lathe.gateway.limits import MICRO, Allowance, LimitReached, Limits
 from lathe.gateway.limits import Scope as Limited
@@ -32,6 +33,7 @@ from lathe.gateway.remembering import Memory, Remembering, Retention, Wish, rete
 from lathe.gateway.serving import Answered, Failed, serve
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
+from lathe.gateway.telemetry import Telemetry
 from lathe.gateway.upstreams import Served, Upstream, Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.errors import StorageError
@@ -42,7 +44,9 @@ _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
 """Output that is set aside for a request that names no limit."""
 RELAY = frozenset({"relay"})
-_LINE_S = 86_400.0
+_HEADER_CHARS = 250
+_PRINTABLE = bytes(code if 32 <= code < 127 else 32 for code in range(256))
+"""What callers say comes back in headers, where HTTP has no control characters."""
 _RECORD_S = 5.0
 """How long a request waits for the database before it is refused, and an answer's end to be settled."""
 
@@ -94,10 +98,12 @@ class Relay:
         signer: Signer,
         secret: bytes,
         replica: str,
+        telemetry: Telemetry,
         guard: Guard | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.records = records
+        self.telemetry = telemetry
         self._settings = settings
         self._directory = directory
         self.sealer = Sealer(secret)
@@ -260,6 +266,7 @@ class Relay:
     async def _refuse_on_record(self, exchange: Exchange, sink: Sink) -> None:
         decision = exchange.decision
         settled = exchange.settled("refused", decision.status, decision.code, self._signer)
+        self.telemetry.ended(exchange, settled)
         await self._on_record(self.records.write(exchange.opened(0), settled))
         extra = {**decision.details, "hint": decision.hint, "clause": decision.clause, **self.extension(exchange)}
         refused = Refused(decision.status, decision.code, decision.message, extra=extra)
@@ -269,11 +276,13 @@ class Relay:
     def _set_aside(self, exchange: Exchange, served: Served) -> asyncio.Future[None]:
         """Hold what the request may take of its limits, and put it on record; raise `Refused`."""
         tokens = estimate_tokens(exchange.request.body, exchange.head.fields)
-        output = exchange.head.max_output_tokens or min(served.info.max_output_tokens or _OUTPUT_TOKENS, _OUTPUT_TOKENS)
+        output = min(served.info.max_output_tokens or _OUTPUT_TOKENS, _OUTPUT_TOKENS)
+        if (asked := exchange.head.max_output_tokens or 0) > 0:  # less than nothing means no limit to some upstreams
+            output = min(asked, served.info.max_output_tokens or MOST_TOKENS)
         price = served.info.price
         reserved = round((tokens * price.input + output * price.output) * MICRO / 1e6) if price is not None else 0
         try:
-            idle = exchange.request.line is not None
+            idle = exchange.asked.surface == "batch"
             exchange.hold = self._limits.hold(self._scopes(exchange.who), tokens + output, reserved, idle=idle)
         except LimitReached as reached:
             extra = {"scope": reached.scope, **self.extension(exchange)}
@@ -354,7 +363,9 @@ class Relay:
     def _settle(
         self, exchange: Exchange, state: str, status: int, code: str, *kept: Content | LineAnswer
     ) -> asyncio.Future[None]:
-        return self.records.write(exchange.settled(state, status, code, self._signer), *kept)
+        settled = exchange.settled(state, status, code, self._signer)
+        self.telemetry.ended(exchange, settled)
+        return self.records.write(settled, *kept)
 
     def retention(self, who: Principal) -> Retention:
         """Return how much the caller's project keeps."""
@@ -362,22 +373,29 @@ class Relay:
         return retention_of(project.settings if project is not None else {}, self._settings.retention)
 
     async def on_record(self, exchange: Exchange) -> None:
-        """Wait until a request is on record; raise `Refused` where the database does not answer."""
+        """Wait until a request is on record, right before the first byte of its answer goes out.
+
+        Raises `Refused` where the database does not answer.
+        """
         await self._on_record(exchange.written)
+        exchange.first_byte = time.perf_counter()
 
     async def _on_record(self, written: asyncio.Future[None] | None) -> None:
-        if written is None or written.done():
+        if written is None:
             return
-        self.records.hurry()
-        await asyncio.wait((written,), timeout=_RECORD_S)
+        if not written.done():
+            self.records.hurry()
+            await asyncio.wait((written,), timeout=_RECORD_S)
         if not written.done():
             raise _unrecorded(StorageError(self.records.trouble or "The database does not answer."))
+        if isinstance(error := written.exception(), StorageError):
+            raise _unrecorded(error)
 
     def turn(self, upstream: Upstream, exchange: Exchange) -> AbstractAsyncContextManager[None]:
-        """Return a turn at an upstream to hold, which raises `QueueTimeout`; lines of batches wait for all others."""
-        line = exchange.request.line is not None
-        patience_s = _LINE_S if line else self._settings.queue_timeout_s
-        return upstream.turns.turn(exchange.project, patience_s, idle=line or exchange.asked.surface == "batch")
+        """Return a turn at an upstream to hold, which raises `QueueTimeout`."""
+        exchange.upstream = upstream
+        idle = exchange.asked.surface == "batch"
+        return upstream.turns.turn(exchange.project, self._settings.queue_timeout_s, idle=idle)
 
     def extension(self, exchange: Exchange) -> dict[str, object]:
         """Return what an answer's field `lathe` says."""
@@ -392,6 +410,8 @@ class Relay:
         }
         if decision.substitution:
             said["substitution"] = decision.substitution
+        if exchange.left_out:
+            said["left_out"] = exchange.left_out
         if exchange.hold is not None and exchange.hold.warnings:
             said["warnings"] = exchange.hold.warnings
         return said
@@ -409,10 +429,14 @@ class Relay:
         ]
         if decision.substitution:
             lines.append((b"lathe-substitution", _header(decision.substitution)))
+        if exchange.left_out:
+            lines.append((b"lathe-left-out", _header(", ".join(exchange.left_out))))
         return lines
 
     async def refuse(self, wire: WireName, sink: Sink, refused: Refused) -> None:
         """Tell of an error in the words of `wire`: as the answer, or as the last event of one that has begun."""
+        if not refused.lines:  # else it is on record
+            self.telemetry.turned_away(wire, refused.code)
         if sink.started:
             event = DIALECTS[wire].error_event(
                 refused.status, refused.code, refused.message, extra=refused.extra, response_id=refused.response_id
@@ -435,7 +459,7 @@ async def _gone(receive: Receive) -> None:
 
 
 def _header(text: str) -> bytes:
-    return text.encode("ascii", "backslashreplace").replace(b"\n", b" ").replace(b"\r", b" ")
+    return text[:_HEADER_CHARS].encode("ascii", "backslashreplace").translate(_PRINTABLE)
 
 
 def _unrecorded(error: StorageError) -> Refused:

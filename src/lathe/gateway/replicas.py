@@ -1,4 +1,7 @@
-"""This replica among the others: it says that it lives, learns who else does, and clears up after those that died."""
+"""This replica among the others: it says that it lives, learns who else does, and clears up after those that died.
+
+Who lives is told by the database's clock: by its own a replica whose clock is behind would seem dead to the others.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from lathe.gateway.exchange import now_ms
 from lathe.gateway.limits import Limits
 from lathe.gateway.signing import KeyRing, Signer
 from lathe.protocol.errors import StorageError
-from lathe.store.gateway.database import Database
+from lathe.store.gateway.database import Database, server_ms
 from lathe.store.gateway.ledger import periods
 from lathe.store.gateway.schema import replicas, requests, spend
 
@@ -43,7 +46,7 @@ class Replica:
                 insert(replicas).values(
                     id=self.id,
                     started=now,
-                    seen=now,
+                    seen=server_ms(),
                     address=address,
                     signer=self._signer.key_id,
                     public_key=self._signer.public_key,
@@ -71,9 +74,9 @@ class Replica:
     async def _beat(self) -> None:
         now = now_ms()
         async with self._database.begin() as connection:
-            await connection.execute(update(replicas).where(replicas.c.id == self.id).values(seen=now))
+            await connection.execute(update(replicas).where(replicas.c.id == self.id).values(seen=server_ms()))
             alive = await connection.execute(
-                select(func.count()).select_from(replicas).where(replicas.c.seen > now - DEAD_MS)
+                select(func.count()).select_from(replicas).where(replicas.c.seen > server_ms() - DEAD_MS)
             )
             self.alive = max(1, alive.scalar_one())
             self._limits.share = 1 / self.alive
@@ -84,7 +87,7 @@ class Replica:
                     select(spend.c.scope, spend.c.cost).where(spend.c.period == month, spend.c.scope.in_(names))
                 )
                 self._limits.recorded(dict.fromkeys(names, 0) | {row.scope: row.cost for row in rows})
-            dead = select(replicas.c.id).where(replicas.c.seen <= now - DEAD_MS)
+            dead = select(replicas.c.id).where(replicas.c.seen <= server_ms() - DEAD_MS)
             lost = await connection.execute(
                 update(requests)
                 .where(requests.c.state == "open", requests.c.replica.in_(dead))

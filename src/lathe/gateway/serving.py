@@ -101,8 +101,8 @@ async def _attempt(relay: Relay, exchange: Exchange, sink: Sink, route: Route) -
             if head.stream:
                 return await _stream(relay, exchange, sink, answer)
             return await _whole(relay, exchange, answer)
-        except TransportError:
-            upstream.breaker.bad()
+        except TransportError as error:
+            upstream.count(error)
             raise
         finally:
             answer.abort()
@@ -128,8 +128,8 @@ async def _success(upstream: Upstream, asked: Awaitable[UpstreamAnswer]) -> Upst
             upstream.breaker.good()
             return answer
         data = await read_all(answer, _ERROR_BYTES)
-    except TransportError:
-        upstream.breaker.bad()
+    except TransportError as error:
+        upstream.count(error)
         raise
     failure = error_from_body(answer.status, answer.headers, data)
     upstream.count(failure)

@@ -82,12 +82,18 @@ class BatchTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     days: _Count = 30
 
 
+class MetricsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[metrics]`: with `open` everyone who reaches the gateway may read `/metrics`; else it takes a key."""
+
+    open: bool = False
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
     `public_url` is how browsers and clients reach the gateway, where that is not `listen`. `retention` holds where a
-    project says nothing. `share_s` is how long a stored response can be gone on with. `proof` says for a tier which
-    proofs of identity it needs (`identity/proof.py`).
+    project says nothing. `response_days` is how long a stored response can be gone on with. `proof` says for a tier
+    which proofs of identity it needs (`identity/proof.py`).
     """
 
     listen: str = "127.0.0.1:8484"
@@ -100,13 +106,13 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention: Literal["full", "metadata", "zero"] = "metadata"
     response_days: _Count = 30
     mend: bool = True
-    default_model: str = ""
     upstreams: dict[str, UpstreamTable] = {}
     models: dict[str, ModelTable] = {}
     oidc: dict[str, OidcTable] = {}
     smtp: SmtpTable = SmtpTable()
     proof: dict[Tier, tuple[tuple[str, ...], ...]] = {}
     batches: BatchTable = BatchTable()
+    metrics: MetricsTable = MetricsTable()
 
 
 def load_settings(path: Path, *, required: bool) -> GatewaySettings:

@@ -25,6 +25,7 @@ async def translate(relay: Relay, exchange: Exchange, sink: Sink, route: Route) 
     """Pass an answer on but for its end; raise `EndpointError`, `BrokenStream`, `TransportError` and `BadRequest`."""
     dialect = DIALECTS[exchange.wire]
     inbound = dialect.parse(exchange.request.body, exchange.head)
+    exchange.left_out = inbound.left_out
     upstream = route.upstream
     if upstream is None:
         writer = _writer(exchange, inbound, "responses")

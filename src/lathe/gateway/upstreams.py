@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
@@ -23,6 +25,8 @@ from lathe.models.wire import WireSetup
 
 MEND = "mend"
 _FAILURES = 5
+_TELL_S = 60.0
+_log = logging.getLogger(__name__)
 _SHUT_S = (5.0, 10.0, 20.0, 40.0, 60.0)
 _HEALTH_S = 5.0
 _NONE: frozenset[str] = frozenset()
@@ -77,6 +81,7 @@ class Upstream:
         self.provider: Provider = provider
         self.wires: tuple[WireName, ...] = table.wires or (provider.wire,)
         self.breaker = Breaker()
+        self._told = -math.inf
         self.turns = Turns(table.concurrent)
         self.tells_usage = quirks_of(provider.quirks).stream_usage
         self._key = key_of(provider, environ)
@@ -98,9 +103,24 @@ class Upstream:
         )
 
     def count(self, failure: Failure) -> None:
-        """Count a failure that says something of the upstream, and not of the request."""
-        if not isinstance(failure, EndpointError) or failure.status is None or failure.status >= 500:
-            self.breaker.bad()
+        """Count a failure that says something of the upstream, and not of the request; tell who runs the gateway."""
+        if not isinstance(failure, EndpointError):
+            self._tell(str(failure))
+        elif failure.status in (401, 403):
+            self._tell(f"it refuses the gateway's key (HTTP {failure.status})")
+            return
+        elif failure.status is not None and failure.status < 500:
+            return
+        else:
+            self._tell(f"HTTP {failure.status}" if failure.status else "an error in its answer")
+        self.breaker.bad()
+
+    def _tell(self, what: str) -> None:
+        """Log, once a minute at most; what an endpoint says itself may repeat what it was asked, and stays out."""
+        now = time.monotonic()
+        if now - self._told > _TELL_S:
+            self._told = now
+            _log.warning("The upstream %s fails: %s", self.name, what)
 
     def redacted(self, failure: Failure) -> Failure:
         """Return a failure without the gateway's own key, which some endpoints repeat in their errors."""

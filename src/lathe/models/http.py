@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 import h11
 
@@ -101,8 +101,7 @@ class _Connection(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         self.seen = True
@@ -376,7 +375,7 @@ class HttpClient:
                 endpoint.port,
                 ssl=tls,
                 server_hostname=endpoint.host if tls else None,
-                happy_eyeballs_delay=0.25,
+                **_eyeballs(loop),
             )
             return connection
         proxy_tls = tls_context(self._environ) if proxy.endpoint.tls else None
@@ -411,6 +410,11 @@ class HttpClient:
         except BaseException:
             transport.abort()
             raise
+
+
+def _eyeballs(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """Return what has both kinds of address tried at once (RFC 8305), for loops that can; uvloop does it by itself."""
+    return {} if type(loop).__module__.startswith("uvloop") else {"happy_eyeballs_delay": 0.25}
 
 
 class _Tunnel(asyncio.Protocol):

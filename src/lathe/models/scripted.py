@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -34,7 +34,7 @@ class RecordedRequest:
 
     Times are seconds of `perf_counter`: `first_byte` and `received` (its first and last byte read),
     `reply_first` and `reply_last` (0.0 until that byte was handed to the kernel). `number` counts model
-    requests from 0; a side answer has -1.
+    requests from 0; a side answer has -1. `cut` says that the client went away before the reply was whole.
     """
 
     def __init__(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
@@ -48,6 +48,7 @@ class RecordedRequest:
         self.received = 0.0
         self.reply_first = 0.0
         self.reply_last = 0.0
+        self.cut = False
         self._json: Any = None
 
     def json(self) -> Any:
@@ -316,19 +317,21 @@ class _Connection(asyncio.Protocol):
         self._first_byte = 0.0
         self._last_byte = 0.0
         self._request: RecordedRequest | None = None
+        self._replied_to: RecordedRequest | None = None
         self._length = 0
         self._playing: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # asyncio sets TCP_NODELAY on every TCP transport, so a small answer leaves at once.
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         self._server._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server._connections.discard(self)
         if self._playing:
             self._playing.cancel()
+            if self._replied_to is not None:
+                self._replied_to.cut = True
 
     def abort(self) -> None:
         if self._playing:
@@ -388,6 +391,7 @@ class _Connection(asyncio.Protocol):
 
     def _reply(self, request: RecordedRequest) -> None:
         play = self._server.answer(request)
+        self._replied_to = request
         closes = play.close or request.headers.get("connection", "").lower() == "close"
         if len(play.sends) == 1 and not play.sends[0][0] and self._transport:
             self._transport.write(play.sends[0][1])

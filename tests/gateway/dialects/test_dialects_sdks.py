@@ -297,7 +297,7 @@ async def test_what_another_wire_cannot_do_is_said() -> None:
             await client.chat.completions.create(**CHAT, n=2)
         assert caught.value.param == "n"
         with pytest.raises(openai.BadRequestError, match="'web_search' exists on the Responses API only"):
-            await client.responses.create(**{**RESPONSES, "tools": [{"type": "web_search"}]})
+            await client.responses.create(**{**RESPONSES, "tool_choice": {"type": "web_search"}})
         assert server.requests == []
 
 

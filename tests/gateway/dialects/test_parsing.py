@@ -205,7 +205,7 @@ def test_what_is_wrong_is_named(wire: Wire, fields: dict[str, Any], param: str) 
         ("chat", "responses", {"messages": [], "stop": "x"}, "stop"),
         ("chat", "messages", {"messages": [], "response_format": {"type": "json_object"}}, "json_object"),
         ("chat", "messages", {"messages": user([{"type": "input_audio"}])}, "messages[0].content[0]"),
-        ("responses", "chat", {"tools": [{"type": "web_search"}]}, "tools[0]"),
+        ("responses", "chat", {"tool_choice": {"type": "web_search"}}, "tool_choice"),
         ("responses", "chat", {"background": True}, "background"),
         ("responses", "chat", {"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input"),
         ("messages", "chat", {"messages": user([{"type": "document"}])}, "messages[0].content[0]"),
@@ -219,6 +219,16 @@ def test_what_another_wire_cannot_carry_is_named(
     with pytest.raises(BadRequest) as caught:
         DIALECTS[wire].check_carried(inbound, upstream)
     assert (caught.value.code, caught.value.param) == ("not_carried", param)
+
+
+def test_hosted_tools_that_need_not_be_used_are_left_out_by_name() -> None:
+    function = {"type": "function", "name": "f"}
+    more = {"type": "additional_tools", "role": "developer", "tools": [function, {"type": "tool_search"}]}
+    inbound = parse("responses", tools=[{"type": "web_search"}], input=[more, {"role": "user", "content": "x"}])
+    DIALECTS["responses"].check_carried(inbound, "chat")
+    assert inbound.left_out == ("web_search", "tool_search")
+    assert [tool.name for tool in inbound.request.tools] == ["f"]
+    assert len(inbound.request.transcript.items) == 1
 
 
 @pytest.mark.parametrize("wire", WIRES)

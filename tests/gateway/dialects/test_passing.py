@@ -80,6 +80,8 @@ def test_a_head_tells_what_a_request_is_judged_by() -> None:
         (b'{"x":"}","x":"\\"}","model":"a"}', "duplicate_field"),
         (b"{}", "model_missing"),
         (b'{"model":""}', "model_missing"),
+        (b'{"model":"a\\u0000b"}', "model_unknown"),
+        (b'{"model":"' + b"x" * 201 + b'"}', "model_unknown"),
         (b'{"model":1}', "invalid_type"),
         (b'{"model":"m","stream":"yes"}', "invalid_type"),
         (b'{"model":"m","max_tokens":1.5}', "invalid_type"),

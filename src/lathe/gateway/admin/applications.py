@@ -13,6 +13,7 @@ from lathe.gateway.admin.faults import conflict, forbidden, invalid, not_found
 from lathe.gateway.admin.shapes import Page
 from lathe.gateway.admin.shapes_access import Application, Applications, Judgement, NewApplication, Review
 from lathe.gateway.entitlements import Granted, grant
+from lathe.gateway.identity.proof import held, needs_of, wanting
 from lathe.protocol.errors import UsageError
 from lathe.protocol.ids import ordered_id
 from lathe.store.gateway.schema import applications, entitlements, projects, reviews, users
@@ -160,18 +161,18 @@ async def _is_of(desk: Desk, project: str, organisation: str) -> None:
 
 
 async def _is_identified(desk: Desk, found: Row[Any]) -> None:
+    """Raise `AdminError` unless it has been shown who is to be trusted, as far as the tier needs it."""
     kind, _, id = found.subject.partition(":")
-    if kind != "user":
-        return
-    query = select(users.c.identity, users.c.active).where(users.c.id == id)
-    row = (await desk.connection.execute(query)).one()
-    if not row.active:
-        raise conflict("user_inactive", "The user is inactive.", "Decline the application.")
-    if not row.identity:
+    if kind == "user":
+        query = select(users.c.active).where(users.c.id == id)
+        if not (await desk.connection.execute(query)).scalar_one():
+            raise conflict("user_inactive", "The user is inactive.", "Decline the application.")
+    shown = await held(desk.connection, {found.subject, f"organisation:{found.organisation}"}, desk.at)
+    if missing := wanting(needs_of(found.tier, desk.services.settings.proof), shown):
         raise conflict(
             "identity_missing",
-            "It is not known who this person is.",
-            "Have them sign in with a second factor, or record how they were identified.",
+            f"For the tier {found.tier} this is missing: {missing}.",
+            "Have them sign in, or record how they were identified.",
         )
 
 

@@ -45,8 +45,10 @@ async def create_key(desk: Desk, asked: NewKey) -> FreshKey:
     owner = await _owner(desk, asked)
     if asked.project:
         await _is_of(desk, asked.project, owner)
-    elif not owner.user and "relay" in asked.scopes:
+    elif not owner.user and {"relay", "batch"} & set(asked.scopes):
         raise invalid("A machine that asks models needs a project.", "Name one.")
+    if "metrics" in asked.scopes and not desk.is_operator:
+        raise forbidden("Only an operator may make keys with the scope metrics: they concern all organisations.")
     if "scim" in asked.scopes and (owner.user or asked.project):
         raise invalid("The scope scim is for a machine of a whole organisation.")
     return await _write(

@@ -12,6 +12,7 @@ from lathe.gateway.admin.shapes_access import Access, Answer, Question
 from lathe.gateway.entitlements import RANK
 from lathe.gateway.policy import Decision, Policy
 from lathe.gateway.principals import SURFACES, Asked, Principal, Tier
+from lathe.store.gateway.database import server_ms
 from lathe.store.gateway.schema import replicas
 
 REPLICA_MS = 15_000
@@ -118,7 +119,7 @@ def _plain(who: Principal) -> dict[str, Any]:
 async def _replicas(desk: Desk) -> list[dict[str, Any]]:
     """Return the replicas that live; where they are is for those who look after the gateway."""
     columns = (replicas.c.id, replicas.c.address, replicas.c.seen)
-    query = select(*columns).where(replicas.c.seen > desk.at - REPLICA_MS).order_by(replicas.c.id)
+    query = select(*columns).where(replicas.c.seen > server_ms() - REPLICA_MS).order_by(replicas.c.id)
     shown = bool(desk.principal.roles & _SEE_ADDRESSES)
     found = await desk.connection.execute(query)
     return [{"id": row.id, **({"address": row.address} if shown else {})} for row in found]

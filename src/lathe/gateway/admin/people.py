@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import ColumnElement, Row, delete, insert, select
 
 from lathe.gateway.admin.desk import ANYONE, Desk, operation
 from lathe.gateway.admin.faults import conflict, forbidden, not_found
@@ -25,6 +25,7 @@ from lathe.gateway.admin.shapes import (
     UserChange,
     Users,
 )
+from lathe.gateway.identity.proof import keep, stated
 from lathe.gateway.members import INSTALLATION_ROLES
 from lathe.protocol.ids import ordered_id
 from lathe.store.gateway.schema import group_members, groups, memberships, projects, sessions, users
@@ -33,7 +34,9 @@ from lathe.store.gateway.schema import group_members, groups, memberships, proje
 @operation("operator", "reviewer", "auditor", "admin", ANYONE, reads=True)
 async def list_users(desk: Desk, asked: Users) -> Page[User]:
     """List users."""
-    conditions = [users.c.organisation == asked.organisation] if asked.organisation else []
+    conditions: list[ColumnElement[bool]] = [users.c.removed.is_(None)]
+    if asked.organisation:
+        conditions.append(users.c.organisation == asked.organisation)
     if asked.email:
         conditions.append(users.c.email == asked.email.lower())
     found, after = await desk.page(users, asked, *conditions)
@@ -98,6 +101,7 @@ async def identify_user(desk: Desk, user: str, asked: Identified) -> User:
         raise forbidden("Nobody can identify themself.", "Ask another reviewer.", "own_thing")
     identity = {"method": asked.method, "level": asked.level, "at": desk.at, "by": desk.actor, "note": asked.note}
     await desk.put(users, user, {"identity": identity})
+    await keep(desk.connection, found.organisation, stated(f"user:{user}", identity))
     desk.record("user.identified", f"user:{user}", organisation=found.organisation, identity=identity)
     desk.changed("principals")
     return _user(await desk.one(users, user))

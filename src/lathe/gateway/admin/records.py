@@ -27,7 +27,7 @@ from lathe.gateway.directory import now_ms
 from lathe.gateway.principals import Principal
 from lathe.gateway.services import Services
 from lathe.gateway.standing import key_ring
-from lathe.store.gateway.database import Database
+from lathe.store.gateway.database import Database, server_ms
 from lathe.store.gateway.ledger import periods
 from lathe.store.gateway.schema import audit, checkpoints, keys, organisations, projects, replicas, requests, spend
 
@@ -79,7 +79,7 @@ async def show_usage(desk: Desk, asked: UsageQuestion) -> Usage:
 async def list_replicas(desk: Desk, asked: Listing) -> Page[Replica]:
     """List the replicas that have been heard of in the last 15 seconds."""
     query = select(replicas.c.id, replicas.c.address, replicas.c.started, replicas.c.seen)
-    query = query.where(replicas.c.seen > desk.at - REPLICA_MS).order_by(replicas.c.id).limit(asked.limit)
+    query = query.where(replicas.c.seen > server_ms() - REPLICA_MS).order_by(replicas.c.id).limit(asked.limit)
     return Page([Replica(*row) for row in await desk.connection.execute(query)])
 
 

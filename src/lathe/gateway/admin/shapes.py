@@ -23,7 +23,7 @@ Email: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[^@\s]{1,64}@[^@\s]{1,
 Time: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
 Role: TypeAlias = Literal["operator", "reviewer", "auditor", "admin", "member"]
 ProjectRole: TypeAlias = Literal["member", "admin"]
-Scope: TypeAlias = Literal["relay", "admin", "batch", "scim"]
+Scope: TypeAlias = Literal["relay", "admin", "batch", "scim", "metrics"]
 Retention: TypeAlias = Literal["full", "metadata", "zero"]
 Subject: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^(user|project|organisation):[A-Za-z0-9_.-]{1,64}$")]
 ModelName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e]{1,200}$")]

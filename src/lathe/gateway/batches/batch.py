@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -22,8 +23,14 @@ ENDPOINTS: dict[str, WireName] = {
 }
 SCOPES = frozenset({"relay", "batch"})
 """Of these a key must have one."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 WINDOW_MS = 86_400_000
 """How long a batch may take: what has not been asked by then expires."""
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text may be an id: what a database would not take is none."""
+    return _ID.fullmatch(text) is not None
 
 
 class Fault(msgspec.Struct, frozen=True):

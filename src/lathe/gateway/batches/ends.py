@@ -56,6 +56,10 @@ class _Reading:
         self.size += len(line.request)
 
 
+class Stopped(Exception):
+    """The replica ends: another one will begin anew."""
+
+
 class Ends:
     """Reads and writes the files of batches. Its methods raise `StorageError`."""
 
@@ -64,6 +68,15 @@ class Ends:
         self._settings = settings
         self._store = BatchStore(database)
         self._files = Files(database)
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Break off what is under way between two transactions, with `Stopped`."""
+        self._stopped = True
+
+    def _go_on(self) -> None:
+        if self._stopped:
+            raise Stopped
 
     async def begin(self, batch: Batch) -> None:
         """Read a batch's file into lines, and let them run, or say why it is no batch."""
@@ -91,7 +104,7 @@ class Ends:
             read.faults.append(Fault("invalid_input_file", "The input file is gone."))
             return read
         most = self._settings.body_mb << 20
-        async for number, data in lines_of(self._files.parts(batch.body.input_file)):
+        async for number, data in lines_of(self._files.parts(batch.body.input_file), most):
             try:
                 read.take(read_line(number, data, batch.body.endpoint, batch.wire, most))
             except LineFault as fault:
@@ -109,6 +122,7 @@ class Ends:
         return read
 
     async def _write_lines(self, batch: Batch, read: _Reading) -> None:
+        self._go_on()
         if read.waiting and not read.faults:
             await self._store.add_lines(batch.id, read.waiting)
         read.waiting, read.size = [], 0
@@ -154,6 +168,7 @@ class Ends:
         async def chunks() -> AsyncIterator[bytes]:
             number = 0
             while lines := await self._store.ended(batch.id, number, _LINES_AT_ONCE):
+                self._go_on()
                 yield b"".join(form(batch, line) for line in lines if line.state in states)
                 number = lines[-1].number
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from lathe.gateway.batches.batch import is_id
 from lathe.gateway.exchange import now_ms
 from lathe.store.gateway.database import Database
 from lathe.store.gateway.schema import file_parts, files
@@ -70,6 +71,8 @@ class Files:
 
     async def find(self, project: str, id: str) -> File | None:
         """Return a file of a project, None where there is none."""
+        if not is_id(id):
+            return None
         async with self._database.begin() as connection:
             found = await connection.execute(select(*_COLUMNS).where(*_seen(project), files.c.id == id))
             row = found.one_or_none()
@@ -80,7 +83,7 @@ class Files:
     ) -> list[File]:
         """Return `limit` files of a project and those purposes after that with the id `after`, the newest first."""
         query = select(*_COLUMNS).where(*_seen(project), files.c.purpose.in_(purposes)).limit(limit)
-        if after:
+        if is_id(after):
             query = query.where(files.c.id > after if ascending else files.c.id < after)
         async with self._database.begin() as connection:
             # ids sort by time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
@@ -93,7 +94,7 @@ class _Desk:
     def __init__(self, relay: Relay, services: Services, news: Callable[[], None]) -> None:
         self._relay = relay
         self._settings = services.settings.batches
-        self._body_mb = services.settings.body_mb
+        self._patience_s = services.settings.body_timeout_s
         self._public_url = services.settings.public_url
         self._database = services.database
         self._files = Files(services.database)
@@ -115,7 +116,7 @@ class _Desk:
         kind = request.headers.get("content-type", "")
         if not kind.startswith("multipart/form-data"):
             raise BadRequest("invalid_content_type", "Send a file as multipart/form-data.")
-        body = _bounded(request, (self._settings.file_mb << 20) + (1 << 20))
+        body = _bounded(request, (self._settings.file_mb << 20) + (1 << 20), self._patience_s)
         try:
             return await MultiPartParser(request.headers, body, max_files=1, max_fields=16).parse()
         except (MultiPartException, ValueError, KeyError) as error:
@@ -365,7 +366,7 @@ def _read(given: Any, kind: type[Any], *, strict: bool = True) -> Any:
 
 def _number(request: Request, name: str, otherwise: int, most: int) -> int:
     given = request.query_params.get(name, str(otherwise))
-    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= most):
+    if not (given.isascii() and given.isdigit() and len(given) < 9 and 1 <= int(given) <= most):
         raise BadRequest("invalid_limit", f"The `{name}` must be a number from 1 to {most}.", param=name)
     return int(given)
 
@@ -384,9 +385,19 @@ def _kept(request: Request) -> dict[str, str]:
     return {name: value for name, value in kept.items() if "\0" not in value}
 
 
-async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
+async def _bounded(request: Request, most: int, patience_s: float) -> AsyncGenerator[bytes, None]:
     size = 0
-    async for chunk in request.stream():
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(patience_s):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise Refused(408, "request_timeout", f"Nothing of the file came for {patience_s:g} s.") from None
+        except ClientDisconnect:
+            raise Refused(499, "cancelled", "The caller has gone away.") from None
+        if chunk is None:
+            return
         size += len(chunk)
         if size > most:
             raise Refused(413, "file_too_large", f"The file is larger than {most >> 20} MB.")

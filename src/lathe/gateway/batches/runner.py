@@ -19,7 +19,7 @@ import msgspec
 from sqlalchemy import select
 
 from lathe.gateway.batches.batch import SCOPES, Batch, LineState, Work
-from lathe.gateway.batches.ends import Ends
+from lathe.gateway.batches.ends import Ends, Stopped
 from lathe.gateway.batches.files import Files
 from lathe.gateway.batches.store import BatchStore, entered
 from lathe.gateway.compacting import Captured
@@ -36,9 +36,10 @@ from lathe.store.gateway.schema import keys
 _log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _SWEEP_S = 60.0
-_LIMITS = frozenset({"rate_limit", "concurrency_limit", "budget_exhausted", "queue_timeout"})
+_STOP_S = 5.0
+_LIMITS = frozenset({"rate_limit", "concurrency_limit", "budget_exhausted"})
 """Codes of refusals by limits of the gateway's own."""
-_NOT_YET = frozenset({"model_unavailable", "records_unavailable", "directory_stale"})
+_NOT_YET = frozenset({"queue_timeout", "model_unavailable", "records_unavailable", "directory_stale"})
 _PASSING = frozenset({408, 429, 500, 502, 503, 504, 529})
 _MOST_TRIES = 6
 _PAUSES_S = (1.0, 5.0, 15.0, 30.0, 60.0)
@@ -55,7 +56,7 @@ class _Told(NamedTuple):
 
 
 class Runner:
-    """One replica's. `poke` has it look at once."""
+    """One replica's. `poke` has it look at once; `working` is held as long as it does."""
 
     def __init__(self, relay: Relay, services: Services) -> None:
         self._relay = relay
@@ -66,6 +67,7 @@ class Runner:
         self._files = Files(services.database)
         self._ends = Ends(services.database, services.settings)
         self._news = asyncio.Event()
+        self.working = asyncio.Lock()
         self._lines: dict[asyncio.Task[None], Work] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._unasked: list[Work] = []
@@ -76,6 +78,11 @@ class Runner:
         self._digests: dict[str, str] = {}
         self._swept = 0.0
         self._ticked = 0.0
+
+    @property
+    def running(self) -> int:
+        """How many lines this replica has under way."""
+        return len(self._lines)
 
     def poke(self) -> None:
         """Have a look at once at what there is to do."""
@@ -88,7 +95,8 @@ class Runner:
             while True:
                 self._news.clear()
                 try:
-                    await self._round()
+                    async with self.working:
+                        await self._round()
                     trouble = False
                 except StorageError as error:
                     if not trouble:
@@ -102,6 +110,9 @@ class Runner:
 
     async def _give_back(self) -> None:
         works = [*self._lines.values(), *self._unasked, *self._unanswered]
+        self._ends.stop()
+        if self._jobs:
+            await asyncio.wait(self._jobs.values(), timeout=_STOP_S)
         tasks = [*self._lines, *self._jobs.values()]
         for task in tasks:
             task.cancel()
@@ -117,8 +128,7 @@ class Runner:
         if time.monotonic() - self._ticked > _TICK_S:
             self._ticked = time.monotonic()
             await self._tidy(batches)
-        known = {batch.id for batch in batches}
-        self._notes = {id: note for id, note in self._notes.items() if id in known}
+        await self._say(batches)
         running = Counter(work.batch.project for work in self._lines.values())
         for batch in sorted(batches, key=lambda batch: running[batch.project]):
             await self._advance(batch)
@@ -178,6 +188,8 @@ class Runner:
         async def job() -> None:
             try:
                 await work
+            except Stopped:
+                pass
             except StorageError as error:
                 _log.warning("The batch %s waits: %s", batch.id, error)
                 await asyncio.sleep(_TICK_S)
@@ -208,7 +220,8 @@ class Runner:
     # Lines.
 
     async def _run_lines(self, batch: Batch) -> None:
-        if self._services.directory.age_s > STALE_S:
+        directory = self._services.directory
+        if directory.age_s > STALE_S and not await directory.assure():
             return
         who = await self._who(batch)
         if who is None or self._relay.retention(who) == "zero":
@@ -222,7 +235,7 @@ class Runner:
                 for work in works:
                     self._start(work, who)
             if claimed:
-                await self._say(batch, "")
+                self._notes[batch.id] = ""
         if not self._has_lines(batch):
             await self._close(batch)
 
@@ -314,16 +327,16 @@ class Runner:
             self._window[project] = 1
             self._rest(f"project:{project}", told.wait_s or _LONGEST_REST_S)
             self._unasked.append(work)
-            await self._say(batch, told.message)
+            self._notes[batch.id] = told.message
         elif told.code in _NOT_YET:
             self._rest(f"model:{self._relay.upstreams.names.get(work.model, '')}", _PAUSES_S[0])
             self._unasked.append(work)
-            await self._say(batch, told.message)
+            self._notes[batch.id] = told.message
         elif sink.status in _PASSING and work.tries < _MOST_TRIES:
             pause_s = max(told.wait_s or 0.0, _PAUSES_S[min(work.tries, len(_PAUSES_S)) - 1])
             self._rest(f"model:{self._relay.upstreams.names.get(work.model, '')}", pause_s)
             self._unanswered.append(work)
-            await self._say(batch, told.message)
+            self._notes[batch.id] = told.message
         else:
             text = sink.body.decode("utf-8", "replace").replace("\0", "")
             asked = next((value.decode() for name, value in sink.lines if name == b"x-request-id"), "")
@@ -333,12 +346,14 @@ class Runner:
         until = time.monotonic() + min(for_s, 2 * _LONGEST_REST_S)
         self._rests[what] = max(until, self._rests.get(what, 0.0))
 
-    async def _say(self, batch: Batch, note: str) -> None:
-        """Let callers see what a batch waits for."""
-        if self._notes.get(batch.id, batch.note) != note:
-            self._notes[batch.id] = note
-            with contextlib.suppress(StorageError):
+    async def _say(self, batches: list[Batch]) -> None:
+        """Let callers see what batches wait for."""
+        for batch in batches:
+            note = self._notes.pop(batch.id, batch.note)
+            if note != batch.note:
                 await self._store.say(batch.id, note)
+        known = {batch.id for batch in batches}
+        self._notes = {id: note for id, note in self._notes.items() if id in known}
 
 
 def _told(sink: Captured) -> _Told:

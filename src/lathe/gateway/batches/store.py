@@ -9,10 +9,10 @@ import msgspec
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from lathe.gateway.batches.batch import ACTIVE, Api, Batch, Body, Ended, LineState, NewLine, State, Work
+from lathe.gateway.batches.batch import ACTIVE, Api, Batch, Body, Ended, LineState, NewLine, State, Work, is_id
 from lathe.gateway.exchange import now_ms
 from lathe.gateway.replicas import DEAD_MS
-from lathe.store.gateway.database import Database
+from lathe.store.gateway.database import Database, server_ms
 from lathe.store.gateway.schema import batch_lines, batches, replicas
 
 _MOST_ACTIVE = 500
@@ -36,6 +36,8 @@ class BatchStore:
 
     async def find(self, project: str, api: Api, id: str) -> Batch | None:
         """Return a batch of a project, None where there is none."""
+        if not is_id(id):
+            return None
         query = select(*_COLUMNS).where(batches.c.project == project, batches.c.api == api, batches.c.id == id)
         async with self._database.begin() as connection:
             row = (await connection.execute(query)).one_or_none()
@@ -44,9 +46,9 @@ class BatchStore:
     async def page(self, project: str, api: Api, *, after: str = "", before: str = "", limit: int) -> list[Batch]:
         """Return `limit` batches, the newest first: those after the one with an id, or those right before another."""
         query = select(*_COLUMNS).where(batches.c.project == project, batches.c.api == api).limit(limit)
-        if after:
+        if is_id(after):
             query = query.where(batches.c.id < after)
-        if before:
+        if is_id(before):
             query = query.where(batches.c.id > before)
         async with self._database.begin() as connection:
             rows = await connection.execute(query.order_by(batches.c.id if before else batches.c.id.desc()))
@@ -216,7 +218,7 @@ def _active() -> Any:
 
 def _dead() -> Any:
     """Return the replicas that have ended or have not been heard of for so long that they count as dead."""
-    return select(replicas.c.id).where(replicas.c.seen <= now_ms() - DEAD_MS)
+    return select(replicas.c.id).where(replicas.c.seen <= server_ms() - DEAD_MS)
 
 
 def _batch(row: Any) -> Batch:

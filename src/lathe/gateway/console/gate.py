@@ -36,6 +36,8 @@ SIGN_IN = "/console/sign-in"
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 _FORM_LIMIT = 12 << 20
+_STRANGER_LIMIT = 64 << 10
+"""Bytes of a body from somebody who has not signed in, and of JSON."""
 _SAFE = ("GET", "HEAD")
 _log = logging.getLogger(__name__)
 
@@ -62,6 +64,13 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "cache-control": "no-store",
 }
+FILE_HEADERS = {
+    "cache-control": "public, max-age=3600",
+    "content-security-policy": "default-src 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+}
+"""Headers of style, script and picture."""
 
 
 class Visit(NamedTuple):
@@ -239,20 +248,22 @@ async def _visit(entrance: Entrance, handler: Handler, roles: Iterable[str] | No
             raise Refused(f"This needs the role {needed}.", hint="Ask an administrator for it.", code="role_missing")
     form, json = FormData(), None
     if request.method not in _SAFE:
-        form, json = await _body(request)
+        form, json = await _body(request, _FORM_LIMIT if roles is not None else _STRANGER_LIMIT)
         if roles is not None and session is not None:
             token = request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD, "")
             check_csrf(session, token if isinstance(token, str) else "")
     return await handler(Visit(request, entrance, site, now, session, principal, user, form, json))
 
 
-async def _body(request: Request) -> tuple[FormData, Any]:
+async def _body(request: Request, limit: int) -> tuple[FormData, Any]:
     length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > _FORM_LIMIT:
-        raise Refused(f"A form has a length, of at most {_FORM_LIMIT >> 20} MB.", status=413)
+    if not length.isdigit():
+        raise Refused("A form has to say how long it is.", status=411)
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if int(length) > (_STRANGER_LIMIT if kind == "application/json" else limit):
+        raise Refused("The form is too large.", status=413)
     if int(length) == 0:
         return FormData(), None
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "application/json":
         try:
             return FormData(), decode_json(await request.body())

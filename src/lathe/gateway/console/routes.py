@@ -32,7 +32,7 @@ from lathe.gateway.console import (
     records,
     sign_in,
 )
-from lathe.gateway.console.gate import Handler, Visit, gated
+from lathe.gateway.console.gate import FILE_HEADERS, Handler, Visit, gated
 from lathe.gateway.console.render import STATIC
 from lathe.gateway.identity.addresses import send_address_link
 from lathe.gateway.identity.entrance import Entrance
@@ -145,9 +145,19 @@ PAGES: tuple[Page, ...] = (
 )
 
 
+class _Files(StaticFiles):
+    """Style, script and picture, which browsers may keep for an hour."""
+
+    def file_response(self, *args: Any, **more: Any) -> Response:
+        """Return a file with what a browser may do with it."""
+        response = super().file_response(*args, **more)
+        response.headers.update(FILE_HEADERS)
+        return response
+
+
 def routes(entrance: Entrance, pages: Iterable[Page] = PAGES) -> list[BaseRoute]:
     """Return the routes of the console."""
-    made: list[BaseRoute] = [Mount(f"{PREFIX}/static", StaticFiles(directory=STATIC))]
+    made: list[BaseRoute] = [Mount(f"{PREFIX}/static", _Files(directory=STATIC))]
     for page in pages:
         endpoint = gated(entrance, page.handler, page.roles)
         made.append(Route(PREFIX + page.path, endpoint, methods=[page.method]))

@@ -68,7 +68,8 @@ class Bound(NamedTuple):
 class Inbound(NamedTuple):
     """A request, read: what it asks of a model, in no wire's words.
 
-    `raw` is the body as decoded, `bound` what would be lost on the way to another wire.
+    `raw` is the body as decoded, `bound` what would be lost on the way to another wire. `left_out` names what is lost
+    without harm, hosted tools that the model may use and need not: its caller is told.
     """
 
     wire: WireName
@@ -76,6 +77,7 @@ class Inbound(NamedTuple):
     request: ModelRequest
     raw: dict[str, Any]
     bound: tuple[Bound, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def freeform(self) -> frozenset[str]:

@@ -31,6 +31,7 @@ _STRING = _kind(str | None, "a string")
 _FLAG = _kind(bool | None, "true or false")
 _COUNT = _kind(int | None, "a whole number")
 _OBJECT = _kind(dict[str, Any] | None, "an object")
+_LONGEST_NAME = 200
 _LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
 _KINDS: dict[str, _Kind] = {
     "model": _kind(str, "a string"),
@@ -62,6 +63,8 @@ def read_head(wire: WireName, body: bytes) -> Head:
     model = said.get("model")
     if not model:
         raise BadRequest("model_missing", "The request names no model.", param="model")
+    if len(model) > _LONGEST_NAME or not model.isprintable():  # it goes into headers and records
+        raise BadRequest("model_unknown", "No model has such a name.", param="model", status=404)
     options = said.get("lathe") or NO_OPTIONS
     if said.get("no_fallback"):
         options = msgspec.structs.replace(options, no_fallback=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -32,6 +32,7 @@ from lathe.protocol.items import (
 )
 
 SOURCE = "responses"
+_MORE_TOOLS = "additional_tools"
 
 
 class _Words(msgspec.Struct):
@@ -90,6 +91,10 @@ class _Namespace(msgspec.Struct):
     tools: list[dict[str, Any]]
 
 
+class _MoreTools(msgspec.Struct):
+    tools: list[dict[str, Any]]
+
+
 class _Choice(msgspec.Struct):
     type: str
     name: str | None = None
@@ -141,7 +146,9 @@ def parse(body: bytes, head: Head) -> Inbound:
     raw = decoded(body)
     asked = shaped(raw, _Request, "")
     bound = _bound(asked)
-    choice, name, tools = _choice(asked.tool_choice, tuple(_tools(asked.tools or [], "tools", bound)), bound)
+    left_out: list[str] = []
+    offered = [spec for at, tools in _offered(raw) for spec in _tools(tools, at, left_out)]
+    choice, name, tools = _choice(asked.tool_choice, tuple(offered), bound)
     items = _conversation(asked.input, bound)
     instructions = _instructions(asked.instructions or "", items)
     text = asked.text or _Text()
@@ -170,7 +177,7 @@ def parse(body: bytes, head: Head) -> Inbound:
         parallel_tool_calls=asked.parallel_tool_calls is not False,
         sampling=sampling,
     )
-    return Inbound("responses", head, request, raw, tuple(bound))
+    return Inbound("responses", head, request, raw, tuple(bound), tuple(dict.fromkeys(left_out)))
 
 
 def _bound(asked: _Request) -> list[Bound]:
@@ -210,14 +217,24 @@ class Spaced(NamedTuple):
         return f"{self.namespace.removesuffix('__')}__{self.name}"
 
 
-def spaced_tools(tools: Any) -> dict[str, Spaced]:
-    """Return the tools in namespaces among a request's `tools`, which `parse` has read, by their flat names."""
-    spaces = [tool for tool in tools or () if tool.get("type") == "namespace"]
+def _offered(raw: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield the lists of tools in a request, each with its place: Codex offers them in items for its newest models."""
+    yield "tools", raw.get("tools") or []
+    given = raw.get("input")
+    for place, item in enumerate(given if isinstance(given, list) else ()):
+        if item.get("type") == _MORE_TOOLS:
+            at = f"input[{place}]"
+            yield f"{at}.tools", shaped(item, _MoreTools, at).tools
+
+
+def spaced_tools(raw: Mapping[str, Any]) -> dict[str, Spaced]:
+    """Return the tools in namespaces of a request, which `parse` has read, by their flat names."""
+    spaces = [tool for _, tools in _offered(raw) for tool in tools if tool.get("type") == "namespace"]
     found = [Spaced(space["name"], tool["name"]) for space in spaces for tool in space["tools"] if "name" in tool]
     return {one.flat: one for one in found}
 
 
-def _tools(tools: list[dict[str, Any]], where: str, bound: list[Bound], namespace: str = "") -> Iterator[ToolSpec]:
+def _tools(tools: list[dict[str, Any]], where: str, left_out: list[str], namespace: str = "") -> Iterator[ToolSpec]:
     for place, tool in enumerate(tools):
         at = f"{where}[{place}]"
         match tool.get("type"):
@@ -227,9 +244,9 @@ def _tools(tools: list[dict[str, Any]], where: str, bound: list[Bound], namespac
                 yield msgspec.structs.replace(spec, name=flat)
             case "namespace" if not namespace:
                 space = shaped(tool, _Namespace, at)
-                yield from _tools(space.tools, f"{at}.tools", bound, space.name)
+                yield from _tools(space.tools, f"{at}.tools", left_out, space.name)
             case str(other):
-                bound.append(only_here("responses", at, f"The tool {other[:60]!r}"))
+                left_out.append(other[:60])  # the endpoint itself would run it
             case _:
                 raise BadRequest("invalid_type", f"`{at}.type` must be a string.", param=f"{at}.type")
 
@@ -249,7 +266,9 @@ def _tool(tool: dict[str, Any], where: str) -> ToolSpec:
 def _conversation(given: str | list[dict[str, Any]] | None, bound: list[Bound]) -> list[Item]:
     if isinstance(given, str):
         return [Message("user", (InputText(given),))]
-    return [_item(raw, f"input[{place}]", bound) for place, raw in enumerate(given or ())]
+    return [
+        _item(raw, f"input[{place}]", bound) for place, raw in enumerate(given or ()) if raw.get("type") != _MORE_TOOLS
+    ]
 
 
 def _instructions(given: str, items: list[Item]) -> str:

@@ -52,7 +52,7 @@ class ResponsesWriter:
         own = {"id": response_id, "created_at": int(time.time()), "model": model}
         self._out = ResponsesEvents(response_id.removeprefix("resp_"), {**echoed, **own})
         self._freeform = inbound.freeform
-        self._spaced = spaced_tools(inbound.raw.get("tools"))
+        self._spaced = spaced_tools(inbound.raw)
         self._message: OpenMessage | None = None
         self._thought: OpenThought | None = None
         self._refused = False

@@ -10,7 +10,8 @@ from urllib.parse import urlencode, urlsplit
 
 from lathe.gateway.identity.settings import check_address
 from lathe.gateway.identity.site import Refused
-from lathe.models.http import HttpClient, TransportError, read_body
+from lathe.gateway.upstream_http import UpstreamHttp
+from lathe.models.http import TransportError, read_body
 from lathe.protocol.codec import DecodeError, decode_json
 from lathe.protocol.errors import ConfigError
 
@@ -37,7 +38,7 @@ async def fetch_json(
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [(b"accept", b"application/json")]
     lines += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in (headers or {}).items()]
-    client = HttpClient(endpoint, os.environ, connect_timeout_s=_TIMEOUT_S, idle_timeout_s=_TIMEOUT_S)
+    client = UpstreamHttp(endpoint, os.environ, connect_timeout_s=_TIMEOUT_S, idle_timeout_s=_TIMEOUT_S)
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             if form is None:

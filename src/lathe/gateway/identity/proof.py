@@ -10,17 +10,19 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import Row, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.identity.levels import LEVELS, Level, reaches
-from lathe.gateway.identity.oidc import Identified
 from lathe.gateway.principals import Tier
 from lathe.protocol.errors import ConfigError, UsageError
 from lathe.protocol.ids import ordered_id
 from lathe.store.gateway.schema import proofs, users
+
+if TYPE_CHECKING:
+    from lathe.gateway.identity.oidc import Identified
 
 DAY_MS = 86_400_000
 GROUP = "lathe.identity"
@@ -33,7 +35,7 @@ DEFAULT_NEEDS: dict[Tier, Needs] = {
     "default": (),
     "verified": (("oidc:mfa",), ("manual",)),
     "organisation": (("letter",), ("manual",)),
-    "specialist": (("oidc:mfa", "letter"), ("oidc:mfa", "manual")),
+    "specialist": (("oidc:mfa", "letter"), ("manual",)),
 }
 
 
@@ -168,10 +170,21 @@ def _said(word: str) -> str:
     return _METHODS.get(method, method) + _HOW.get(level, "")
 
 
+_STATED: dict[str, Level] = {"basic": "address", "document": "seen", "in_person": "seen"}
+"""Levels of `identify_user`, by which a reviewer states what they have seen."""
+
+
+def stated(subject: str, identity: Mapping[str, Any]) -> Proof:
+    """Return the proof that a reviewer's word is: `identity` as `identify_user` keeps it."""
+    evidence = {"seen": identity["note"], "how": identity["level"]}
+    level = _STATED[identity["level"]]
+    at = identity["at"]
+    return Proof(identity["method"], level, subject, evidence, at, at + 730 * DAY_MS, identity["by"])
+
+
 def _rank(identity: Mapping[str, Any]) -> int:
     level = identity.get("level", "none")
-    # Levels of `identify_user`, by which a reviewer states what they have seen.
-    level = {"basic": "address", "document": "seen", "in_person": "seen"}.get(level, level)
+    level = _STATED.get(level, level)
     return LEVELS.index(level) if level in LEVELS else 0
 
 

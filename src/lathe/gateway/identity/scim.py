@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from lathe.gateway.admin.desk import Operation
 from lathe.gateway.admin.faults import AdminError
 from lathe.gateway.identity import scim_people as people
 from lathe.gateway.identity.scim_paths import ScimError
@@ -31,10 +32,8 @@ Handler: TypeAlias = Callable[[Services, Principal, str, Request], Awaitable[Ans
 def routes(services: Services) -> list[BaseRoute]:
     """Return the routes of SCIM; all need a key of an organisation with the scope `scim`."""
     table: list[tuple[str, dict[str, Handler]]] = [
-        ("/Users", {"GET": _list_users, "POST": _create_user}),
-        ("/Users/{id}", {"GET": _user, "PUT": _put_user, "PATCH": _patch_user, "DELETE": _delete_user}),
-        ("/Groups", {"GET": _list_groups, "POST": _create_group}),
-        ("/Groups/{id}", {"GET": _group, "PUT": _put_group, "PATCH": _patch_group, "DELETE": _delete_group}),
+        *_of_kind(_USERS, "/Users"),
+        *_of_kind(_GROUPS, "/Groups"),
         ("/ServiceProviderConfig", {"GET": _config}),
         ("/Schemas", {"GET": _schemas}),
         ("/Schemas/{id}", {"GET": _schema}),
@@ -114,23 +113,38 @@ async def _document(request: Request) -> Any:
         raise ScimError(400, "The body is no JSON.", "invalidSyntax") from None
 
 
-def _asked(request: Request) -> Asked:
+async def _query(request: Request) -> dict[str, str]:
+    """Return what is asked of a list: the query, or the body of a SearchRequest (section 3.4.3), with lists joined."""
+    if request.method != "POST":
+        return dict(request.query_params)
+    document = await _document(request)
+    if not isinstance(document, dict):
+        raise ScimError(400, "A search is a JSON object.", "invalidSyntax")
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in document.items()
+    }
+
+
+def _asked(query: Mapping[str, str]) -> Asked:
     """Return the question of a list; numbers out of range count as the nearest one that is (section 3.4.2.4)."""
-    query = request.query_params
     try:
         start, count = int(query.get("startIndex", "1")), int(query.get("count", "100"))
     except ValueError:
         raise ScimError(400, "startIndex and count are numbers.", "invalidValue") from None
-    without = {name.strip().lower() for name in query.get("excludedAttributes", "").split(",")}
+    without = _names(query, "excludedAttributes")
     big = 1 << 31
     return Asked(query.get("filter", ""), max(1, min(start, big)), max(0, min(count, big)), "members" in without)
 
 
-def _shaped(request: Request, resource: dict[str, Any]) -> dict[str, Any]:
+def _names(query: Mapping[str, str], name: str) -> set[str]:
+    """Return the attributes that a part of the query names, in lower case and without their sub-attributes."""
+    plain = (one.strip().rpartition(":")[2].partition(".")[0].lower() for one in query.get(name, "").split(","))
+    return {one for one in plain if one}
+
+
+def _shaped(query: Mapping[str, str], resource: dict[str, Any]) -> dict[str, Any]:
     """Return what of a resource `attributes` and `excludedAttributes` leave; `id` and `schemas` always stay."""
-    query = request.query_params
-    wanted = {name.strip().partition(".")[0].lower() for name in query.get("attributes", "").split(",")} - {""}
-    without = {name.strip().lower() for name in query.get("excludedAttributes", "").split(",")} - {""}
+    wanted, without = _names(query, "attributes"), _names(query, "excludedAttributes")
     always = {"id", "schemas"}
     return {
         name: value
@@ -139,62 +153,66 @@ def _shaped(request: Request, resource: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shaped_list(request: Request, listed: dict[str, Any]) -> dict[str, Any]:
-    return {**listed, "Resources": [_shaped(request, one) for one in listed["Resources"]]}
+def _shaped_list(query: Mapping[str, str], listed: dict[str, Any]) -> dict[str, Any]:
+    return {**listed, "Resources": [_shaped(query, one) for one in listed["Resources"]]}
 
 
-async def _list_users(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped_list(request, await people.list_users(services, principal, base, _asked(request)))
+class _Kind(NamedTuple):
+    """What can be done with resources of a kind."""
+
+    listing: Operation[[str, Asked], dict[str, Any]]
+    create: Operation[[str, Any], dict[str, Any]]
+    read: Operation[[str, str], dict[str, Any]]
+    replace: Operation[[str, str, Any], dict[str, Any]]
+    patch: Operation[[str, str, Any], dict[str, Any]]
+    delete: Operation[[str], None]
 
 
-async def _create_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 201, await people.create_user(services, principal, base, await _document(request))
+_USERS = _Kind(
+    people.list_users,
+    people.create_user,
+    people.read_user,
+    people.replace_user,
+    people.patch_user,
+    people.delete_user,
+)
+_GROUPS = _Kind(
+    people.list_groups,
+    people.create_group,
+    people.read_group,
+    people.replace_group,
+    people.patch_group,
+    people.delete_group,
+)
 
 
-async def _user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped(request, await people.read_user(services, principal, base, request.path_params["id"]))
+def _of_kind(kind: _Kind, path: str) -> list[tuple[str, dict[str, Handler]]]:
+    """Return the routes of a kind of resource."""
 
+    async def listed(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        query = await _query(request)
+        return 200, _shaped_list(query, await kind.listing(services, principal, base, _asked(query)))
 
-async def _put_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    document = await _document(request)
-    return 200, await people.replace_user(services, principal, base, request.path_params["id"], document)
+    async def created(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        return 201, await kind.create(services, principal, base, await _document(request))
 
+    async def one(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        found = await kind.read(services, principal, base, request.path_params["id"])
+        return 200, _shaped(request.query_params, found)
 
-async def _patch_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    document = await _document(request)
-    return 200, await people.patch_user(services, principal, base, request.path_params["id"], document)
+    async def written(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        act = kind.replace if request.method == "PUT" else kind.patch
+        return 200, await act(services, principal, base, request.path_params["id"], await _document(request))
 
+    async def deleted(services: Services, principal: Principal, base: str, request: Request) -> Answer:
+        await kind.delete(services, principal, request.path_params["id"])
+        return 204, None
 
-async def _delete_user(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    await people.delete_user(services, principal, request.path_params["id"])
-    return 204, None
-
-
-async def _list_groups(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped_list(request, await people.list_groups(services, principal, base, _asked(request)))
-
-
-async def _create_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 201, await people.create_group(services, principal, base, await _document(request))
-
-
-async def _group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    return 200, _shaped(request, await people.read_group(services, principal, base, request.path_params["id"]))
-
-
-async def _put_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    document = await _document(request)
-    return 200, await people.replace_group(services, principal, base, request.path_params["id"], document)
-
-
-async def _patch_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    document = await _document(request)
-    return 200, await people.patch_group(services, principal, base, request.path_params["id"], document)
-
-
-async def _delete_group(services: Services, principal: Principal, base: str, request: Request) -> Answer:
-    await people.delete_group(services, principal, request.path_params["id"])
-    return 204, None
+    return [
+        (path, {"GET": listed, "POST": created}),
+        (f"{path}/.search", {"POST": listed}),
+        (f"{path}/{{id}}", {"GET": one, "PUT": written, "PATCH": written, "DELETE": deleted}),
+    ]
 
 
 async def _config(services: Services, principal: Principal, base: str, request: Request) -> Answer:

@@ -163,7 +163,7 @@ def _user(row: Row[Any], base: str, held: list[dict[str, Any]]) -> dict[str, Any
         "meta": _meta("User", f"{base}/Users/{row.id}", row.created),
     }
     if row.name:
-        shown |= {"name": {"formatted": row.name}, "displayName": row.name}
+        shown["displayName"] = row.name
     if row.external_id:
         shown["externalId"] = row.external_id
     return shown

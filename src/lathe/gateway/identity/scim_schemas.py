@@ -26,13 +26,13 @@ def _attribute(name: str, kind: str = "string", **more: Any) -> dict[str, Any]:
 
 _USER_ATTRIBUTES = [
     _attribute("userName", required=True, uniqueness="server"),
-    _attribute("name", "complex", subAttributes=[_attribute("formatted")]),
     _attribute("displayName"),
     _attribute(
         "emails",
         "complex",
         multiValued=True,
-        subAttributes=[_attribute("value"), _attribute("type"), _attribute("primary", "boolean")],
+        required=True,
+        subAttributes=[_attribute("value", required=True), _attribute("type"), _attribute("primary", "boolean")],
     ),
     _attribute("active", "boolean"),
     _attribute(
@@ -51,6 +51,7 @@ _GROUP_ATTRIBUTES = [
         multiValued=True,
         subAttributes=[
             _attribute("value", mutability="immutable"),
+            _attribute("$ref", "reference", referenceTypes=["User"], mutability="immutable"),
             _attribute("display", mutability="readOnly"),
             _attribute("type", mutability="immutable", canonicalValues=["User"]),
         ],

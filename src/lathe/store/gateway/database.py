@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import BigInteger, event, func, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from lathe.protocol.errors import ConfigError, StorageError
-from lathe.store.gateway.schema import revision
+from lathe.store.gateway.schema import make, revision
 
 CHANNEL = "lathe_gateway"
 """Where PostgreSQL tells every replica that something has changed."""
@@ -30,6 +32,23 @@ _JSON: dict[str, Any] = {
     "json_serializer": lambda value: msgspec.json.encode(value).decode(),
     "json_deserializer": msgspec.json.decode,
 }
+
+
+class server_ms(FunctionElement[int]):
+    """Milliseconds since the epoch by the database's own clock: the one that all replicas share."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(server_ms, "sqlite")
+def _sqlite_ms(element: Any, compiler: Any, **rest: Any) -> str:
+    return "cast((julianday('now') - 2440587.5) * 86400000 as integer)"
+
+
+@compiles(server_ms, "postgresql")
+def _postgresql_ms(element: Any, compiler: Any, **rest: Any) -> str:
+    return "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)"
 
 
 class Database:
@@ -65,7 +84,7 @@ class Database:
             async with self.engine.begin() as connection:
                 if not self.is_sqlite:  # several replicas may start at once
                     await self.lock(connection, "migrate")
-                await connection.run_sync(_upgrade)
+                await connection.run_sync(_bring_up)
         except (SQLAlchemyError, OSError) as error:
             raise _unreachable(error) from error
 
@@ -140,6 +159,16 @@ def _form(connection: Any) -> str:
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return str(connection.execute(text("select version_num from alembic_version")).scalar() or "")
+
+
+def _bring_up(connection: Any) -> None:
+    form = _form(connection)
+    if form == "":
+        make(connection)  # as all migrations would, without the time that it takes to import what runs them
+        connection.execute(text("create table alembic_version (version_num varchar(32) not null primary key)"))
+        connection.execute(text(f"insert into alembic_version values ('{_NEWEST}')"))
+    elif form != _NEWEST:
+        _upgrade(connection)
 
 
 def _upgrade(connection: Any) -> None:

@@ -108,11 +108,15 @@ class Entries(NamedTuple):
     links: Sequence[Link] = ()
 
 
+class Unwritable(Exception):
+    """Entries that no database would take, however well it is: a value of theirs fits no column."""
+
+
 class Ledger(Protocol):
     """Writes entries, all or none."""
 
     async def write(self, entries: Entries) -> None:
-        """Write and commit; raise `StorageError` with nothing written."""
+        """Write and commit; raise `StorageError` and `Unwritable` with nothing written."""
         ...
 
     async def aclose(self) -> None: ...
@@ -181,6 +185,9 @@ def _row(opened: Opened, settled: tuple[object, ...]) -> tuple[object, ...]:
     return (*opened[:_AT], *opened[_AT + 1 :], *settled)
 
 
+_SQLITE_VALUES = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+
+
 class SqliteLedger:
     """On SQLite: in the loop's own thread, for a commit takes less time than handing it to another one."""
 
@@ -206,6 +213,8 @@ class SqliteLedger:
                 busy = "locked" in str(error) or "busy" in str(error)
                 if not busy or asyncio.get_running_loop().time() > until:
                     raise _failed(error) from None
+            except (*_SQLITE_VALUES, OverflowError, UnicodeEncodeError) as error:
+                raise Unwritable(str(error)) from None
             except sqlite3.Error as error:
                 raise _failed(error) from None
             await asyncio.sleep(_BUSY_S)
@@ -281,6 +290,8 @@ class PostgresLedger:
                 self._connection = await asyncpg.connect(self._dsn, timeout=_PATIENCE_S, command_timeout=_PATIENCE_S)
             async with self._connection.transaction():
                 await self._write(entries)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            raise Unwritable(str(error)) from None
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             connection, self._connection = self._connection, None
             if connection is not None:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    insert,
 )
 
 metadata = MetaData(
@@ -461,3 +463,9 @@ batch_lines = Table(
     _text("answer"),
     Index("ix_batch_lines_state", "batch", "state", "model"),
 )
+
+
+def make(connection: Connection) -> None:
+    """Make all tables, and the row that counts changes."""
+    metadata.create_all(connection)
+    connection.execute(insert(revision).values(id=1, principals=0, access=0, rollouts=0))

@@ -10,8 +10,7 @@ down_revision = None
 
 def upgrade() -> None:
     """Make all tables. Until a release has been made, this one follows the schema."""
-    schema.metadata.create_all(op.get_bind())
-    op.bulk_insert(schema.revision, [{"id": 1, "principals": 0, "access": 0, "rollouts": 0}])
+    schema.make(op.get_bind())
 
 
 def downgrade() -> None:
