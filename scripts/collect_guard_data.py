@@ -2,8 +2,8 @@
 
     python scripts/collect_guard_data.py MIRROR OUTPUT
 
-MIRROR holds a Git directory `OWNER+NAME/repo` for each repository named in docs/guard-data.md; a missing one is said and
-left out. OUTPUT gets one file a source in the form of shared/data/guard: texts as they are, cut at 8,000 characters,
+MIRROR holds a Git directory `OWNER+NAME/repo` for each repository named in docs/guard-data.md; a missing one is said
+and left out. OUTPUT gets one file a source in the form of shared/data/guard: texts as they are, cut at 8,000 characters,
 with label, source, licence and origin. scripts/train_topical.py and the benchmarks read that folder with --more.
 """
 
@@ -89,7 +89,10 @@ def autocomplete(repository: Repository) -> Iterator[Row]:
 
 def analyst(repository: Repository) -> Iterator[Row]:
     folder = "CybersecurityBenchmarks/datasets/crwd_meta"
-    for path, key in (("malware_analysis/questions.json", "question"), ("threat_intel_reasoning/report_questions.json", "question_text")):
+    for path, key in (
+        ("malware_analysis/questions.json", "question"),
+        ("threat_intel_reasoning/report_questions.json", "question_text"),
+    ):
         for row in json.loads(repository.read(f"{folder}/{path}")):
             yield f"{folder}/{path}", path.partition("/")[0], row[key]
 
@@ -108,7 +111,9 @@ def advbench(repository: Repository) -> Iterator[Row]:
 
 def attack(repository: Repository) -> Iterator[Row]:
     for kind in ("attack-pattern", "malware", "tool"):
-        paths = repository.files(f"enterprise-attack/{kind}", r"\.json$") + repository.files(f"mobile-attack/{kind}", r"\.json$")
+        paths = repository.files(f"enterprise-attack/{kind}", r"\.json$") + repository.files(
+            f"mobile-attack/{kind}", r"\.json$"
+        )
         for path, text in repository.many(paths):
             for found in json.loads(text)["objects"]:
                 if found.get("description") and not found.get("revoked"):
@@ -162,14 +167,40 @@ def cheat_sheets(repository: Repository) -> Iterator[Row]:
 
 def agent_source(repository: Repository) -> Iterator[Row]:
     """Yield files of a coding agent: its code, tests, documentation and prompts, as agents read them."""
-    for path, text in repository.many(repository.files("packages", r"\.(ts|tsx|md)$")[::6] + repository.files("docs", r"\.md$")):
+    for path, text in repository.many(
+        repository.files("packages", r"\.(ts|tsx|md)$")[::6] + repository.files("docs", r"\.md$")
+    ):
         yield path, path.rpartition(".")[2], text
+
+
+def questions(repository: Repository) -> Iterator[Row]:
+    """Yield questions about articles in eleven languages, every fourth with its paragraph."""
+    for path, text in repository.many(repository.files(".", r"^xquad\.[a-z]+\.json$")):
+        language = path.split(".")[1]
+        for article in json.loads(text)["data"]:
+            for number, paragraph in enumerate(article["paragraphs"]):
+                for asked in paragraph["qas"][:2]:
+                    context = f"\n\n{paragraph['context']}" if number % 4 == 0 else ""
+                    yield path, f"question:{language}", asked["question"] + context
+
+
+def exercises(repository: Repository) -> Iterator[Row]:
+    for path, text in repository.many(repository.files("exercises", r"description\.md$")):
+        yield path, "exercise", text
+
+
+def school_maths(repository: Repository) -> Iterator[Row]:
+    path = "grade_school_math/data/test.jsonl"
+    for line in repository.read(path).splitlines():
+        yield path, "problem", json.loads(line)["question"]
 
 
 SOURCES = [
     Source("cyberseceval_interpreter", "meta-llama+PurpleLlama", "malicious", "MIT", interpreter),
     Source("redcode_gen", "AI-secure+RedCode", "malicious", "CC-BY-4.0", redcode),
-    Source("advbench_computers", "liaoaiwo+ai-content-safety-system", "malicious", "MIT (llm-attacks; a copy)", advbench),
+    Source(
+        "advbench_computers", "liaoaiwo+ai-content-safety-system", "malicious", "MIT (llm-attacks; a copy)", advbench
+    ),
     Source("mitre_attack", "mitre+cti", "about_attacks", "ATT&CK terms of use", attack),
     Source("mitre_capec", "mitre+cti", "about_attacks", "CAPEC terms of use", capec),
     Source("crwd_analyst", "meta-llama+PurpleLlama", "benign_security", "MIT", analyst),
@@ -179,6 +210,9 @@ SOURCES = [
     Source("tldr", "tldr-pages+tldr", "benign_dev", "CC-BY-4.0", tldr),
     Source("oasst_octopack", "bigcode-project+octopack", "benign_dev", "Apache-2.0", oasst),
     Source("self_instruct_people", "yizhongw+self-instruct", "benign_dev", "Apache-2.0", seeds),
+    Source("xquad", "google-deepmind+xquad", "benign_dev", "CC-BY-SA-4.0", questions),
+    Source("exercism", "exercism+problem-specifications", "benign_dev", "MIT", exercises),
+    Source("gsm8k", "openai+grade-school-math", "benign_dev", "MIT", school_maths),
     Source("gemini_cli", "google-gemini+gemini-cli", "benign_dev", "Apache-2.0", agent_source),
 ]
 
