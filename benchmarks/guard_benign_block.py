@@ -1,9 +1,10 @@
 """How often the whole guard blocks work that is harmless, and how often it serves a request for harm.
 
 End to end at tier `default`, as the gateway does: topical monitor, reasoner without a model, policy and ladder as they
-are shipped. Models, thresholds and weights are those of the folds, so every text is of a source that nothing in the
-judging has seen (scripts/guard_folds.py). *Blocked* is refuse, offer, withhold or pause; what is only held or logged
-counts as served. The baseline blocks what holds a word of a list such as those that people complain about.
+are shipped. Models and thresholds are those of the folds, so every text is of a source that the models have not seen
+(scripts/guard_folds.py); the reasoner's rules were written by hands that had seen rows of some sets. *Blocked* is
+refuse, offer, withhold or pause; what is only held or logged counts as served. Documents come as a file that was read,
+all else as what a person sends. The baseline blocks what holds a word of a list such as people complain about.
 
 usage: guard_benign_block.py [--check] [--json] [--show N] [--data FOLDER] [--more FOLDER] [--most N]
 """
@@ -21,9 +22,8 @@ from guard_topical import WORDS
 from measuring import table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from guard_corpus import COMMANDS, DATA, HARD, KNOWLEDGE, MALICIOUS, MORE
-from guard_folds import Fold, calibrated, folds, interval, share
-from guard_weighing import fitted
+from guard_corpus import COMMANDS, DATA, DOCUMENTS, HARD, KNOWLEDGE, MALICIOUS, MORE
+from guard_folds import Fold, calibrated, folds, interval, passes, share
 
 from lathe.guard.findings import Material, Part
 from lathe.guard.ladder import Situation, decide
@@ -38,12 +38,12 @@ def blocked(fold: Fold, rest: list[Fold]) -> list[tuple[str, bool, str]]:
     """Return source, whether it was blocked, and text, of the texts of a fold, judged by what the rest gives."""
     policy = shipped()
     topical = TopicalMonitor(fold.model)
-    reasoner = Reasoner(topical, policy.taxonomy, fitted(rest))
+    reasoner = Reasoner(topical, policy.taxonomy, passes(rest))
     found = []
     for one in fold.held:
         if one.source in COMMANDS | KNOWLEDGE:
             continue
-        material = Material(parts=(Part("part_1", one.text, "person"),))
+        material = Material(parts=(Part("part_1", one.text, "file" if one.source in DOCUMENTS else "person"),))
         findings = (*topical.findings(material), *reasoner.judge(material))
         measure = decide(policy, Situation(findings=findings, monitors={"topical": "ok", "reasoner": "ok"}))
         found.append((one.source, measure.blocks, one.text))
@@ -66,8 +66,9 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=600)
     options = parser.parse_args()
     _, found = folds(options.data, options.more, options.most)
-    found = calibrated(found)
-    judged = [one for fold in found for one in blocked(fold, [other for other in found if other is not fold])]
+    judged = []
+    for fold, model in zip(found, calibrated(found), strict=True):
+        judged += blocked(model, calibrated([other for other in found if other is not fold]))
     sources: dict[str, Any] = {}
     for name in sorted({source for source, _, _ in judged}, key=lambda name: (kind(name), name)):
         mine = [(hit, WORDS.search(text) is not None) for source, hit, text in judged if source == name]
@@ -100,7 +101,8 @@ def main() -> int:
             for name, row in figures.items()
         ]
         print(table(["at tier default", "of all texts", "mean of sources", "list of words", "bar"], lines))
-        for source, hit, text in [one for one in judged if one[1] and kind(one[0]) != "malicious"][: options.show]:
+        wrong = [one for one in judged if one[1] and kind(one[0]) != "malicious"]
+        for source, _, text in wrong[: options.show]:
             print(f"{source}: {text[:300]!r}")
     missed = figures["malicious"]["mean"] < BARS["malicious"] or any(
         figures[name]["blocked"] / figures[name]["texts"] > BARS[name] for name in ("ordinary", "security work")

@@ -1,7 +1,7 @@
 """How well the topical monitor finds attacks on computers in texts of sources that it has not seen, and how fast.
 
-Each source is scored by a model that never saw it (scripts/guard_folds.py). The threshold is the score that one in a hundred
-texts of the held-out ordinary sources reaches, each source counting the same; recall is the share of a held-out
+Each source is scored by a model that never saw it (scripts/guard_folds.py). The threshold is the score that one in a
+hundred texts of the held-out ordinary sources reaches, each source counting the same; recall is the share of a held-out
 malicious source above it. Legitimate security work is about the topic: how much of it is passed on is shown, and judged
 by guard_benign_block.py. The baseline is a list of words such as those that people complain about, in the same run.
 *Buried* puts each malicious text between two pieces of a program, 2,000 characters in all.
@@ -26,7 +26,7 @@ from measuring import table
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 from guard_corpus import COMMANDS, DATA, HARD, KNOWLEDGE, MALICIOUS, MORE, Text  # noqa: E402
-from guard_folds import calibrated, folds, interval, share  # noqa: E402
+from guard_folds import calibrated, folds, interval, share, threshold  # noqa: E402
 
 from lathe.guard.topical import TOPIC, TopicalMonitor  # noqa: E402
 
@@ -37,15 +37,6 @@ WORDS = re.compile(
     re.IGNORECASE,
 )
 LENGTH = 2_000
-
-
-def threshold(scores: np.ndarray, sources: np.ndarray, ordinary: list[str], share_above: float) -> float:
-    """Return the score that this share of ordinary texts exceeds, each source counting the same."""
-    kept = np.isin(sources, ordinary)
-    scores, sources = scores[kept], sources[kept]
-    counts = np.array([1 / (sources == name).sum() for name in sources]) / len(ordinary)
-    order = np.argsort(-scores, kind="stable")
-    return float(scores[order][np.searchsorted(np.cumsum(counts[order]), share_above)])
 
 
 def speed(texts: dict[str, list[Text]], rounds: int = 400) -> dict[str, float]:
@@ -165,7 +156,8 @@ def main() -> int:
         print(table(["held-out source", "kind", "texts", "passed on (95 % interval)", "buried", "list of words"], rows))
         print(table(["2,000 characters, new", "p99 ms of CPU"], [[kind, f"{ms:.2f}"] for kind, ms in times.items()]))
         print(
-            f"recall at 1 % of ordinary texts, mean of sources: {summary['recall']:.3f}; lowest: {summary['least']:.3f} (bar: 0.95)"
+            f"recall at 1 % of ordinary texts, mean of sources: {summary['recall']:.3f} (bar: 0.95);"
+            f" lowest: {summary['least']:.3f}"
         )
     return int(options.check and (summary["recall"] < BARS["recall"] or summary["p99_ms"] >= BARS["p99_ms"]))
 

@@ -3,8 +3,8 @@
     python scripts/collect_guard_data.py MIRROR OUTPUT
 
 MIRROR holds a Git directory `OWNER+NAME/repo` for each repository named in docs/guard-data.md; a missing one is said
-and left out. OUTPUT gets one file a source in the form of shared/data/guard: texts as they are, cut at 8,000 characters,
-with label, source, licence and origin. scripts/train_topical.py and the benchmarks read that folder with --more.
+and left out. OUTPUT gets one file a source in the form of shared/data/guard: texts as they are, cut at 8,000
+characters, with label, source, licence and origin. scripts/train_topical.py and the benchmarks take it by --more.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import random
 import sysconfig
 from collections import defaultdict
@@ -11,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-DATA = Path("/work/shared/data/guard")
-MORE = Path("/tmp/guard-more")
+_SHARED = Path(os.environ.get("LATHE_SHARED", "/work/shared"))
+DATA, MORE = _SHARED / "data" / "guard", _SHARED / "data" / "guard-more"
 TERMS = Path(__file__).parent / "guard_terms.txt"
 MALICIOUS = {
     "cyberseceval_mitre",
@@ -36,6 +37,7 @@ HARD = {
     "crwd_analyst",
     "owasp_cheat_sheets",
 }
+DOCUMENTS = {"owasp_cheat_sheets"}  # texts that agents read; nobody sends them as a request
 # What is held out together. Each source is in one fold, and what was written by the same hand is in the same one.
 FOLDS: tuple[tuple[str, ...], ...] = (
     ("cyberseceval_mitre", "commits_dev", "owasp_cheat_sheets", "exercism"),

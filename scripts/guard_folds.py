@@ -1,7 +1,7 @@
 """Models of the guard that have not seen a source, and what they say of its texts.
 
-The sources are split into folds (guard_corpus.py). For each fold a model learns from the others; its logistics
-and the reasoner's weights are fitted on scores of the other folds too. So nothing of a fold, not even its threshold,
+The sources are split into folds (guard_corpus.py). For each fold a model learns from the others; its logistics and the
+score from which it passes on are fitted on scores of the other folds too. So nothing of a fold, not even its threshold,
 is in what judges it. Models are kept below .bench/guard, by a hash of the code and the data.
 """
 
@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 import guard_corpus
 import guard_learning
-from guard_corpus import FOLDS, Text
+import numpy as np
+from guard_corpus import COMMANDS, FOLDS, HARD, KNOWLEDGE, MALICIOUS, Text
 
-from lathe.guard.topical import TopicalModel
+from lathe.guard.topical import TOPIC, TopicalModel
 
 ROOT = Path(__file__).parents[1]
 
+PASSED_ON = 0.02  # share of ordinary texts that the reasoner may be asked about
 KEPT = ROOT / ".bench" / "guard"
 CODE = ("scripts/guard_corpus.py", "scripts/guard_learning.py", "scripts/guard_terms.txt", "src/lathe/guard/ngrams.py")
 
@@ -65,6 +67,22 @@ def calibrated(found: list[Fold]) -> list[Fold]:
         )
         for one in found
     ]
+
+
+def passes(found: list[Fold]) -> float:
+    """Return the probability that PASSED_ON of the ordinary texts of these folds exceed."""
+    held = [(one.source, fold.model.probability(TOPIC, one.topic)) for fold in found for one in fold.held]
+    sources, scores = np.array([name for name, _ in held]), np.array([score for _, score in held])
+    return threshold(scores, sources, sorted(set(sources) - MALICIOUS - HARD - COMMANDS - KNOWLEDGE), PASSED_ON)
+
+
+def threshold(scores: np.ndarray, sources: np.ndarray, ordinary: list[str], share_above: float) -> float:
+    """Return the score that this share of ordinary texts exceeds, each source counting the same."""
+    kept = np.isin(sources, ordinary)
+    scores, sources = scores[kept], sources[kept]
+    counts = np.array([1 / (sources == name).sum() for name in sources]) / len(ordinary)
+    order = np.argsort(-scores, kind="stable")
+    return float(scores[order][min(np.searchsorted(np.cumsum(counts[order]), share_above), len(order) - 1)])
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:

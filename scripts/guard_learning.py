@@ -11,13 +11,15 @@ from guard_corpus import HARD, KNOWLEDGE, MALICIOUS, Text
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from lathe.guard.ngrams import BUCKET_BITS, MAX_TEXT, fold, grams
+from lathe.guard.ngrams import NONE, fold, grams
 from lathe.guard.topical import TopicalModel
 
 SMOOTHING = 0.0005  # of the share of a source's texts that hold an n-gram
 FLOOR = 0.02  # how far an n-gram may speak that no two sources agree on
 HARD_WEIGHT = 0.0  # of legitimate security work when the topic is learnt: it is about the topic, and no attack
 MAX_RARITY = 65_535
+MILDEST = 0.15  # how far an n-gram may speak against the topic, as a share of how far one may speak for it: a request
+# is not talked away by harmless words around it
 
 
 class Lessons(NamedTuple):
@@ -32,12 +34,13 @@ def counted(texts: list[Text]) -> Lessons:
     """Return the n-grams of texts."""
     starts, buckets, values = [0], [], []
     for text in texts:
-        found = np.concatenate([one for _, one in grams(fold(text.text)[:MAX_TEXT])])
+        found = np.concatenate(grams(fold(text.text)))
+        found = found[found != NONE]
         unique, count = np.unique(found, return_counts=True)
         buckets.append(unique)
         values.append(count.astype(np.float32))
         starts.append(starts[-1] + len(unique))
-    shape = (len(texts), 1 << BUCKET_BITS)
+    shape = (len(texts), NONE)
     matrix = sparse.csr_matrix((np.concatenate(values), np.concatenate(buckets), np.array(starts)), shape=shape)
     return Lessons(matrix, np.array([text.source for text in texts]), np.array([text.positive for text in texts]))
 
@@ -113,21 +116,26 @@ def learn(given: Lessons, without: tuple[str, ...] = ()) -> TopicalModel:
     present.data[:] = 1
     rare = rarity(present)
     topic, harm = fit(given, rare, about_attacks), fit(given, rare, asks_for_harm)
+    topic = topic.clip(-MILDEST * topic.max())
     steps = [float(np.abs(one).max()) / 32_000 for one in (topic, harm)]
-    tables = [np.round(one / step).astype(np.int16) for one, step in zip((topic, harm), steps, strict=True)]
-    squares = np.round(rare**2 * 256).astype(np.uint16)
+    tables = [
+        np.append(np.round(one / step), 0).astype(np.int16) for one, step in zip((topic, harm), steps, strict=True)
+    ]
+    squares = np.append(np.round(rare**2 * 256), 0).astype(np.uint16)
     # The monitor divides by the root of the squares as they are kept, 256 times what they are here.
     return TopicalModel(squares, (tables[0], tables[1]), (16 * steps[0], 16 * steps[1]), (1.0, 1.0), (0.0, 0.0))
 
 
 class Held(NamedTuple):
-    """A text of a source that the scoring model had not seen, and the raw scores it got."""
+    """A text of a source that the scoring model had not seen, its raw scores, and the window of the first."""
 
     source: str
     positive: bool
     topic: float
     harm: float
     text: str
+    start: int
+    end: int
 
 
 def scored(model: TopicalModel, texts: dict[str, list[Text]], sources: tuple[str, ...], most: int) -> list[Held]:
@@ -136,8 +144,8 @@ def scored(model: TopicalModel, texts: dict[str, list[Text]], sources: tuple[str
     for source in sources:
         rows = texts.get(source, [])
         for row in rows[:: math.ceil(len(rows) / most)] if rows else ():
-            topic, harm, _, _ = model.raw(row.text)
-            found.append(Held(source, row.positive, topic, harm, row.text))
+            topic, harm, start, end = model.raw(row.text)
+            found.append(Held(source, row.positive, topic, harm, row.text, start, end))
     return found
 
 

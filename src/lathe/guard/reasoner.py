@@ -5,22 +5,23 @@ It sees only what the topical monitor passed on. For each new text it weighs the
 aimed; for a call, the command that would run. It answers with a clause of the taxonomy, the letters that decided, the
 targets, and what is missing for the act to be allowed. Where nothing says so, a text is security work.
 
-The weights are those of `reasoner.json`, fitted by scripts/train_topical.py on texts of sources that the topical model
-had not seen (docs/guard-data.md says which).
+Its rules were written, not learnt: a logistic over the same signs, fitted on the public sets, did worse on sources that
+it had not seen, and named plain requests for malware as harmless.
 """
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from lathe.guard.findings import Finding, Material, Part, Span
+from lathe.guard.destructive import examine
+from lathe.guard.findings import Call, Finding, Material, Part, Span
 from lathe.guard.ladder import Target
-from lathe.guard.reasoner_signs import Signs, is_grave, read_signs, relation_of, targets_in
+from lathe.guard.reasoner_signs import Signs, command_in, is_grave, programs_of, read_signs, relation_of, targets_in
+from lathe.guard.targets import Ground
 from lathe.guard.taxonomy import Authority, Clause, Relation, Taxonomy
 from lathe.guard.topical import Look, TopicalMonitor
 
@@ -29,87 +30,77 @@ SHIPPED = Path(__file__).parent / "reasoner.json"
 WHOLE = 2_000  # characters of a text that is judged as a whole; of a longer one, the window that the topic is in
 DOUBT = 0.5  # from which score on an act is named
 UNNAMED = "exploit.develop"  # an attack of which no sign says what kind it is
-SIGNS = (
-    "topic",
-    "harm",
-    "acts",
-    "grave_acts",
-    "misuse",
-    "defence",
-    "defence_share",
-    "own",
-    "explains",
-    "code",
-    "length",
-)
 
 
-class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The logistic over the signs, and from which score of the topical monitor on a text is judged."""
+class Fitted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From which score of the topical monitor on a text is judged."""
 
-    signs: dict[str, float]
-    intercept: float
     passes: float
 
 
 class Scene(NamedTuple):
-    """What is known of whoever asks: their authority, and what targets are to them as gateway and sandbox say."""
+    """What is known of whoever asks: their authority, and what targets are to them as gateway and sandbox say.
+
+    `ground` is the workspace, where there is one: with it a command's reach is told.
+    """
 
     authority: Authority = Authority()
     targets: tuple[Target, ...] = ()
+    ground: Ground | None = None
 
 
 @lru_cache(maxsize=1)
-def weights(path: Path = SHIPPED) -> Weights:
-    """Return the shipped weights; raise `OSError` or `msgspec.MsgspecError`."""
-    return msgspec.json.decode(path.read_bytes(), type=Weights)
+def fitted(path: Path = SHIPPED) -> Fitted:
+    """Return what was fitted with the shipped model; raise `OSError` or `msgspec.MsgspecError`."""
+    return msgspec.json.decode(path.read_bytes(), type=Fitted)
 
 
-def measure(text: str, look: Look, signs: Signs) -> tuple[float, ...]:
-    """Return the figures that are weighed, in the order of SIGNS."""
-    words = max(len(text[:4_000].split()), 1)
-    return (
-        _logit(look.topic),
-        _logit(look.harm),
-        min(len(signs.acts), 4),
-        signs.grave,
-        math.log1p(signs.misuse),
-        math.log1p(signs.defence),
-        math.log1p(signs.defence) - math.log1p(signs.misuse),
-        float(signs.own > 0),
-        float(signs.explains),
-        sum(text.count(one) for one in "{};=<>$|") / max(len(text), 1) * 10,
-        math.log(words),
-    )
+def passage_of(text: str, look: Look) -> tuple[int, str]:
+    """Return the passage of a text that is judged, and where it begins."""
+    return (0, text) if len(text) <= WHOLE else (look.start, text[look.start : look.end])
 
 
-def _logit(probability: float) -> float:
-    return math.log((probability + 1e-4) / (1 - probability + 1e-4))
+def weigh(signs: Signs, harm: float) -> float:
+    """Return how likely a text asks for harm, from its signs; `harm` is the topical model's second judgement.
+
+    Whoever asks for an act of attack and names no purpose that protects, or asks for several, asks for harm. An act
+    that is only half said is a doubt. An explanation, and work on what is one's own, is none.
+    """
+    if not signs.acts or signs.explains:
+        return 0.1
+    bare = signs.defence == 0
+    several = len(signs.acts) > 1 and signs.defence <= min(2, signs.misuse)
+    if signs.asks and not signs.own and (bare or several):
+        return 0.85 + 0.1 * harm
+    if signs.asks and (signs.grave or bare):
+        return 0.5 + 0.25 * harm
+    return 0.2
 
 
 class Reasoner:
     """Judges with the signs. It keeps nothing between two looks but what the topical monitor remembers."""
 
-    def __init__(self, topical: TopicalMonitor, taxonomy: Taxonomy, fitted: Weights | None = None) -> None:
+    def __init__(self, topical: TopicalMonitor, taxonomy: Taxonomy, passes: float | None = None) -> None:
         self._topical = topical
         self._taxonomy = taxonomy
-        self._weights = fitted or weights()
+        self._passes = fitted().passes if passes is None else passes
 
     def judge(self, material: Material, scene: Scene = Scene()) -> list[Finding]:  # noqa: B008 - it can't be changed
         """Return one finding for each new text that the topical monitor passes on, the gravest first."""
-        parts = [*material.parts, *(Part(call.id, call.arguments, "model") for call in material.calls)]
         found: list[Finding] = []
-        for part in parts:
+        for part in (*material.parts, *(Part(call.id, call.arguments, "model") for call in material.calls)):
             look = self._topical.look(part.text)
-            if look.topic >= self._weights.passes:
+            if look.topic >= self._passes:
                 found.append(self._judged(part, look, scene))
+        commands = {call.id: _told(call, scene) for call in material.calls}
+        for finding in found:
+            finding.evidence.update(commands.get(finding.spans[0].part, {}))
         return sorted(found, key=lambda one: (-self._taxonomy.rank(one.clause), -one.score))
 
     def _judged(self, part: Part, look: Look, scene: Scene) -> Finding:
-        offset = look.start if len(part.text) > WHOLE else 0
-        passage = part.text[offset : look.end] if offset or len(part.text) > WHOLE else part.text
+        offset, passage = passage_of(part.text, look)
         signs = read_signs(passage)
-        score = self.probability(passage, look, signs)
+        score = weigh(signs, look.harm)
         targets = targets_in(passage)
         known: dict[str, Relation] = {one.name: one.relation for one in scene.targets}
         relations = [known.get(name, relation_of(name)) for name in targets]
@@ -131,13 +122,17 @@ class Reasoner:
         spans = tuple(Span(part.id, start, end, part.provenance) for start, end in letters)
         return Finding(MONITOR, clause, round(score, 6), spans, why, _confidence(score), evidence)
 
-    def probability(self, text: str, look: Look, signs: Signs) -> float:
-        """Return how likely a text asks for harm."""
-        held = self._weights
-        total = held.intercept + sum(
-            held.signs.get(name, 0.0) * value for name, value in zip(SIGNS, measure(text, look, signs), strict=True)
-        )
-        return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
+
+def _told(call: Call, scene: Scene) -> dict[str, list[str]]:
+    """Return what the command of a call says: the programs that it runs, and how far it destroys; {} without one."""
+    command = command_in(call.arguments)
+    if not command:
+        return {}
+    told = {"programs": programs_of(command)}
+    if scene.ground is not None and scene.ground.roots:
+        dangers = examine(command, scene.ground, scene.ground.roots[0], {})
+        told["destroys"] = sorted({danger.reach for danger in dangers.found})
+    return told
 
 
 def _confidence(score: float) -> float:

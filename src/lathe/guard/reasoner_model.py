@@ -2,7 +2,8 @@
 
 The form is that of gpt-oss-safeguard (its user guide in OpenAI's cookbook): the policy is the system message, in
 the sections instruction, definitions, criteria and examples; the content to be judged is the user message; the answer
-is one JSON object with `violation`, `policy_category`, `rule_ids`, `confidence` and `rationale`. Other models follow it too.
+is one JSON object with `violation`, `policy_category`, `rule_ids`, `confidence` and `rationale`. Other models follow
+it too.
 
 What comes back is read strictly. An answer that is no such object, names no clause, or comes too late is a state of
 this monitor, and what follows from that is the policy's to say.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lathe.guard.findings import Finding, Material, Part, Span
-from lathe.guard.ngrams import BUCKET_BITS, MAX_TEXT, fold, grams
+from lathe.guard.ngrams import MAX_TEXT, NONE, fold, grams
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,10 @@ NOTHING = Look(0.0, 0.0, 0, 0)
 
 
 class TopicalModel(NamedTuple):
-    """The weights: `squares` of each bucket's rarity (16 bits), and for both judgements weight, step and logistic."""
+    """The weights: `squares` of each bucket's rarity, and for both judgements weight, step and logistic.
+
+    A table holds 16 bits for each bucket, and a last 0 for NONE.
+    """
 
     squares: NDArray[np.uint16]
     weights: tuple[NDArray[np.int16], NDArray[np.int16]]
@@ -67,7 +70,7 @@ class TopicalModel(NamedTuple):
         import numpy as np
 
         content = path.read_bytes()
-        size = 1 << BUCKET_BITS
+        size = NONE + 1
         if len(content) != HEADER.size + 6 * size or content[:8] != MAGIC:
             raise ValueError(f"{path} is no model of the topical monitor.")
         _, buckets, *figures = HEADER.unpack_from(content)
@@ -104,13 +107,11 @@ class TopicalModel(NamedTuple):
     def _piece(self, folded: str) -> tuple[float, float, int, int]:
         import numpy as np
 
-        size = len(folded) + 3
         # Sums of whole numbers: a window's score is the same whatever else is in the text.
-        sums = np.zeros((3, size), dtype=np.int64)
-        for starts, buckets in grams(folded):
-            sums[0, 1:][starts] += self.squares[buckets]
-            sums[1, 1:][starts] += self.weights[TOPIC][buckets]
-            sums[2, 1:][starts] += self.weights[HARM][buckets]
+        sums = np.zeros((3, len(folded) + 3), dtype=np.int64)
+        for buckets in grams(folded):
+            for row, table in zip(sums, (self.squares, *self.weights), strict=True):
+                row[1 : 1 + len(buckets)] += table.take(buckets)
         np.cumsum(sums, axis=1, out=sums)
         starts, ends = _windows(len(folded))
         inside = (sums[:, ends + 2] - sums[:, starts]).astype(np.float64)
