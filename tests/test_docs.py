@@ -19,6 +19,7 @@ import pytest
 from lathe.cli.main import COMMANDS
 from lathe.config import settings
 from lathe.config.checks import check
+from lathe.gateway.settings import GatewaySettings, ModelTable, UpstreamTable, load_settings
 from lathe.protocol import events
 from lathe.store.journal import Record
 
@@ -28,6 +29,8 @@ SHELLS = ("sh", "console", "")
 DEPTH = {"config": 1, "access": 2}
 """How many words behind a command are commands below it."""
 ACCESS_GROUPS = {"engagements", "rollout", "keys", "orgs", "projects", "users", "groups", "audit"}
+OF_GATEWAY = {"gateway.md", "gateway-operations.md", "console.md", "administration.md", "access.md"}
+"""Pages on which a configuration is the gateway's."""
 TABLES = {
     "### `[egress]`": settings.EgressTable,
     "## Settings": settings.Settings,
@@ -183,10 +186,21 @@ def test_the_page_says_what_a_repository_may_set() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=of_page)
-def test_every_configuration_on_a_page_is_accepted(page: Path) -> None:
+def test_every_configuration_on_a_page_is_accepted(page: Path, tmp_path: Path) -> None:
     for language, body in fences(page.read_text(encoding="utf-8")):
-        if language == "toml":
+        if language == "toml" and page.name in OF_GATEWAY:
+            (tmp_path / "gateway.toml").write_text(body)
+            load_settings(tmp_path / "gateway.toml", required=True)
+        elif language == "toml":
             check(tomllib.loads(body), of_page(page), body)
+
+
+def test_every_key_of_the_gateway_is_on_its_page() -> None:
+    text = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
+    for name in GatewaySettings.__struct_fields__:
+        assert f"`{name}`" in text or f"[{name}" in text, name
+    for name in (*UpstreamTable.__struct_fields__, *ModelTable.__struct_fields__):
+        assert f"`{name}`" in text, name
 
 
 def tags(union: Any) -> list[str]:

@@ -43,7 +43,7 @@ def _add_keys(words: Words) -> None:
     owner.add_argument("--user", default="", help="for another user: id or e-mail address")
     command.add_argument("--org", default="", help="of another organisation: id or name")
     command.add_argument("--project", default="", help="the project that is charged: id or name")
-    command.add_argument("--scope", action="append", default=[], choices=["relay", "admin", "batch", "scim"])
+    command.add_argument("--scope", action="append", default=[], choices=["relay", "admin", "batch", "scim", "metrics"])
     command.add_argument("--surface", default="", choices=["cli", "ide", "api", "batch"], help="where it is used")
     command.add_argument("--expires", metavar="TIME", help="90d, 2027-01-31, …; never if left out")
     _limits(command)

@@ -92,8 +92,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
     `public_url` is how browsers and clients reach the gateway, where that is not `listen`. `retention` holds where a
-    project says nothing. `share_s` is how long a stored response can be gone on with. `proof` says for a tier which
-    proofs of identity it needs (`identity/proof.py`).
+    project says nothing. `response_days` is how long a stored response can be gone on with. `proof` says for a tier
+    which proofs of identity it needs (`identity/proof.py`).
     """
 
     listen: str = "127.0.0.1:8484"
@@ -106,7 +106,6 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention: Literal["full", "metadata", "zero"] = "metadata"
     response_days: _Count = 30
     mend: bool = True
-    default_model: str = ""
     upstreams: dict[str, UpstreamTable] = {}
     models: dict[str, ModelTable] = {}
     oidc: dict[str, OidcTable] = {}

@@ -104,7 +104,7 @@ class Ends:
             read.faults.append(Fault("invalid_input_file", "The input file is gone."))
             return read
         most = self._settings.body_mb << 20
-        async for number, data in lines_of(self._files.parts(batch.body.input_file)):
+        async for number, data in lines_of(self._files.parts(batch.body.input_file), most):
             try:
                 read.take(read_line(number, data, batch.body.endpoint, batch.wire, most))
             except LineFault as fault:

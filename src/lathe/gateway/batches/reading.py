@@ -49,17 +49,18 @@ class LineFault(Exception):
         return Fault(self.code, self.message, line, self.param)
 
 
-async def lines_of(chunks: AsyncIterable[bytes]) -> AsyncIterator[tuple[int, bytes]]:
-    """Yield the lines of a file with their numbers from 1, empty ones left out."""
-    held, number = b"", 0
+async def lines_of(chunks: AsyncIterable[bytes], most: int) -> AsyncIterator[tuple[int, bytes]]:
+    """Yield the lines of a file with their numbers from 1, empty ones left out; of a longer one `most` + 1 bytes."""
+    held, number = bytearray(), 1
     async for chunk in chunks:
-        *lines, held = (held + chunk).split(b"\n")
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield number, line
+        first, *rest = chunk.split(b"\n")
+        held += first[: most + 1 - len(held)]
+        for begun in rest:
+            if held.strip():
+                yield number, bytes(held)
+            held, number = bytearray(begun[: most + 1]), number + 1
     if held.strip():
-        yield number + 1, held
+        yield number, bytes(held)
 
 
 def read_line(number: int, data: bytes, endpoint: str, wire: WireName, most: int) -> NewLine:
