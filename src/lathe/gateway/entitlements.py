@@ -13,13 +13,12 @@ from typing import NamedTuple
 import msgspec
 
 from lathe.gateway.documents import Sealed, checked, seal, unseal
-from lathe.gateway.principals import SURFACES, TIERS, Surface, Tier
+from lathe.gateway.principals import SURFACES, Surface, Tier
 from lathe.gateway.signing import KeyRing, Signer
 from lathe.protocol.errors import UsageError
 from lathe.protocol.ids import short_id
+from lathe.protocol.trust import RANK as RANK
 
-RANK: dict[str, int] = {tier: rank for rank, tier in enumerate(TIERS)}
-"""How strong a tier is."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SUBJECT = re.compile(rf"(user|project|organisation):({_ID.pattern})")
 _SCOPE = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
-Tier: TypeAlias = Literal["default", "verified", "organisation", "specialist"]
-TIERS: tuple[Tier, ...] = ("default", "verified", "organisation", "specialist")
-"""How far a principal is trusted, least first."""
-Surface: TypeAlias = Literal["cli", "ide", "api", "batch"]
-SURFACES: tuple[Surface, ...] = ("cli", "ide", "api", "batch")
+from lathe.protocol.trust import SURFACES as SURFACES
+from lathe.protocol.trust import TIERS as TIERS
+from lathe.protocol.trust import Surface as Surface
+from lathe.protocol.trust import Tier as Tier
 
 PREFIX = "lathe-"
 _HINT = 4

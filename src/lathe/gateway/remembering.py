@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from sqlalchemy import delete, select
@@ -20,11 +20,11 @@ from lathe.gateway.dialects import DIALECTS, BadRequest, Head
 from lathe.gateway.dialects.fields import rewritten
 from lathe.gateway.exchange import Exchange, Request, now_ms
 from lathe.gateway.principals import Principal
+from lathe.protocol.trust import Retention as Retention
 from lathe.store.gateway.database import Database
 from lathe.store.gateway.ledger import Content
 from lathe.store.gateway.schema import contents
 
-Retention: TypeAlias = Literal["full", "metadata", "zero"]
 Memory: TypeAlias = dict[str, "Stored"]
 """Responses that one connection remembers, by their ids."""
 _LONGEST = 500

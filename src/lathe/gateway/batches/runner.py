@@ -103,8 +103,9 @@ class Runner:
                         _log.warning("Batches wait: %s", error)
                     trouble = True
                     await asyncio.sleep(_TICK_S)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), _TICK_S)
+                with contextlib.suppress(TimeoutError):  # wait_for could swallow the cancel, before Python 3.12
+                    async with asyncio.timeout(_TICK_S):
+                        await self._news.wait()
         finally:
             await self._give_back()
 
