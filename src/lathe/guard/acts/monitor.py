@@ -43,7 +43,7 @@ _ELSE = "offence.framework"
 _REPORTED = "agent.overreach"
 """The clause of a hit on a report: nobody asked the agent to fetch what is reported as malicious."""
 _QUOTES = dict.fromkeys(map(ord, "'\"\\"))
-_BRACED = re.compile(r"[/\w]\{[^{}\s]*,|\{[^{}\s]*,[^{}\s]*\}[/\w]")
+_BRACED = re.compile(r"\{[^{}\s,]*,[^{}\s]*\}")
 _GLOBBED = re.compile(r"/\w*[?*]\w")
 _WORD = re.compile(r"[\w.+-]+")
 _PROGRAM = re.compile(r"/[\w.+-]+")
@@ -216,9 +216,15 @@ def _may_spell(command: str) -> bool:
     """Tell whether a word of the line may come out otherwise than it is written: braces, patterns, `$'…'`."""
     return (
         "$'" in command
-        or ("{" in command and _BRACED.search(command) is not None)
+        or ("{" in command and "," in command and any(_joined(command, one) for one in _BRACED.finditer(command)))
         or (("*" in command or "?" in command) and _GLOBBED.search(command) is not None)
     )
+
+
+def _joined(command: str, braces: re.Match[str]) -> bool:
+    """Tell whether braces are a part of a longer word, as in `/etc/{a,b}`; data such as JSON stand alone."""
+    before, after = command[max(braces.start() - 1, 0) : braces.start()], command[braces.end() : braces.end() + 1]
+    return any(letter.isalnum() or letter in ("/", "_") for letter in (before, after) if letter)
 
 
 def _names_installer(command: str) -> bool:
