@@ -185,7 +185,7 @@ class _Spot:
 
 @lru_cache(maxsize=1)
 def shipped_rules() -> tuple[Rule, ...]:
-    """Return the rules that come with the package; raise `ConfigError` where PyYAML is not installed."""
+    """Return the rules that come with the package."""
     return tuple(read_rule(path) for path in sorted(RULES.glob("*.yml")))
 
 
