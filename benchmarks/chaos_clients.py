@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import anthropic
@@ -79,10 +80,11 @@ class Client:
         kind: Kind = "refused"
         error = ""
         try:
-            async for _ in self._events(seen, stream):
-                kind = "broken"
-                if leaves and stream:
-                    break
+            async with contextlib.aclosing(self._events(seen, stream)) as events:
+                async for _ in events:
+                    kind = "broken"
+                    if leaves and stream:
+                        break
             kind = "complete" if seen.complete else "left" if leaves and stream else "silent"
         except (openai.APIStatusError, anthropic.APIStatusError) as raised:
             seen.request = seen.request or raised.response.headers.get("x-request-id", "")
@@ -105,7 +107,7 @@ class Client:
             error[:300],
         )
 
-    async def _events(self, seen: _Seen, stream: bool) -> AsyncIterator[None]:
+    async def _events(self, seen: _Seen, stream: bool) -> AsyncGenerator[None, None]:
         """Yield once for each event; `seen` is what has come by then."""
         asked: Any = {"model": f"chaos-{self.wire}", "timeout": TIMEOUT_S}
         told: Any = [{"role": "user", "content": "go"}]

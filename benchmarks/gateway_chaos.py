@@ -1,8 +1,9 @@
 """The gateway under upstreams that fail and replicas that die: what is charged, what is said, what it holds in memory.
 
 64 clients (the vendors' own libraries) ask two replicas on one PostgreSQL, whose two upstreams fail in nineteen ways
-(faulty_upstream.py). One replica is killed every 30 s and started anew; the other one lives, and its memory is
-watched. What every client saw is then held against the records.
+(faulty_upstream.py); one speaks Messages only, so that some answers are translated. One replica is killed every 30 s
+and started anew; the other one lives, and its memory is watched. What every client saw is then held against the
+records.
 
 usage: gateway_chaos.py [--check] [--json] [--minutes 10] [--clients 64] [--seed 1]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -57,14 +59,18 @@ class Found(NamedTuple):
     wrong: list[str]
 
 
-def settings(upstreams: list[str]) -> str:
-    """Return the gateway's settings: a model for each wire, asked at either upstream."""
+def settings(first: str, second: str) -> str:
+    """Return the gateway's settings: a model for each wire, asked at either upstream.
+
+    The second one speaks Messages alone, and is the first that is asked for Responses: those are translated.
+    """
     lines = ["mend = false"]
-    for number, url in enumerate(upstreams):
-        lines += [f"[upstreams.u{number}]", f'base_url = "{url}"', 'wires = ["chat", "responses", "messages"]']
+    for name, url, wires in (("u0", first, ["chat", "responses", "messages"]), ("u1", second, ["messages"])):
+        lines += [f"[upstreams.{name}]", f'base_url = "{url}"', f"wires = {wires}"]
         lines += ['key_env = ""', "idle_timeout_s = 2.0", "connect_timeout_s = 2.0"]
     for wire in ("chat", "responses", "messages"):
-        lines += [f"[models.chaos-{wire}]", f"routes = {[f'u{number}' for number, _ in enumerate(upstreams)]}"]
+        routes = ["u1", "u0"] if wire == "responses" else ["u0", "u1"]
+        lines += [f"[models.chaos-{wire}]", f"routes = {routes}"]
         lines += [f"price = {{ input = {PRICE[0]}, output = {PRICE[1]} }}"]
     return "\n".join(lines) + "\n"
 
@@ -110,9 +116,13 @@ class Memory:
 
 
 async def _kills(replica: Replica, plan: Plan, until: float, deaths: list[tuple[float, float]]) -> None:
-    """Kill a replica again and again, and note when it was away."""
-    while time.monotonic() + plan.kill_every_s < until:
-        await asyncio.sleep(plan.kill_every_s)
+    """Kill a replica at regular times, and note when it was away."""
+    begun = time.monotonic()
+    for number in itertools.count(1):
+        due = begun + number * plan.kill_every_s
+        if due >= until:
+            return
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
         at = time.time()
         replica.stop(signal.SIGKILL)
         await asyncio.to_thread(replica.start)
@@ -222,7 +232,8 @@ def chaos(folder: Path, plan: Plan) -> Found:
         replicas: list[Replica] = []
         for name in "ab":
             key = replicas[0].key if replicas else ""
-            replica = Replica(folder / name, settings([each.url for each in upstreams]), database=database, key=key)
+            asked = settings(*(each.url for each in upstreams))
+            replica = Replica(folder / name, asked, database=database, key=key)
             stack.callback(_end, replica)
             replica.start()
             replicas.append(replica)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import random
 import sysconfig
 from collections import defaultdict
@@ -12,8 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-_SHARED = Path(os.environ.get("LATHE_SHARED", "/work/shared"))
-DATA, MORE = _SHARED / "data" / "guard", _SHARED / "data" / "guard-more"
+ROOT = Path(__file__).parents[1]
+DATA = next(
+    (path for path in (ROOT / "shared/data/guard", ROOT.parent / "shared/data/guard") if path.is_dir()),
+    Path("/work/shared/data/guard"),
+)
+MORE = ROOT / ".bench" / "guard-more"  # scripts/collect_guard_data.py writes it; nothing more is learnt from without it
 TERMS = Path(__file__).parent / "guard_terms.txt"
 MALICIOUS = {
     "cyberseceval_mitre",

@@ -6,7 +6,12 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# how quick a busy machine makes up examples says nothing of the code
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 # `nohup make test &` leaves these ignored, and so would every Lathe that a test starts and then interrupts.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

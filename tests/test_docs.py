@@ -142,10 +142,10 @@ def test_a_command_line_that_is_wrong_is_found() -> None:
     assert list(command_lines("```sh\ngit diff | .venv/bin/lathe exec -   # x\n```")) == ["exec -   # x"]
 
 
-def section(heading: str) -> str:
-    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+def section(heading: str, page: str = "configuration.md") -> str:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"configuration.md has no section {heading}"
+    assert found is not None, f"{page} has no section {heading}"
     return found[1]
 
 
@@ -195,12 +195,29 @@ def test_every_configuration_on_a_page_is_accepted(page: Path, tmp_path: Path) -
             check(tomllib.loads(body), of_page(page), body)
 
 
-def test_every_key_of_the_gateway_is_on_its_page() -> None:
-    text = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
-    for name in GatewaySettings.__struct_fields__:
-        assert f"`{name}`" in text or f"[{name}" in text, name
-    for name in (*UpstreamTable.__struct_fields__, *ModelTable.__struct_fields__):
-        assert f"`{name}`" in text, name
+@pytest.mark.parametrize(
+    ("heading", "shape"),
+    [
+        ("### Settings", GatewaySettings),
+        ("### `[upstreams.NAME]`", UpstreamTable),
+        ("### `[models.NAME]`", ModelTable),
+    ],
+)
+def test_every_key_of_the_gateway_is_on_its_page_with_its_built_in_value(heading: str, shape: Any) -> None:
+    table = rows(section(heading, "gateway.md"))
+    elsewhere = [key for names in table if "`," in names for key in re.split(r"\W+", names)]
+    shown = {key: cells[0] for key, cells in table.items() if "`," not in key}
+    assert [*shown, *elsewhere] == list(shape.__struct_fields__)
+    defaults = [one.factory() if hasattr(one, "factory") else one for one in shape.__struct_defaults__]
+    built_in = dict(zip(reversed(shape.__struct_fields__), reversed(defaults), strict=False))
+    assert shown == {key: as_shown(built_in[key]) if key in built_in else "required" for key in shown}
+
+
+def test_every_code_on_the_gateways_page_is_one_that_it_gives() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src" / "lathe" / "gateway").rglob("*.py"))
+    firsts = re.findall(r"^\| (`.*?) \|", section("## Errors", "gateway.md"), re.MULTILINE)
+    codes = re.findall(r"`(\w+)`", "".join(firsts))
+    assert len(codes) > 20 and [code for code in codes if f'"{code}"' not in source] == []
 
 
 def tags(union: Any) -> list[str]:

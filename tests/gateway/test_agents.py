@@ -45,24 +45,24 @@ def ran(command: list[str], folder: Path, env: Mapping[str, str]) -> subprocess.
     return done
 
 
-def codex_home(program: Path, folder: Path, served: Served, model: str, *, code_mode: bool) -> Path:
+def codex_home(program: Path, folder: Path, served: Served, model: str, way: str) -> Path:
     """Write Codex's settings: the gateway as a provider, and what a model like `model` can do.
 
-    In `code_mode` Codex offers its tools as it does to its newest models: in an item, in namespaces, to be called from
-    a script.
+    In the way `code mode` Codex offers its tools as it does to its newest models: in an item, in namespaces, to be
+    called from a script.
     """
     home = folder.parent / "codex"
     home.mkdir()
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home)}
     said = json.loads(subprocess.run([program, "debug", "models"], env=env, capture_output=True, check=True).stdout)
     freeform = [one for one in said["models"] if one["apply_patch_tool_type"] == "freeform"]
-    known = next(one for one in freeform if one["use_responses_lite"] == code_mode)
+    known = next(one for one in freeform if one["use_responses_lite"] == (way == "code mode"))
     (home / "models.json").write_text(json.dumps({"models": [{**known, "slug": model, "upgrade": None}]}))
     (home / "config.toml").write_text(
         f'model = "{model}"\nmodel_provider = "lathe"\nmodel_catalog_json = "{home / "models.json"}"\n'
         'approval_policy = "never"\nsandbox_mode = "danger-full-access"\n'
         f'[model_providers.lathe]\nname = "Lathe"\nbase_url = "{served.url}/v1"\nenv_key = "LATHE_KEY"\n'
-        'wire_api = "responses"\n'
+        f'wire_api = "responses"\nsupports_websockets = {str(way == "WebSocket").lower()}\n'
     )
     return home
 
@@ -72,25 +72,25 @@ def from_script(call: str) -> FreeformCall:
     return FreeformCall("functions__exec", f"text(await tools.{call})")
 
 
-CODEX = {
-    False: (Call("exec_command", json.dumps({"cmd": repair.COMMAND})), FreeformCall("apply_patch", PATCH)),
-    True: (
-        from_script(f"exec_command({json.dumps({'cmd': repair.COMMAND})})"),
-        from_script(f"apply_patch({json.dumps(PATCH)})"),
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("upstream", "code_mode"), [*((wire, False) for wire in WIRES), ("chat", True), ("messages", True)]
+PLAIN = (Call("exec_command", json.dumps({"cmd": repair.COMMAND})), FreeformCall("apply_patch", PATCH))
+SCRIPTED = (
+    from_script(f"exec_command({json.dumps({'cmd': repair.COMMAND})})"),
+    from_script(f"apply_patch({json.dumps(PATCH)})"),
 )
+PAIRS = [(wire, way) for way in ("HTTP", "WebSocket") for wire in WIRES] + [
+    ("chat", "code mode"),
+    ("messages", "code mode"),
+]
+
+
+@pytest.mark.parametrize(("upstream", "way"), PAIRS)
 def test_codex_cli_completes_its_task(
-    codex: Path, upstream: str, code_mode: bool, gateway: Served, models: Models, tmp_path: Path
+    codex: Path, upstream: str, way: str, gateway: Served, models: Models, tmp_path: Path
 ) -> None:
     folder, model = repair.repository(tmp_path / "ws"), f"scripted-{upstream}"
-    models.play(repair.script(*CODEX[code_mode]))
+    models.play(repair.script(*(SCRIPTED if way == "code mode" else PLAIN)))
     mark = gateway.mark()
-    home = codex_home(codex, folder, gateway, model, code_mode=code_mode)
+    home = codex_home(codex, folder, gateway, model, way)
     done = ran([str(codex), "exec", "--json", repair.TASK], folder, {"CODEX_HOME": str(home), "LATHE_KEY": gateway.key})
     assert "The test passes now." in done.stdout
     repair.check(folder, models, gateway, mark, model)
@@ -115,7 +115,7 @@ def test_claude_code_completes_its_task(
     repair.check(folder, models, gateway, mark, model)
 
 
-@pytest.mark.parametrize("upstream", WIRES)
+@pytest.mark.parametrize("upstream", ["chat", "messages"])  # its library alone takes seconds to start
 def test_mini_swe_agent_completes_its_task(
     mini: Path, upstream: str, gateway: Served, models: Models, tmp_path: Path
 ) -> None:
@@ -128,7 +128,12 @@ def test_mini_swe_agent_completes_its_task(
     models.play(repair.script(test, edit, end=end))
     mark = gateway.mark()
     env = {"OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": gateway.key}
-    env |= {"MSWEA_CONFIGURED": "true", "MSWEA_COST_TRACKING": "ignore_errors", "MSWEA_SILENT_STARTUP": "1"}
+    env |= {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "MSWEA_CONFIGURED": "true",
+        "MSWEA_COST_TRACKING": "ignore_errors",
+        "MSWEA_SILENT_STARTUP": "1",
+    }
     command = [str(mini), "-m", f"openai/{model}", "-t", repair.TASK, "-y", "--exit-immediately"]
     done = ran([*command, "-o", str(tmp_path / "trajectory.json")], folder, env)
     assert "Submitted" in done.stdout + (tmp_path / "trajectory.json").read_text()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -16,7 +19,7 @@ from sqlalchemy import select, text, update
 from test_batches import ended, line, make, results, settings
 
 from lathe.models.script import Step, Words
-from lathe.models.scripted import ScriptedServer
+from lathe.models.scripted import RecordedRequest, ScriptedServer
 from lathe.store.gateway.schema import batch_lines, replicas, requests
 
 LINES = 60
@@ -27,9 +30,14 @@ CONCURRENT = 3
 async def test_the_lines_of_a_replica_that_ends_are_taken_up(
     tmp_path: Path, database_url: str, how: signal.Signals
 ) -> None:
-    slow = Step(say=(Words("Hello there."),), delay_s=0.1)
+    over = asyncio.Event()
+
+    def answer(request: RecordedRequest) -> Step:
+        return Step(say=(Words("Hello there."),), delay_s=0.01 if over.is_set() else 0.3)
+
     async with (
-        ScriptedServer([slow], repeat=True) as server,
+        ScriptedServer(answer) as server,
+        contextlib.AsyncExitStack() as stack,
         running(settings(server, concurrent=CONCURRENT, database=database_url), tmp_path / "a") as gateway,
         openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0) as client,
     ):
@@ -40,6 +48,7 @@ async def test_the_lines_of_a_replica_that_ends_are_taken_up(
             f'concurrent = {CONCURRENT}\n[models.m]\nroutes = ["up"]\nprice = {{ input = 1.0, output = 2.0 }}\n'
         )
         other = Served(tmp_path / "b", config, database=database_url, key=gateway.key)
+        stack.callback(lambda: other.process and other.process.kill())
         await asyncio.to_thread(other.start)
         async with database.begin() as connection:
             (victim,) = (
@@ -55,6 +64,7 @@ async def test_the_lines_of_a_replica_that_ends_are_taken_up(
                     seen = (await connection.execute(query)).first() is not None
                 await asyncio.sleep(0.01)
         await asyncio.to_thread(other.stop, how)
+        over.set()
         if how == signal.SIGKILL:  # its silence is noticed after 15 s, which this makes over
             async with database.begin() as connection:
                 await connection.execute(
@@ -66,8 +76,12 @@ async def test_the_lines_of_a_replica_that_ends_are_taken_up(
         assert list(answers) == [f"r{n}" for n in range(LINES)]
 
         # what each line was answered with is on record once, and who was asked twice is told
+        rows: Sequence[Any] = []
+        while not rows or any(row.state == "open" for row in rows):  # every replica marks what is lost, by and by
+            async with database.begin() as connection:
+                rows = (await connection.execute(select(requests.c.id, requests.c.state, requests.c.replica))).all()
+            await asyncio.sleep(0.01)
         async with database.begin() as connection:
-            rows = (await connection.execute(select(requests.c.id, requests.c.state, requests.c.replica))).all()
             charged = (await connection.execute(text("select max(requests) from spend"))).scalar_one()
         states = Counter(row.state for row in rows)
         asked = {answer["response"]["request_id"] for answer in answers.values()}

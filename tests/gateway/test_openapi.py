@@ -18,7 +18,7 @@ from serving import Models, Served, ask
 from lathe.models.script import Step, Words
 
 PLAN = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "6")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "4")),
     deadline=None,
     derandomize=True,
     database=None,

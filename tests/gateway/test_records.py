@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from lathe.gateway.records import Records
 from lathe.protocol.errors import StorageError
@@ -14,6 +14,10 @@ from lathe.store.gateway.ledger import Content, Opened, Settled, open_ledger
 
 def opened(id: str, reserved: int = 1) -> Opened:
     return Opened(id, 1, "gw", "org", "proj", "user", "key", "", "api", "", "chat", "model", "", "default", reserved)
+
+
+def batched(id: str) -> Opened:
+    return opened(id)._replace(surface="batch")
 
 
 def settled(id: str, cost: int = 5) -> Settled:
@@ -41,3 +45,19 @@ async def test_a_record_that_fits_no_column_is_lost_alone(database: Database, ca
     assert ids == {*(f"r{number}" for number in range(20)), "without", "later"}
     assert spent == 5 * len(ids)
     assert "lost" in caplog.text
+
+
+async def test_what_was_given_up_as_lost_is_settled_once_by_a_replica_that_lives_after_all(database: Database) -> None:
+    records = Records(open_ledger(database.url))
+    await records.write(opened("mine"), batched("line"))
+    async with database.begin() as connection:
+        await connection.execute(update(schema.requests).values(state="lost"))
+    await records.write(settled("mine"), settled("line"))
+    await records.write(settled("mine", cost=9))
+    await records.aclose()
+    async with database.begin() as connection:
+        rows = await connection.execute(select(schema.requests.c.id, schema.requests.c.state, schema.requests.c.cost))
+        scope = schema.spend.c.scope == "organisation:org"
+        spent = (await connection.execute(select(schema.spend.c.cost).where(scope))).scalar_one()
+    assert {tuple(row) for row in rows} == {("mine", "done", 5), ("line", "lost", 0)}
+    assert spent == 5

@@ -241,6 +241,12 @@ async def test_a_socket_remembers_what_nothing_stores(gateway: Running, scripted
         assert first[-1]["response"]["lathe"]["served_model"] == "m"
         await turn(input=[{"role": "user", "content": "more"}], previous_response_id=id)
         assert len(scripted.requests[1].json()["input"]) == 5
+        begun = await turn(input="before", generate=False, previous_response_id=id)
+        assert begun[-1]["response"]["output"] == [] and begun[-1]["response"]["usage"]["total_tokens"] == 0
+        assert len(scripted.requests) == 2
+        await turn(input="now", previous_response_id=begun[-1]["response"]["id"])
+        asked = scripted.requests[2].json()
+        assert len(asked["input"]) == 6 and "generate" not in asked
         wrong = await turn(input="x", model="nothing")
         assert (wrong[-1]["type"], wrong[-1]["status"]) == ("error", 404)
         await socket.send("what")

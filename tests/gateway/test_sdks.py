@@ -28,32 +28,36 @@ def act(arguments: str | dict[str, Any], folder: Path) -> str:
     return done.stdout + done.stderr
 
 
+CHAT_TOOLS: list[Any] = [{"type": "function", "function": {"name": "run", "parameters": SCHEMA}}]
+
+
+def answered(message: Any, folder: Path) -> list[Any]:
+    """The messages that a Chat answer adds: itself, and what its calls come to."""
+    said = [
+        {"role": "tool", "tool_call_id": call.id, "content": act(call.function.arguments, folder)}
+        for call in message.tool_calls or ()
+    ]
+    return [message.to_dict(), *said]
+
+
 def chat(client: openai.OpenAI, model: str, folder: Path) -> str:
     messages: list[Any] = [{"role": "user", "content": repair.TASK}]
-    tools: list[Any] = [{"type": "function", "function": {"name": "run", "parameters": SCHEMA}}]
     while True:
-        with client.chat.completions.stream(model=model, messages=messages, tools=tools) as stream:
+        with client.chat.completions.stream(model=model, messages=messages, tools=CHAT_TOOLS) as stream:
             message = stream.get_final_completion().choices[0].message
-        messages.append(message.to_dict())
+        messages += answered(message, folder)
         if not message.tool_calls:
             return message.content or ""
-        for call in message.tool_calls:
-            said = act(call.function.arguments, folder)  # type: ignore[union-attr]
-            messages.append({"role": "tool", "tool_call_id": call.id, "content": said})
 
 
 async def chat_async(client: openai.AsyncOpenAI, model: str, folder: Path) -> str:
     messages: list[Any] = [{"role": "user", "content": repair.TASK}]
-    tools: list[Any] = [{"type": "function", "function": {"name": "run", "parameters": SCHEMA}}]
     while True:
-        done = await client.chat.completions.create(model=model, messages=messages, tools=tools)
+        done = await client.chat.completions.create(model=model, messages=messages, tools=CHAT_TOOLS)
         message = done.choices[0].message
-        messages.append(message.to_dict())
+        messages += answered(message, folder)
         if not message.tool_calls:
             return message.content or ""
-        for call in message.tool_calls:
-            said = act(call.function.arguments, folder)  # type: ignore[union-attr]
-            messages.append({"role": "tool", "tool_call_id": call.id, "content": said})
 
 
 RESPONSES_TOOLS: list[Any] = [{"type": "function", "name": "run", "parameters": SCHEMA, "strict": False}]

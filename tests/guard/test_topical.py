@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lathe.guard.findings import Call, Material, Part
 from lathe.guard.ladder import Situation, decide
 from lathe.guard.policy import shipped
-from lathe.guard.reasoner import weights
+from lathe.guard.reasoner import fitted
 from lathe.guard.topical import CACHED, SHIPPED, TopicalModel, TopicalMonitor
 
 MONITOR = TopicalMonitor.load()
@@ -23,7 +23,7 @@ LOG = "2026-11-02 09:14:07 INFO worker 4 finished batch 1182 in 310 ms, 0 retrie
 )
 def test_the_topic_is_found_wherever_it_stands(text: str):
     look = MONITOR.look(text)
-    assert look.topic >= weights().passes
+    assert look.topic >= fitted().passes
     assert set(text[look.start : look.end].split()) & {"ransomware,", "keyloggers", "escalation."}
 
 
@@ -38,7 +38,7 @@ def test_the_topic_is_found_wherever_it_stands(text: str):
     ],
 )
 def test_ordinary_work_is_not_passed_on(text: str):
-    assert MONITOR.score(text) < weights().passes
+    assert MONITOR.score(text) < fitted().passes
 
 
 @pytest.mark.parametrize("hidden", ["ran\u200bsom\u00adware", "ｒａｎｓｏｍｗａｒｅ", "RANSOMWARE", "ransomware\u2060"])

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 GROUPS = {
+    "intel": "what others reported: indicators, malicious packages, Sigma rules: add, sync, list, explain",
     "policy": "the taxonomy and the policy: show, test, diff, replay",
 }
 

@@ -131,8 +131,9 @@ class Directory:
                         if lost:
                             _log.warning("The gateway's database answers again.")
                             lost = False
-                        with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(self._news.wait(), _POLL_S)
+                        with contextlib.suppress(TimeoutError):  # wait_for could swallow the cancel, before Python 3.12
+                            async with asyncio.timeout(_POLL_S):
+                                await self._news.wait()
             except Exception as error:  # whatever it is: without this loop nothing would ever be known again
                 if not lost:
                     _log.warning("The gateway's database does not answer: %s", str(error).split("\n", 1)[0])

@@ -165,6 +165,12 @@ class Remembering:
         return Content(exchange.id, exchange.project, "request", text, "", now, now + self._lasts_ms)
 
 
+def remember(memory: Memory, head: Head, response: Mapping[str, Any]) -> None:
+    """Have a connection remember the input of a request that was answered with the empty `response`."""
+    answer = msgspec.Raw(msgspec.json.encode(response))
+    memory[response["id"]] = Stored(_input(head), [], head.previous_response_id, answer)
+
+
 class _Answer(msgspec.Struct):
     id: str
     output: list[msgspec.Raw] = []

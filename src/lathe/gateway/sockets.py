@@ -2,7 +2,8 @@
 
 The caller sends `{"type": "response.create", ...}` with the fields of a request, and gets each event of the stream as
 a message. What the connection has been told it remembers, also where nothing is stored: `previous_response_id` leads
-to any response of the same connection.
+to any response of the same connection. With `generate: false` it is told what to remember and asks for no answer, as
+Codex does before its first turn; no model is asked then.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lathe.gateway.dialects import DIALECTS
-from lathe.gateway.exchange import Request
+from lathe.gateway.dialects import DIALECTS, BadRequest
+from lathe.gateway.exchange import Request, now_ms
 from lathe.gateway.front import Message, Receive, Scope, Send, SocketSink
+from lathe.gateway.remembering import remember
+from lathe.models.responses_events import ResponsesEvents
+from lathe.protocol.ids import short_id
+from lathe.protocol.usage import Usage
 
 if TYPE_CHECKING:
     from lathe.gateway.relay import Relay
@@ -48,7 +53,7 @@ async def serve_socket(relay: Relay, scope: Scope, receive: Receive, send: Send)
         while (message := await waiting.get()) is not None:
             sink = SocketSink(send)
             try:
-                body = _body(message)
+                body, generate = _read(message)
             except ValueError as error:
                 await relay.refuse("responses", sink, Refused(400, "invalid_event", str(error)))
                 continue
@@ -58,7 +63,10 @@ async def serve_socket(relay: Relay, scope: Scope, receive: Receive, send: Send)
             except Refused as refused:
                 await relay.refuse("responses", sink, refused)
                 continue
-            await relay.relay(Request(now, "responses", headers, body), sink, memory)
+            if generate:
+                await relay.relay(Request(now, "responses", headers, body), sink, memory)
+            else:
+                await _remember(relay, body, memory, sink)
             while len(memory) > _MOST_REMEMBERED:
                 del memory[next(iter(memory))]
 
@@ -76,8 +84,24 @@ async def serve_socket(relay: Relay, scope: Scope, receive: Receive, send: Send)
             await worker
 
 
-def _body(message: Message) -> bytes:
-    """Return the request that a message is; raise `ValueError` in one sentence."""
+async def _remember(relay: Relay, body: bytes, memory: Memory, sink: SocketSink) -> None:
+    """Answer a request that wants nothing but to be remembered."""
+    from lathe.gateway.relay import Refused
+
+    try:
+        head = DIALECTS["responses"].head(body)
+        events = ResponsesEvents("", {"id": short_id("resp"), "model": head.model, "created_at": now_ms() // 1000})
+        events.begin()
+        remember(memory, head, events.end(Usage()))
+    except BadRequest as error:
+        await relay.refuse("responses", sink, Refused(error.status, error.code, error.message, param=error.param))
+        return
+    await sink.start(200, ())
+    await sink.end(b"".join(events.events))
+
+
+def _read(message: Message) -> tuple[bytes, bool]:
+    """Return the request that a message is, and whether an answer is wanted; raise `ValueError` in one sentence."""
     given = message.get("text")
     data = given.encode("utf-8", "surrogatepass") if isinstance(given, str) else message.get("bytes") or b""
     try:
@@ -91,4 +115,5 @@ def _body(message: Message) -> bytes:
     del event["type"]
     body = {**event, **(request if isinstance(request, dict) else {}), "stream": True}
     body.pop("background", None)
-    return msgspec.json.encode(body)
+    generate = body.pop("generate", True) is not False
+    return msgspec.json.encode(body), generate

@@ -18,7 +18,7 @@ def read_reviewed(path: Path, shape: type[_T]) -> _T:
     """Return what a YAML file (1.1, the safe part) says, as a `shape`.
 
     Raises `ConfigError` with one sentence: no such file, no YAML, a key twice, an alias, a field that is unknown,
-    missing or of another type; or that PyYAML is not installed.
+    missing or of another type.
     """
     try:
         text = path.read_bytes()
@@ -38,12 +38,7 @@ def content_hash(value: Any) -> str:
 
 
 def _plain(text: bytes, path: Path) -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise ConfigError(
-            f"PyYAML is needed to read {path.name}.", hint="pip install 'lathe[gateway]'", code="guard_file"
-        ) from None
+    import yaml
 
     quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -47,6 +47,15 @@ class Run(NamedTuple):
     elsewhere: str = ""
 
 
+class Redirect(NamedTuple):
+    """A redirection: its operator (`>>`), its target as a word with marks, the folder, and `elsewhere` as in `Run`."""
+
+    operator: str
+    target: str
+    cwd: str
+    elsewhere: str = ""
+
+
 class Reading(NamedTuple):
     """`unread`: a text runs that nobody can know. `broken`: the line could not be parsed for sure. `runaway`: a
     function starts itself again and again."""
@@ -55,6 +64,7 @@ class Reading(NamedTuple):
     unread: bool = False
     broken: bool = False
     runaway: bool = False
+    redirects: tuple[Redirect, ...] = ()
 
 
 class Context(NamedTuple):
@@ -74,7 +84,7 @@ def follow(command: str, context: Context) -> Reading:
         shell.script(command, state, NOTHING)
     except RecursionError:
         shell.broken = True
-    return Reading(tuple(shell.runs), shell.unread, shell.broken, shell.runaway)
+    return Reading(tuple(shell.runs), shell.unread, shell.broken, shell.runaway, tuple(shell.redirects))
 
 
 class _Shell:
@@ -83,6 +93,7 @@ class _Shell:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.runs: list[Run] = []
+        self.redirects: list[Redirect] = []
         self.unread = self.broken = self.runaway = False
         self.functions: dict[str, tuple[bytes, Node]] = {}
         self.aliases: dict[str, str] = {}
@@ -117,6 +128,11 @@ class _Shell:
             return self._command(list(words), state, given, tuple(empties))
         finally:
             self.depth -= 1
+
+    def redirect(self, operator: str, target: str, state: State) -> None:
+        """Note a redirection, up to a number of them."""
+        if len(self.redirects) < _MOST_RUNS:
+            self.redirects.append(Redirect(operator, target, state.cwd, state.elsewhere))
 
     def _command(self, words: list[str], state: State, given: Output, empties: tuple[str, ...]) -> Output:
         name = words[0] if words else ""

@@ -38,6 +38,10 @@ class Shell(Protocol):
         """Note a command with its words, and return what it prints."""
         ...
 
+    def redirect(self, operator: str, target: str, state: State) -> None:
+        """Note a redirection."""
+        ...
+
 
 class State:
     """What changes while a line runs; a subshell gets a copy."""
@@ -173,6 +177,8 @@ class Walk:
                 targets = [child for child in _named(redirect) if child.type != "file_descriptor"]
                 words = [word for child in targets for word in self.words(child, state)]
                 operator = next((child.type for child in redirect.children if not child.is_named), "")
+                for word in words[:1]:
+                    self.shell.redirect(operator, word, state)
                 if operator in _EMPTYING:
                     empties += words[:1]
                 elif operator == "<":

@@ -11,7 +11,7 @@ from lathe.gateway.batches.batch import Batch, Ended, Fault, NewLine, State
 from lathe.gateway.batches.files import File, Files
 from lathe.gateway.batches.reading import LineFault, lines_of, read_line
 from lathe.gateway.batches.shapes import output_line, result_line
-from lathe.gateway.batches.store import BatchStore, entered
+from lathe.gateway.batches.store import BatchStore, Lost, entered
 from lathe.gateway.exchange import now_ms
 from lathe.gateway.settings import GatewaySettings
 from lathe.protocol.ids import ordered_id
@@ -61,7 +61,11 @@ class Stopped(Exception):
 
 
 class Ends:
-    """Reads and writes the files of batches. Its methods raise `StorageError`."""
+    """Reads and writes the files of batches.
+
+    Its methods take a batch that the replica has made its own, and raise `StorageError`, and `Lost` where another one
+    has taken it over since: this one stood still for so long that it counted as dead.
+    """
 
     def __init__(self, database: Database, settings: GatewaySettings) -> None:
         self._database = database
@@ -80,13 +84,13 @@ class Ends:
 
     async def begin(self, batch: Batch) -> None:
         """Read a batch's file into lines, and let them run, or say why it is no batch."""
-        await self._store.drop_lines(batch.id)
+        await self._store.drop_lines(batch.id, batch)
         read = await self._read(batch)
         if read.faults:
-            await self._store.drop_lines(batch.id)
+            await self._store.drop_lines(batch.id, batch)
 
         def how(found: Batch) -> Batch:
-            body = found.body
+            body = _held(found, batch).body
             body.models, body.total, body.faults = list(read.models), read.total, read.faults
             if found.state == "cancelling":
                 body.times["in_progress_at"] = now_ms()
@@ -124,12 +128,12 @@ class Ends:
     async def _write_lines(self, batch: Batch, read: _Reading) -> None:
         self._go_on()
         if read.waiting and not read.faults:
-            await self._store.add_lines(batch.id, read.waiting)
+            await self._store.add_lines(batch, read.waiting)
         read.waiting, read.size = [], 0
 
     async def drop(self, batch: Batch) -> None:
         """Let a batch end that was cancelled before it was read."""
-        await self._store.drop_lines(batch.id)
+        await self._store.drop_lines(batch.id, batch)
         await self.finish(batch)
 
     async def finish(self, batch: Batch) -> None:
@@ -147,15 +151,20 @@ class Ends:
         ids = {file.name.rpartition("_")[2].partition(".")[0]: file.id for file in written}
 
         def how(found: Batch) -> Batch:
-            body = found.body
+            body = _held(found, batch).body
             body.counts, body.total = counts, sum(counts.values())
             body.output_file, body.error_file = ids.get("output", ids.get("results", "")), ids.get("error", "")
             return entered(found, body.outcome, _MARKS[body.outcome], now_ms())._replace(replica="")
 
-        async with self._database.begin() as connection:
+        try:
+            async with self._database.begin() as connection:
+                for file in written:
+                    await self._files.show(connection, file.id)
+                await self._store.change_within(connection, batch.id, how)
+        except Lost:
             for file in written:
-                await self._files.show(connection, file.id)
-            await self._store.change_within(connection, batch.id, how)
+                await self._files.delete_unseen(file.id)
+            raise
         await self._store.drop_lines(batch.id)
 
     async def _write(
@@ -173,6 +182,13 @@ class Ends:
                 number = lines[-1].number
 
         return await self._files.write(file, chunks(), 1 << 62)
+
+
+def _held(found: Batch, batch: Batch) -> Batch:
+    """Return a batch as it is now; raise `Lost` where another replica reads or writes it."""
+    if found.replica != batch.replica:
+        raise Lost
+    return found
 
 
 class _Any:

@@ -114,6 +114,10 @@ class Files:
             await self._remove(id)
         return done.rowcount > 0
 
+    async def delete_unseen(self, id: str) -> None:
+        """Delete a file that was written for nothing."""
+        await self._remove(id)
+
     async def used(self, project: str) -> int:
         """Return how many bytes the files of a project have."""
         query = select(func.coalesce(func.sum(files.c.bytes), 0)).where(files.c.project == project)

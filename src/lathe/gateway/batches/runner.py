@@ -12,8 +12,8 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import select
@@ -21,7 +21,7 @@ from sqlalchemy import select
 from lathe.gateway.batches.batch import SCOPES, Batch, LineState, Work
 from lathe.gateway.batches.ends import Ends, Stopped
 from lathe.gateway.batches.files import Files
-from lathe.gateway.batches.store import BatchStore, entered
+from lathe.gateway.batches.store import BatchStore, Lost, entered
 from lathe.gateway.compacting import Captured
 from lathe.gateway.dialects import DIALECTS
 from lathe.gateway.directory import STALE_S
@@ -103,8 +103,12 @@ class Runner:
                         _log.warning("Batches wait: %s", error)
                     trouble = True
                     await asyncio.sleep(_TICK_S)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), _TICK_S)
+                except Exception:
+                    _log.exception("Batches wait.")
+                    await asyncio.sleep(_LONGEST_REST_S)
+                with contextlib.suppress(TimeoutError):  # wait_for could swallow the cancel, before Python 3.12
+                    async with asyncio.timeout(_TICK_S):
+                        await self._news.wait()
         finally:
             await self._give_back()
 
@@ -148,6 +152,8 @@ class Runner:
             await self._take_back_own()
         if time.monotonic() - self._swept > _SWEEP_S:
             self._swept = time.monotonic()
+            for id in await self._store.leftover():
+                await self._store.drop_lines(id)
             for id in await self._store.expired():
                 await self._store.delete(id)
             await self._files.sweep()
@@ -167,11 +173,11 @@ class Runner:
             return
         begun = "in_progress_at" in batch.body.times
         if batch.state == "validating":
-            await self._job(batch, self._ends.begin(batch))
+            await self._job(batch, self._ends.begin)
         elif batch.state == "finalizing":
-            await self._job(batch, self._ends.finish(batch))
+            await self._job(batch, self._ends.finish)
         elif not begun:
-            await self._job(batch, self._ends.drop(batch))
+            await self._job(batch, self._ends.drop)
         elif batch.state == "in_progress" and batch.deadline > now_ms():
             await self._run_lines(batch)
         else:
@@ -179,16 +185,15 @@ class Runner:
             await self._store.end_waiting(batch.id, state)  # some may have been given back since
             await self._close(batch)
 
-    async def _job(self, batch: Batch, work: Coroutine[Any, Any, None]) -> None:
+    async def _job(self, batch: Batch, work: Callable[[Batch], Awaitable[None]]) -> None:
         """Have this replica read or write a batch's files, if no other one does."""
         if not await self._store.take(batch, self._replica):
-            work.close()
             return
 
         async def job() -> None:
             try:
-                await work
-            except Stopped:
+                await work(batch._replace(replica=self._replica))
+            except (Stopped, Lost):
                 pass
             except StorageError as error:
                 _log.warning("The batch %s waits: %s", batch.id, error)

@@ -21,6 +21,10 @@ _COLUMNS = [batches.c[name] for name in Batch._fields]
 _OPEN: tuple[LineState, ...] = ("waiting", "running")
 
 
+class Lost(Exception):
+    """Another replica has taken over what this one was about."""
+
+
 class BatchStore:
     """What the batches' API and their runner do to the database. Its methods raise `StorageError`."""
 
@@ -114,19 +118,37 @@ class BatchStore:
         async with self._database.begin() as connection:
             return [row[0] for row in await connection.execute(select(batches.c.id).where(*old).limit(100))]
 
+    async def leftover(self) -> list[str]:
+        """Return batches that have ended and still have lines: whoever wrote their files ended right after."""
+        query = select(batch_lines.c.batch).where(batch_lines.c.batch.not_in(_active())).distinct().limit(100)
+        async with self._database.begin() as connection:
+            return [row[0] for row in await connection.execute(query)]
+
     # Lines.
 
-    async def add_lines(self, batch: str, lines: Sequence[NewLine]) -> None:
-        """Add lines."""
+    async def add_lines(self, batch: Batch, lines: Sequence[NewLine]) -> None:
+        """Add lines; raise `Lost`."""
         async with self._database.begin() as connection:
-            await connection.execute(insert(batch_lines), [{"batch": batch, **line._asdict()} for line in lines])
+            await self._hold(connection, batch)
+            await connection.execute(insert(batch_lines), [{"batch": batch.id, **line._asdict()} for line in lines])
 
-    async def drop_lines(self, batch: str) -> None:
-        """Delete the lines of a batch, some at a time: others write to the database, too."""
+    async def _hold(self, connection: AsyncConnection, batch: Batch) -> None:
+        """Raise `Lost` where a batch is not as its reader or writer has left it."""
+        query = select(batches.c.replica).where(batches.c.id == batch.id).with_for_update()
+        if (await connection.execute(query)).scalar_one_or_none() != batch.replica:
+            raise Lost
+
+    async def drop_lines(self, batch: str, held: Batch | None = None) -> None:
+        """Delete the lines of a batch, some at a time: others write to the database, too.
+
+        Raises `Lost` where the batch is not `held` any more.
+        """
         line = batch_lines.c
         some = select(line.number).where(line.batch == batch).limit(_LINES_AT_ONCE)
         while True:
             async with self._database.begin() as connection:
+                if held is not None:
+                    await self._hold(connection, held)
                 numbers = [row[0] for row in await connection.execute(some)]
                 if not numbers:
                     return

@@ -1,7 +1,9 @@
 """Requests as they are opened and settled: many of them in one transaction, by the database's own driver.
 
 SQLAlchemy says what the tables are and is used where people wait; here it would cost more than all the rest of a
-request. A row is settled once: what comes a second time changes nothing and is charged to nobody.
+request. A row is settled once: what comes a second time changes nothing and is charged to nobody. One that was given up
+as lost, while its replica only could not be heard, is settled all the same, but for lines of batches: others have taken
+those up.
 """
 
 from __future__ import annotations
@@ -167,6 +169,7 @@ def _marks(fields: Sequence[str], mark: str = "?") -> str:
 
 _QUOTED = tuple(f'"{name}"' for name in Opened._fields)
 _AGAIN = " on conflict do nothing"  # a commit whose answer was lost is made once more
+_UNSETTLED = "(requests.state='open' or (requests.state='lost' and requests.surface<>'batch'))"
 _NOTHING_YET = ("open", 0, "", "", 0, 0, 0, 0, None, "", "", "")
 _COLUMNS = Settled._fields[4:]
 _ROW = (*(name for name in _QUOTED if name != '"served"'), *_COLUMNS)
@@ -192,7 +195,7 @@ class SqliteLedger:
     """On SQLite: in the loop's own thread, for a commit takes less time than handing it to another one."""
 
     _INSERT = f"insert into requests ({','.join(_ROW)}) values ({_marks(_ROW)}){_AGAIN}"
-    _SETTLE = f"update requests set {','.join(f'{name}=?' for name in _COLUMNS)} where id=? and state='open'"
+    _SETTLE = f"update requests set {','.join(f'{name}=?' for name in _COLUMNS)} where id=? and {_UNSETTLED}"
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
@@ -278,7 +281,7 @@ class PostgresLedger:
         sets = ",".join(f"{name}=new.{name}" for name in _COLUMNS)
         self._settle = (
             f"update requests set {sets} from unnest({arrays}) as new({','.join(names)}) "
-            "where requests.id=new.id and requests.state='open' returning requests.id"
+            f"where requests.id=new.id and {_UNSETTLED} returning requests.id"
         )
 
     async def write(self, entries: Entries) -> None:
