@@ -189,6 +189,35 @@ def exercises(repository: Repository) -> Iterator[Row]:
         yield path, "exercise", text
 
 
+def catqa(repository: Repository) -> Iterator[Row]:
+    """Yield questions of the categories about computers; the other kinds of harm are left out."""
+    path = "harmful_questions/catqa_english.json"
+    listed = json.loads(repository.read(path))
+    for kind, topics in listed.items():
+        for topic, asked in topics.items():
+            if kind == "Malware Viruses" or topic.strip(":") in ("Cybercrime", "Phishing", "Data theft"):
+                for one in asked:
+                    yield path, topic, one
+
+
+def testing_guide(repository: Repository) -> Iterator[Row]:
+    for path, text in repository.many(repository.files("document", r"\.md$")):
+        for section in re.split(r"(?m)^(?=#{1,3} )", text):
+            yield path, "section", section
+
+
+def first_turns(*paths: str) -> Callable[[Repository], Iterator[Row]]:
+    """Return what yields the first thing that is asked in each conversation of these files."""
+
+    def rows(repository: Repository) -> Iterator[Row]:
+        for path in paths:
+            for line in repository.read(path).splitlines():
+                first = json.loads(line)["turns"][0]
+                yield path, "question", first if isinstance(first, str) else first["content"]
+
+    return rows
+
+
 def school_maths(repository: Repository) -> Iterator[Row]:
     path = "grade_school_math/data/test.jsonl"
     for line in repository.read(path).splitlines():
@@ -200,6 +229,22 @@ SOURCES = [
     Source("redcode_gen", "AI-secure+RedCode", "malicious", "CC-BY-4.0", redcode),
     Source(
         "advbench_computers", "liaoaiwo+ai-content-safety-system", "malicious", "MIT (llm-attacks; a copy)", advbench
+    ),
+    Source("catqa_computers", "declare-lab+red-instruct", "malicious", "Apache-2.0", catqa),
+    Source("owasp_testing_guide", "OWASP+wstg", "benign_security", "CC-BY-SA-4.0", testing_guide),
+    Source(
+        "arena_hard",
+        "lm-sys+arena-hard-auto",
+        "benign_dev",
+        "Apache-2.0",
+        first_turns("data/arena-hard-v0.1/question.jsonl"),
+    ),
+    Source(
+        "mt_bench",
+        "lm-sys+FastChat",
+        "benign_dev",
+        "Apache-2.0",
+        first_turns(*(f"fastchat/llm_judge/data/{name}/question.jsonl" for name in ("mt_bench", "vicuna_bench"))),
     ),
     Source("mitre_attack", "mitre+cti", "about_attacks", "ATT&CK terms of use", attack),
     Source("mitre_capec", "mitre+cti", "about_attacks", "CAPEC terms of use", capec),

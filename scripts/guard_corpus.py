@@ -26,6 +26,7 @@ MALICIOUS = {
     "cyberseceval_interpreter",
     "redcode_gen",
     "advbench_computers",
+    "catqa_computers",
 }
 COMMANDS = {"atomic_red_team"}  # malicious commands: the act monitors' matter; measured here, never learnt from
 KNOWLEDGE = {
@@ -33,26 +34,30 @@ KNOWLEDGE = {
     "mitre_capec",
     "attack_terms",
 }  # what attacks are called and how they are described: no requests
+NAMED = {"mitre_attack", "mitre_capec"}  # of these, each text begins with a name
 HARD = {
     "commits_blueteam",
     "cyberseceval_frr",
     "cyberseceval_frr_multilingual",
     "crwd_analyst",
     "owasp_cheat_sheets",
+    "owasp_testing_guide",
 }
-DOCUMENTS = {"owasp_cheat_sheets"}  # texts that agents read; nobody sends them as a request
+DOCUMENTS = {"owasp_cheat_sheets", "owasp_testing_guide"}  # texts that agents read; nobody sends them as a request
 # What is held out together. Each source is in one fold, and what was written by the same hand is in the same one.
 FOLDS: tuple[tuple[str, ...], ...] = (
-    ("cyberseceval_mitre", "commits_dev", "owasp_cheat_sheets", "exercism"),
+    ("cyberseceval_mitre", "commits_dev", "owasp_cheat_sheets", "owasp_testing_guide", "exercism"),
     ("cysecbench", "xstest", "cyberseceval_instruct_v2", "gsm8k"),
     ("harmbench", "cyberseceval_frr", "cyberseceval_frr_multilingual", "tldr"),
     ("malla_malprompts", "nl2bash", "nl2bash_commands", "intercode_nl2bash", "python_source"),
     ("cyberseceval_interpreter", "ci_workflow_run", "crwd_analyst", "xquad"),
     ("redcode_gen", "gemini_cli", "oasst_octopack", "atomic_red_team"),
     ("advbench_computers", "cyberseceval_autocomplete", "self_instruct_people", "commits_blueteam"),
+    ("catqa_computers", "arena_hard", "mt_bench"),
 )
 MAX_ROWS = 2_000  # of one source that is learnt from
 MAX_MALICIOUS = 5_000
+LESSONS = 450
 PACKAGES = ("sqlalchemy", "starlette", "anyio", "jedi", "prompt_toolkit", "pygments", "alembic", "mypy", "hypothesis")
 
 
@@ -176,7 +181,7 @@ def lessons(texts: dict[str, list[Text]], seed: int = 1) -> list[Text]:
         chance.shuffle(rows)
         for row in rows[: MAX_MALICIOUS if source in MALICIOUS else MAX_ROWS]:
             found += [row._replace(text=window) for window in _windows(row.text, chance)]
-            if source in KNOWLEDGE:
+            if source in NAMED:
                 name, _, said = row.text.partition(": ")
                 found += [
                     Text(dress(one, chance), f"{source}+asked", True) for one in (name, said.split(". ")[0][:200])
@@ -187,7 +192,18 @@ def lessons(texts: dict[str, list[Text]], seed: int = 1) -> list[Text]:
     asked = docstrings()
     chance.shuffle(asked)
     found += [Text(dress(one, chance), "docstrings", False) for one in asked[:5_000]]
-    return found
+    return _evenly(found, chance)
+
+
+def _evenly(found: list[Text], chance: random.Random) -> list[Text]:
+    """Return at most LESSONS of each source, twice as many of malicious ones and terms: no source drowns the others."""
+    kept: dict[str, list[Text]] = defaultdict(list)
+    for text in found:
+        kept[text.source].append(text)
+    for source, rows in kept.items():
+        chance.shuffle(rows)
+        del rows[LESSONS * (2 if source in MALICIOUS or source.endswith("_terms") else 1) :]
+    return [text for rows in kept.values() for text in rows]
 
 
 def _terms() -> dict[str, list[str]]:

@@ -12,12 +12,13 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from lathe.guard.ngrams import NONE, fold, grams
-from lathe.guard.topical import TopicalModel
+from lathe.guard.topical import HARM, TOPIC, TopicalModel
 
 SMOOTHING = 0.0005  # of the share of a source's texts that hold an n-gram
-FLOOR = 0.02  # how far an n-gram may speak that no two sources agree on
+FLOOR = 0.1  # how far an n-gram may speak that no two sources agree on
+STRENGTH = 10.0  # of the fit against its penalty
 HARD_WEIGHT = 0.0  # of legitimate security work when the topic is learnt: it is about the topic, and no attack
-MAX_RARITY = 65_535
+MAX_RARITY = 32_767
 MILDEST = 0.15  # how far an n-gram may speak against the topic, as a share of how far one may speak for it: a request
 # is not talked away by harmless words around it
 
@@ -34,7 +35,7 @@ def counted(texts: list[Text]) -> Lessons:
     """Return the n-grams of texts."""
     starts, buckets, values = [0], [], []
     for text in texts:
-        found = np.concatenate(grams(fold(text.text)))
+        found = np.concatenate([one for _, one in grams(fold(text.text))])
         found = found[found != NONE]
         unique, count = np.unique(found, return_counts=True)
         buckets.append(unique)
@@ -81,7 +82,7 @@ def rarity(present: sparse.csr_matrix) -> np.ndarray:
 
 
 def fit(
-    given: Lessons, rare: np.ndarray, mean: Callable[[str], float], agreed: bool = True, strength: float = 1.0
+    given: Lessons, rare: np.ndarray, mean: Callable[[str], float], agreed: bool = True, strength: float = STRENGTH
 ) -> np.ndarray:
     """Return the weight of each n-gram in the sum that is divided by the root of all rarities."""
     kept = np.array([mean(name) > 0 for name in given.source])
@@ -117,13 +118,9 @@ def learn(given: Lessons, without: tuple[str, ...] = ()) -> TopicalModel:
     rare = rarity(present)
     topic, harm = fit(given, rare, about_attacks), fit(given, rare, asks_for_harm)
     topic = topic.clip(-MILDEST * topic.max())
-    steps = [float(np.abs(one).max()) / 32_000 for one in (topic, harm)]
-    tables = [
-        np.append(np.round(one / step), 0).astype(np.int16) for one, step in zip((topic, harm), steps, strict=True)
-    ]
-    squares = np.append(np.round(rare**2 * 256), 0).astype(np.uint16)
     # The monitor divides by the root of the squares as they are kept, 256 times what they are here.
-    return TopicalModel(squares, (tables[0], tables[1]), (16 * steps[0], 16 * steps[1]), (1.0, 1.0), (0.0, 0.0))
+    model = TopicalModel.of(rare**2 * 256, topic, harm)
+    return model._replace(steps=(16 * model.steps[TOPIC], 16 * model.steps[HARM]))
 
 
 class Held(NamedTuple):

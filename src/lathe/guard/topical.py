@@ -1,7 +1,7 @@
 """The topical monitor: is a text about attacks on computers? Small, local, and quick enough for every request.
 
-A linear model over hashed n-grams (`ngrams`), trained by scripts/train_topical.py from public sets (docs/guard-data.md)
-and shipped as `topical.bin`. A text is looked at in windows, and the window that is most about the topic counts: a
+A linear model over hashed n-grams and words (`ngrams`), trained by scripts/train_topical.py from public sets
+(docs/guard-data.md) and shipped as `topical.bin`. A text is looked at in windows, and the window that is most about the topic counts: a
 request buried in a log is found, and a long harmless text doesn't hide it. A topic is no act: what the monitor finds
 only says that a closer look is due.
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHIPPED = Path(__file__).parent / "topical.bin"
-MAGIC = b"LTHTOP1\n"
+MAGIC = b"LTHTOP2\n"
 HEADER = struct.Struct("<8sI6d")  # magic, buckets, then for both judgements: step of the weights, slope, intercept
 WINDOWS = ((160, 80), (480, 240))  # characters of a window, and how far the next one is
 OVERLAP = 480  # characters that two pieces of a long text share
@@ -53,16 +53,27 @@ NOTHING = Look(0.0, 0.0, 0, 0)
 
 
 class TopicalModel(NamedTuple):
-    """The weights: `squares` of each bucket's rarity, and for both judgements weight, step and logistic.
+    """The weights: a row for each bucket, and a last one of zeros for NONE.
 
-    A table holds 16 bits for each bucket, and a last 0 for NONE.
+    A row is four numbers of 16 bits in one of 64, so that one look finds all of it: the square of the bucket's rarity,
+    its weights for both judgements, and nothing. Judgements also have a step and a logistic.
     """
 
-    squares: NDArray[np.uint16]
-    weights: tuple[NDArray[np.int16], NDArray[np.int16]]
+    rows: NDArray[np.int64]
     steps: tuple[float, float]
     slopes: tuple[float, float]
     intercepts: tuple[float, float]
+
+    @classmethod
+    def of(cls, squares: NDArray[np.float64], topic: NDArray[np.float64], harm: NDArray[np.float64]) -> TopicalModel:
+        """Return the model of these weights in 16 bits, not calibrated yet; `squares` are at most 32,767."""
+        import numpy as np
+
+        steps = [float(np.abs(one).max()) / 32_000 for one in (topic, harm)]
+        rows = np.zeros((NONE + 1, 4), dtype=np.int16)
+        for at, one in enumerate((squares, topic / steps[0], harm / steps[1])):
+            rows[:NONE, at] = np.round(one)
+        return cls(rows.view(np.int64).ravel(), (steps[0], steps[1]), (1.0, 1.0), (0.0, 0.0))
 
     @classmethod
     def read(cls, path: Path = SHIPPED) -> TopicalModel:
@@ -76,16 +87,18 @@ class TopicalModel(NamedTuple):
         _, buckets, *figures = HEADER.unpack_from(content)
         if buckets != size or not all(map(math.isfinite, figures)):
             raise ValueError(f"{path} is a model of the topical monitor that does not fit this version.")
-        tables = [np.frombuffer(content, kind, size, HEADER.size + at * 2 * size) for at, kind in enumerate(_KINDS)]
-        return cls(tables[0], (tables[1], tables[2]), *((figures[at], figures[at + 3]) for at in range(3)))
+        rows = np.zeros((size, 4), dtype="<i2")
+        rows[:, :3] = np.frombuffer(content, "<i2", 3 * size, HEADER.size).reshape(3, size).T
+        steps, slopes, intercepts = ((figures[at], figures[at + 3]) for at in range(3))
+        return cls(rows.view("<i8").ravel(), steps, slopes, intercepts)
 
     def write(self, path: Path) -> None:
-        """Write the model to a file."""
+        """Write the model to a file: the header, then column by column."""
+        import numpy as np
+
         figures = [one[judgement] for judgement in (TOPIC, HARM) for one in (self.steps, self.slopes, self.intercepts)]
-        tables = [
-            table.astype(kind).tobytes() for table, kind in zip((self.squares, *self.weights), _KINDS, strict=True)
-        ]
-        path.write_bytes(HEADER.pack(MAGIC, len(self.squares), *figures) + b"".join(tables))
+        columns = self.rows.view(np.int16).reshape(-1, 4)[:, :3].T.astype("<i2")
+        path.write_bytes(HEADER.pack(MAGIC, len(self.rows), *figures) + columns.tobytes())
 
     def probability(self, judgement: int, raw: float) -> float:
         """Return the calibrated probability of a raw score."""
@@ -108,14 +121,14 @@ class TopicalModel(NamedTuple):
         import numpy as np
 
         # Sums of whole numbers: a window's score is the same whatever else is in the text.
-        sums = np.zeros((3, len(folded) + 3), dtype=np.int64)
-        for buckets in grams(folded):
-            for row, table in zip(sums, (self.squares, *self.weights), strict=True):
-                row[1 : 1 + len(buckets)] += table.take(buckets)
-        np.cumsum(sums, axis=1, out=sums)
+        sums = np.zeros((len(folded) + 3, 4), dtype=np.int32)
+        places = sums[1:]
+        for where, buckets in grams(folded):
+            places[where] += self.rows.take(buckets).view(np.int16).reshape(-1, 4)
+        np.cumsum(sums, axis=0, dtype=np.int32, out=sums)
         starts, ends = _windows(len(folded))
-        inside = (sums[:, ends + 2] - sums[:, starts]).astype(np.float64)
-        scores = inside[1:] / np.sqrt(np.maximum(inside[0], 1.0))
+        inside = (sums[ends + 2] - sums[starts]).T.astype(np.float64)
+        scores = inside[1:3] / np.sqrt(np.maximum(inside[0], 1.0))
         at = int(scores[0].argmax())
         return (
             float(scores[0, at]) * self.steps[TOPIC],
@@ -123,9 +136,6 @@ class TopicalModel(NamedTuple):
             int(starts[at]),
             int(ends[at]),
         )
-
-
-_KINDS = ("<u2", "<i2", "<i2")
 
 
 @lru_cache(maxsize=MAX_TEXT + 1)
