@@ -63,15 +63,22 @@ def passage_of(text: str, look: Look) -> tuple[int, str]:
 def weigh(signs: Signs, harm: float) -> float:
     """Return how likely a text asks for harm, from its signs; `harm` is the topical model's second judgement.
 
-    Whoever asks for an act of attack and names no purpose that protects, or asks for several, asks for harm. An act
-    that is only half said is a doubt. An explanation, and work on what is one's own, is none.
+    Whoever asks for an act of attack and names no purpose that protects, or asks for several, asks for harm; so does
+    who names no act but speaks of victims, stealth and the like. An act that is only half said is a doubt. An
+    explanation, and work on what is one's own, is none.
     """
-    if not signs.acts or signs.explains:
+    if signs.explains:
         return 0.1
     bare = signs.defence == 0
-    several = len(signs.acts) > 1 and signs.defence <= min(2, signs.misuse)
+    if not signs.acts:
+        meant = signs.misuse > 1 or (signs.misuse == 1 and harm >= 0.5)
+        return 0.8 + 0.1 * harm if signs.asks and bare and meant and not signs.own else 0.1
+    several = (len(signs.acts) > 1 or not signs.grave) and signs.defence <= min(2, signs.misuse)
     if signs.asks and not signs.own and (bare or several):
         return 0.85 + 0.1 * harm
+    # A program that says of itself that it attacks.
+    if signs.code and signs.grave and signs.misuse >= signs.defence:
+        return 0.8 + 0.1 * harm
     if signs.asks and (signs.grave or bare):
         return 0.5 + 0.25 * harm
     return 0.2

@@ -21,18 +21,34 @@ from lathe.guard.taxonomy import Relation
 from lathe.guard.wrappers import program_name
 
 SHIPPED = Path(__file__).parent / "signs.toml"
-_ASKS_HOW = r"(?! (?:the )?(?:best|steps|most|effective|specific|essential|key|methods|ways|techniques))"
+_WAYS = (
+    r"(?:ways?|steps?|methods?|techniques?|tools?|tactics|strateg(?:y|ies)|approach(?:es)?|procedures?|requirements?"
+    r"|conditions|components|factors|considerations|instructions|pitfalls|errors|software|scripts?|languages?)"
+)
+_ASKS_HOW = rf"(?!(?: [\w-]+){{0,3}} {_WAYS}\b)"
 _EXPLAINS = re.compile(
     rf"\A\W*(?:what (?:is|are|does|do)\b{_ASKS_HOW}|why\b|who\b|when\b|summari[sz]e"
     r"|explain (?:what|why|the (?:concept|difference|history))|describe the (?:history|difference|impact))",
     re.IGNORECASE,
+)
+# A question about something that is there, as an analyst puts it: what a sample does, what a report says.
+_REPORTS = re.compile(
+    r"\A\W*(?:(?:based on|according to|given) (?:the|this|these)\b|(?:in|from) the (?:report|analysis|sample|context)\b"
+    r"|(?:what|which|how|why|does|did|is|are|when|where)\b(?:\W+\w+){0,40}?\W+(?:(?:used|employed|leveraged|performed|made"
+    r"|exhibited|created|targeted) (?:by|in) (?:the|this|these)\b|(?:does|do|did|is|might|may|could|can|would)"
+    r" (?:the|this) (?:\w+ )?(?:malware|sample|file|adversary|actors?|group|campaign|report|binary|ransomware)\b"
+    r"|according to|based on the|(?:indicated|observed|identified|described|mentioned|listed|seen|found) (?:in|by)\b))",
+    re.IGNORECASE,
+)
+_CODE = re.compile(
+    r"\A\s*(?:```\w*\n)?\s*(?:def |class |import |from \w+ import |function |#include|#!|package |using |public )"
 )
 _ASKS = re.compile(
     r"(?:\A|[.?!,;:]\s+|\n)\W*(?:(?:please|(?:can|could|would|will) you|i (?:want|need|would like)(?: you)?(?: to)?"
     r"|help me|try to|now|then|and|kindly)\s+){0,3}(?:how (?:can|do|does|would|could|to|should|might)\b"
     r"|(?:write|create|generate|develop|design|build|implement|construct|craft|code|make|give|show|demonstrate|engineer)\b"
     r"|(?:provide|describe|outline|devise|explain|produce|prepare|compose|present|suggest|recommend|illustrate|showcase)\b"
-    r"|(?:what|which) (?:are )?(?:the )?(?:\w+ )?(?:steps|techniques|methods|tools|strategies|tactics|approaches)\b)",
+    rf"|detail (?:the|how)\b|are there (?:any|some)\b|in what ways?\b|(?:what|which)(?: [\w-]+){{0,4}} {_WAYS}\b)",
     re.IGNORECASE,
 )
 _AGAINST = re.compile(
@@ -59,6 +75,7 @@ class Signs(NamedTuple):
     own: int
     explains: bool
     asks: bool
+    code: bool
 
 
 class _Act(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,8 +121,9 @@ def read_signs(text: str) -> Signs:
     # What is to be got around is no purpose: "without detection" protects nobody.
     defence = len(patterns.words["defence"].findall(_AGAINST.sub(" ", text)))
     grave = sum(clause in patterns.grave for clause, _, _ in acts)
-    explains, asks = _EXPLAINS.search(text) is not None, _ASKS.search(text) is not None
-    return Signs(acts, grave, misuse, defence, own, explains, asks)
+    explains = _EXPLAINS.search(text) is not None or _REPORTS.search(text) is not None
+    asks, code = _ASKS.search(text) is not None, _CODE.search(text) is not None
+    return Signs(acts, grave, misuse, defence, own, explains, asks, code)
 
 
 def targets_in(text: str) -> list[str]:

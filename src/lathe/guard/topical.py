@@ -1,9 +1,9 @@
 """The topical monitor: is a text about attacks on computers? Small, local, and quick enough for every request.
 
 A linear model over hashed n-grams and words (`ngrams`), trained by scripts/train_topical.py from public sets
-(docs/guard-data.md) and shipped as `topical.bin`. A text is looked at in windows, and the window that is most about the topic counts: a
-request buried in a log is found, and a long harmless text doesn't hide it. A topic is no act: what the monitor finds
-only says that a closer look is due.
+(docs/guard-data.md) and shipped as `topical.bin`. A text is looked at in windows, and the window that is most about the
+topic counts: a request buried in a log is found, and a long harmless text doesn't hide it. A topic is no act: what the
+monitor finds only says that a closer look is due.
 
 A second set of weights over the same n-grams tells a request for harm from legitimate security work; the reasoner
 asks for it, and it costs one more gather.
@@ -31,6 +31,9 @@ MAGIC = b"LTHTOP2\n"
 HEADER = struct.Struct("<8sI6d")  # magic, buckets, then for both judgements: step of the weights, slope, intercept
 WINDOWS = ((160, 80), (480, 240))  # characters of a window, and how far the next one is
 OVERLAP = 480  # characters that two pieces of a long text share
+CHANCE = 0.5  # how much of the raw score a text loses for each factor e of its length
+MOST_WINDOWS = 24.0  # from which on a text loses no more: what is buried deep is still to be found
+WINDOW_STEP = 120  # characters for which a text has a window more, about
 CACHED = 4_096  # texts whose score is kept
 TOPIC, HARM = 0, 1
 CLAUSE = "topic.cyber"
@@ -105,7 +108,10 @@ class TopicalModel(NamedTuple):
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, self.slopes[judgement] * raw + self.intercepts[judgement]))))
 
     def raw(self, text: str) -> tuple[float, float, int, int]:
-        """Return the highest raw score of a text for both judgements, and the window of the first."""
+        """Return the highest raw score of a text for both judgements, and the window of the first.
+
+        The first score falls with the length of the text, up to MOST_WINDOWS.
+        """
         best = (-math.inf, -math.inf, 0, 0)
         folded = fold(text)
         ratio = len(text) / max(len(folded), 1)
@@ -115,7 +121,9 @@ class TopicalModel(NamedTuple):
                 best = (topic, max(harm, best[HARM]), int((at + start) * ratio), math.ceil((at + end) * ratio))
             else:
                 best = (best[TOPIC], max(harm, best[HARM]), best[2], best[3])
-        return best[0], best[1], best[2], min(best[3], len(text))
+        # Of many windows one looks like it by chance.
+        topic = best[TOPIC] - CHANCE * math.log(min(max(len(folded) / WINDOW_STEP, 1.0), MOST_WINDOWS))
+        return topic, best[HARM], best[2], min(best[3], len(text))
 
     def _piece(self, folded: str) -> tuple[float, float, int, int]:
         import numpy as np
