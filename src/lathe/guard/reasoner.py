@@ -20,7 +20,16 @@ import msgspec
 from lathe.guard.destructive import examine
 from lathe.guard.findings import Call, Finding, Material, Part, Span
 from lathe.guard.ladder import Target
-from lathe.guard.reasoner_signs import Signs, command_in, is_grave, programs_of, read_signs, relation_of, targets_in
+from lathe.guard.reasoner_signs import (
+    Signs,
+    command_in,
+    is_code,
+    is_grave,
+    programs_of,
+    read_signs,
+    relation_of,
+    targets_in,
+)
 from lathe.guard.targets import Ground
 from lathe.guard.taxonomy import Authority, Clause, Relation, Taxonomy
 from lathe.guard.topical import Look, TopicalMonitor
@@ -106,7 +115,7 @@ class Reasoner:
 
     def _judged(self, part: Part, look: Look, scene: Scene) -> Finding:
         offset, passage = passage_of(part.text, look)
-        signs = read_signs(passage)
+        signs = read_signs(passage)._replace(code=is_code(part.text))
         score = weigh(signs, look.harm)
         targets = targets_in(passage)
         known: dict[str, Relation] = {one.name: one.relation for one in scene.targets}

@@ -33,7 +33,8 @@ _EXPLAINS = re.compile(
 )
 # A question about something that is there, as an analyst puts it: what a sample does, what a report says.
 _REPORTS = re.compile(
-    r"\A\W*(?:(?:based on|according to|given) (?:the|this|these)\b|(?:in|from) the (?:report|analysis|sample|context)\b"
+    r"\A\W*(?:(?:based on|according to) (?:the|this|these) (?:\w+ )?(?:report|analysis|sample|advisory|findings"
+    r"|signatures|logs?)\b|(?:in|from) the (?:report|analysis|sample|context)\b"
     r"|(?:what|which|how|why|does|did|is|are|when|where)\b(?:\W+\w+){0,40}?\W+(?:(?:used|employed|leveraged|performed|made"
     r"|exhibited|created|targeted) (?:by|in) (?:the|this|these)\b|(?:does|do|did|is|might|may|could|can|would)"
     r" (?:the|this) (?:\w+ )?(?:malware|sample|file|adversary|actors?|group|campaign|report|binary|ransomware)\b"
@@ -44,16 +45,19 @@ _CODE = re.compile(
     r"\A\s*(?:```\w*\n)?\s*(?:def |class |import |from \w+ import |function |#include|#!|package |using |public )"
 )
 _ASKS = re.compile(
-    r"(?:\A|[.?!,;:]\s+|\n)\W*(?:(?:please|(?:can|could|would|will) you|i (?:want|need|would like)(?: you)?(?: to)?"
+    r"(?:\A|[.?!,;:]\s+|\n)\W*(?:as an? (?:[\w-]+ ){1,4}?\W*)?"
+    r"(?:(?:please|(?:can|could|would|will) you|i (?:want|need|would like)(?: you)?(?: to)?"
     r"|help me|try to|now|then|and|kindly)\s+){0,3}(?:how (?:can|do|does|would|could|to|should|might)\b"
-    r"|(?:write|create|generate|develop|design|build|implement|construct|craft|code|make|give|show|demonstrate|engineer)\b"
+    r"|(?:write|create|generate|develop|design|build|implement|construct|craft|code|make|give|show|demonstrate|engineer"
+    r"|draft|illustrate|obfuscate|modify|rewrite|convert|add|list|identify|simulate|tell|teach|instruct|offer)\b"
     r"|(?:provide|describe|outline|devise|explain|produce|prepare|compose|present|suggest|recommend|illustrate|showcase)\b"
     rf"|detail (?:the|how)\b|are there (?:any|some)\b|in what ways?\b|(?:what|which)(?: [\w-]+){{0,4}} {_WAYS}\b)",
     re.IGNORECASE,
 )
 _AGAINST = re.compile(
     r"\b(?:evad|evas|bypass|avoid|circumvent|escap|defeat|disabl|without|undetect|steal)\w*(?:\W+\w+){0,4}?"
-    r"\W+(?:detect|protect|monitor|secur|block|authenticat|validat|alert|defen[cs]e|policy|restrict)\w*",
+    r"\W+(?:detect|protect|monitor|secur|block|authenticat|validat|alert|defen[cs]e|policy|restrict)\w*"
+    r"|\binto (?:an?|the|any|their|somebody's|someone's) (?:highly )?secured?\b",
     re.IGNORECASE,
 )
 _ENDS = "com|net|org|io|gov|edu|mil|de|uk|cn|ru|info|biz|co|app|dev|ai|local|internal|lan|test|example|localhost"
@@ -122,8 +126,12 @@ def read_signs(text: str) -> Signs:
     defence = len(patterns.words["defence"].findall(_AGAINST.sub(" ", text)))
     grave = sum(clause in patterns.grave for clause, _, _ in acts)
     explains = _EXPLAINS.search(text) is not None or _REPORTS.search(text) is not None
-    asks, code = _ASKS.search(text) is not None, _CODE.search(text) is not None
-    return Signs(acts, grave, misuse, defence, own, explains, asks, code)
+    return Signs(acts, grave, misuse, defence, own, explains, _ASKS.search(text) is not None, is_code(text))
+
+
+def is_code(text: str) -> bool:
+    """Say whether a text begins as a program does."""
+    return _CODE.search(text) is not None
 
 
 def targets_in(text: str) -> list[str]:
