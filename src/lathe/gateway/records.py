@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from lathe.protocol.errors import StorageError
-from lathe.store.gateway.ledger import Content, Entries, Ledger, LineAnswer, Link, Opened, Settled, Unwritable
+from lathe.store.gateway.ledger import Content, Entries, Judged, Ledger, LineAnswer, Link, Opened, Settled, Unwritable
 
-Entry: TypeAlias = Opened | Settled | Content | LineAnswer
+Entry: TypeAlias = Opened | Settled | Content | LineAnswer | Judged
 _log = logging.getLogger(__name__)
 Chain: TypeAlias = Callable[[dict[str, object]], tuple[Link, Callable[[], None]]]
 """Makes the next link of the audit for a record; what it gives besides says that the link was written."""
@@ -130,6 +130,7 @@ class Records:
         settled: list[Settled] = []
         whole: list[tuple[Opened, Settled]] = []
         contents: list[Content] = []
+        judged: list[Judged] = []
         answers: list[LineAnswer] = []
         for one in batch:
             for entry in one.entries:
@@ -143,6 +144,8 @@ class Records:
                         whole.append((first, entry))
                 elif isinstance(entry, Content):
                     contents.append(entry)
+                elif isinstance(entry, Judged):
+                    judged.append(entry)
                 else:
                     answers.append(entry)
         links: list[Link] = []
@@ -150,8 +153,11 @@ class Records:
         ended = [*settled, *(one for _, one in whole)]
         if ended and self._chain is not None:
             digests = {one.id: hashlib.sha256(one.receipt.encode()).hexdigest() for one in ended}
-            link, written = self._chain({"kind": "requests", "receipts": digests})
+            record: dict[str, object] = {"kind": "requests", "receipts": digests}
+            if judged:
+                record["decisions"] = {one.id: hashlib.sha256(one.body.encode()).hexdigest() for one in judged}
+            link, written = self._chain(record)
             links.append(link)
-        await self._ledger.write(Entries(whole, list(opened.values()), settled, contents, answers, links))
+        await self._ledger.write(Entries(whole, list(opened.values()), settled, contents, answers, judged, links))
         if written is not None:
             written()
