@@ -8,7 +8,7 @@ next message is served. What is served although it was blocked once is in the th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -92,15 +92,14 @@ class GatewayGuard:
         talk = Conversation(exchange.wire, exchange.head.fields, self._context(exchange, rights), self._passed)
         case = Case(exchange, self.asker(exchange, talk, retention), rights)
         blocked, known = self._blocked(talk, exchange.project)
-        unseen = [one for one in talk.unseen if one.item not in known or (one.new and one.item in blocked)]
-        new = [one for one in unseen if one.new]
+        new = newest(talk, blocked, known)
         measure = await self._judge(case, talk, new, blocked)
         if measure.blocks:
             raise self.refused(exchange, measure)
-        for one in unseen:
-            if not one.new:
+        for one in talk.unseen:
+            if not one.new and one.item not in known:
                 await self._judge_old(case, one, blocked)
-        served = frozenset(one.item for one in talk.unseen if one.new)
+        served = frozenset(one.item for one in new)
         self._let_in(exchange, served & blocked.keys())
         body = talk.without(blocked, exchange.request.body, keep=served)
         if body is not exchange.request.body:
@@ -176,8 +175,8 @@ class GatewayGuard:
         measure = decide(self.policy, situation)
         if measure.step != "allow":
             named = {one.name: one.piece.item for one in new}
-            newest = next((one.name for one in reversed(new) if one.piece.provenance == "person"), "")
-            items = set_aside(measure, named, newest=newest, decision="")
+            last = next((one.name for one in reversed(new) if one.piece.provenance == "person"), "")
+            items = set_aside(measure, named, newest=last, decision="")
             self.put_on_record(case, situation, measure, material=material, items=items)
         return measure
 
@@ -262,6 +261,19 @@ class GatewayGuard:
         self._directory.guard.add(exchange.project, [(item, Known(None)) for item in items])
         assert exchange.guarded is not None
         exchange.guarded.let_in = [LetIn(exchange.project, item, exchange.asked.at) for item in items]
+
+
+def newest(talk: Conversation, blocked: Mapping[bytes, Blocked], known: Container[bytes]) -> list[Unseen]:
+    """Return what of a conversation is to be judged as new.
+
+    What was blocked and stands before other words of the person's has been left behind by them, and stays set aside;
+    where it is the last that they said, they ask for it again. What was let in is judged no more.
+    """
+    new = [one for one in talk.unseen if one.new]
+    goes_on = max(
+        (at for at, one in enumerate(new) if one.item not in blocked and one.piece.kind == "said"), default=-1
+    )
+    return [one for at, one in enumerate(new) if one.item not in known or (one.item in blocked and at > goes_on)]
 
 
 def material_of(unseen: list[Unseen], talk: Conversation | None = None) -> Material:
