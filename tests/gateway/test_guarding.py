@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from lathe.gateway.guarding.monitors import Look, Monitors
 from lathe.gateway.settings import GatewaySettings
 from lathe.guard.findings import Finding, Material, Part, Span
 from lathe.guard.reasoner import Scene
-from lathe.models.script import Step, Tokens, Words
+from lathe.models.script import Call, Step, Tokens, Words
 from lathe.models.scripted import ScriptedServer
 
 WIRES = ("responses", "chat", "messages")
@@ -161,6 +162,40 @@ async def test_a_thread_lives_on_after_a_block(
         gateway.client.headers["authorization"] = f"Bearer {await new_key(gateway)}"
         assert (await resumed.ask("Go on tomorrow.")).status_code == 200
         assert MARK not in sent(scripted)
+
+
+CALLED = Step(say=(Words("I will."), Call("shell", json.dumps({"command": f"run {MARK}"}))), usage=Tokens(9, 9, 0))
+TOLD = Step(say=(Words("A beginning. " * 100 + MARK + " and an end. " * 200),), usage=Tokens(9, 9, 0))
+STOPS = {"responses": "content_filter", "chat": "content_filter", "messages": "refusal"}
+
+
+@pytest.mark.parametrize("step", [CALLED, TOLD], ids=["call", "words"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("upstream_wire", WIRES)
+@pytest.mark.parametrize("wire", WIRES)
+async def test_what_a_model_answers_is_judged_before_it_is_whole(
+    wire: str, upstream_wire: str, stream: bool, step: Step, tmp_path: Path
+) -> None:
+    async with ScriptedServer([step, SAID]) as server, guarded(server, tmp_path, upstream_wire) as gateway:
+        thread = Thread(wire, gateway, stream=stream)
+        answer = await thread.ask("Do it.")
+        assert answer.status_code == 200
+        text = answer.text
+        assert f"run {MARK}\\" not in text or stream, "a whole call is not given to the caller"
+        assert text.count("an end") < (120 if stream else 1), "words are judged every few hundred letters"
+        assert "malware_create" in text
+        if stream:
+            assert STOPS[wire] in text
+            assert "content_block_stop" not in text.partition("tool_use")[2] or wire != "messages"
+            assert "function_call_arguments.done" not in text or "output_item.done" not in text.partition(MARK)[2]
+        (record,) = await gateway.settled(1)
+        receipt = json.loads(record["receipt"])
+        assert receipt["guard"] == "withhold"
+        ((step_taken, items),) = gateway.rows(
+            "select step, (select count(*) from blocked where decision = decisions.id) from decisions"
+        )
+        assert (step_taken, items) == ("withhold", 1)
+        assert (await Thread(wire, gateway).ask("And now something else.")).status_code == 200
 
 
 async def new_key(gateway: Running) -> str:

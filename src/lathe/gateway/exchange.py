@@ -36,6 +36,14 @@ class Told(Protocol):
     def usage(self) -> Usage | None: ...
 
 
+class Withheld(Exception):
+    """That the guard does not let the rest of an answer pass on; `code` says why in a word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 MOST_TOKENS = 1_000_000_000
 """More than any request uses."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,9 @@ from lathe.guard.trial import keepable
 from lathe.guard.working_days import Clock
 from lathe.protocol.trust import Retention, Surface
 from lathe.store.gateway.ledger import BlockedItem, Judged, LetIn
+
+if TYPE_CHECKING:
+    from lathe.gateway.guarding.answers import AnswerWatch
 
 
 class Asker(NamedTuple):
@@ -41,7 +44,7 @@ class Guarded:
     """One exchange: `step` is the strictest of what followed, `decision` the id of it.
 
     `judged` and `let_in` are what is written: decisions, and what was set aside before and is served now. `set_aside`
-    are the decisions by which something in the conversation is left out.
+    are the decisions by which something in the conversation is left out, `answer` judges what comes back.
     """
 
     def __init__(self, policy: str) -> None:
@@ -52,6 +55,7 @@ class Guarded:
         self.let_in: list[LetIn] = []
         self.set_aside: tuple[str, ...] = ()
         self.notice: Notice | None = None
+        self.answer: AnswerWatch | None = None
 
     @property
     def on_receipt(self) -> dict[str, str]:

@@ -16,6 +16,7 @@ import msgspec
 
 from lathe.gateway.dialects import DIALECTS
 from lathe.gateway.exchange import Exchange
+from lathe.gateway.guarding.answers import AnswerWatch
 from lathe.gateway.guarding.conversation import Conversation, Passed, Unseen
 from lathe.gateway.guarding.deciding import Asker, Guarded, asker, recorded, targets_of
 from lathe.gateway.guarding.monitors import Monitors, Seen, shipped_monitors
@@ -23,7 +24,7 @@ from lathe.gateway.guarding.state import Known, salted
 from lathe.gateway.relay import Refused
 from lathe.guard.findings import Call, Material, Part
 from lathe.guard.ladder import Measure, Situation, decide
-from lathe.guard.policy import Policy, shipped
+from lathe.guard.policy import BLOCKS, Policy, shipped
 from lathe.guard.quarantine import Blocked, Looked, blocks_in_a_row, set_aside
 from lathe.guard.reasoner import Scene
 from lathe.guard.taxonomy import Authority, Taxonomy
@@ -91,6 +92,7 @@ class GatewayGuard:
         rights = self._rights(exchange)
         talk = Conversation(exchange.wire, exchange.head.fields, self._context(exchange, rights), self._passed)
         case = Case(exchange, self.asker(exchange, talk, retention), rights)
+        guarded.answer = AnswerWatch(self, case)
         blocked, known = self._blocked(talk, exchange.project)
         new = newest(talk, blocked, known)
         measure = await self._judge(case, talk, new, blocked)
@@ -172,7 +174,7 @@ class GatewayGuard:
         while looked and looked[-1].identity in fresh:
             looked.pop()
         situation = self.situation(case, seen, blocks_in_a_row(looked))
-        measure = decide(self.policy, situation)
+        measure = self.after_hold(decide(self.policy, situation))
         if measure.step != "allow":
             named = {one.name: one.piece.item for one in new}
             last = next((one.name for one in reversed(new) if one.piece.provenance == "person"), "")
@@ -180,14 +182,20 @@ class GatewayGuard:
             self.put_on_record(case, situation, measure, material=material, items=items)
         return measure
 
-    def situation(self, case: Case, seen: Seen, blocks: int = 0) -> Situation:
-        """Return all that a decision on the exchange rests on."""
+    def situation(self, case: Case, seen: Seen, blocks: int = 0, call: str = "") -> Situation:
+        """Return all that a decision on the exchange rests on; `call` is the name of the call that it is about.
+
+        What a call may change is its caller's to know, so each counts as one that may change something.
+        """
         rights, by, access = case.rights, case.by, self._directory.policy
         doubts = self.policy.thresholds.doubts
         grave = any(one.score >= doubts for one in seen.findings if one.monitor != "topical")
         return Situation(
             findings=seen.findings,
             monitors=seen.monitors,
+            carries="call" if call else "text",
+            risky=bool(call),
+            subject=call,
             tier=rights.authority.tier,
             scope=rights.authority.scope,
             targets=targets_of(access, rights.engagement, seen.findings),
@@ -211,6 +219,13 @@ class GatewayGuard:
             and name != exchange.decision.model
             and access.decide(exchange.who, exchange.asked._replace(model=name), down=down).outcome == "serve"
         )
+
+    def after_hold(self, measure: Measure) -> Measure:
+        """Return what follows once a hold is over; nobody else is asked here, so it is over at once."""
+        if measure.step != "hold":
+            return measure
+        blocks = measure.then in BLOCKS
+        return msgspec.structs.replace(measure, step=measure.then, choices=(), wait_s=0, appealable=blocks)
 
     def put_on_record(
         self, case: Case, situation: Situation, measure: Measure, *, material: Material, items: tuple[Blocked, ...]
@@ -246,7 +261,7 @@ class GatewayGuard:
         material = material_of([one])
         seen = await self.monitors.judge(material, Scene(case.rights.authority))
         situation = self.situation(case, seen)
-        measure = decide(self.policy, situation)
+        measure = self.after_hold(decide(self.policy, situation))
         if not measure.blocks or measure.step == "restrict":
             return
         items = set_aside(measure, {one.name: one.piece.item}, newest=one.name, decision="")

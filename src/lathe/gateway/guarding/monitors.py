@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from lathe.guard.findings import Finding, Material
 from lathe.guard.policy import MonitorState
 from lathe.guard.reasoner import Scene
+from lathe.guard.reasoner_signs import command_in
 
 if TYPE_CHECKING:
     from lathe.guard.policy import Policy
@@ -133,4 +134,23 @@ def shipped_monitors(policy: Policy) -> Monitors:
         looks = {"topical": lambda material, _: topical.findings(material), "reasoner": reasoner.judge}
     except Exception:
         _log.exception("The topical monitor and the reasoner can't be loaded.")
-    return Monitors(looks)
+    return Monitors({**looks, "acts": _acts()})
+
+
+def _acts() -> Look | None:
+    try:
+        from lathe.guard.acts.monitor import ActMonitor, shipped_rules
+
+        monitor = ActMonitor(shipped_rules())
+    except Exception:
+        _log.exception("The monitor of acts can't be loaded.")
+        return None
+
+    def look(material: Material, _: Scene) -> list[Finding]:
+        found: list[Finding] = []
+        for call in material.calls:
+            if command := command_in(call.arguments):
+                found += monitor.look(command, part=call.id)
+        return found
+
+    return look
