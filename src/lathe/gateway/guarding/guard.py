@@ -98,10 +98,10 @@ class GatewayGuard:
         measure = await self._judge(case, talk, new, blocked)
         if measure.blocks:
             raise self.refused(exchange, measure)
-        for one in talk.unseen:
-            if not one.new and one.item not in known:
-                await self._judge_old(case, one, blocked)
         served = frozenset(one.item for one in new)
+        for one in talk.unseen:
+            if one.item not in served and one.item not in known:
+                await self._judge_old(case, one, blocked)
         self._let_in(exchange, served & blocked.keys())
         body = talk.without(blocked, exchange.request.body, keep=served)
         if body is not exchange.request.body:
@@ -278,17 +278,15 @@ class GatewayGuard:
         exchange.guarded.let_in = [LetIn(exchange.project, item, exchange.asked.at) for item in items]
 
 
-def newest(talk: Conversation, blocked: Mapping[bytes, Blocked], known: Container[bytes]) -> list[Unseen]:
-    """Return what of a conversation is to be judged as new.
+def newest(talk: Conversation, blocked: Container[bytes], known: Container[bytes]) -> list[Unseen]:
+    """Return what of a conversation is to be judged as new: the person's last words, and what came after them.
 
-    What was blocked and stands before other words of the person's has been left behind by them, and stays set aside;
-    where it is the last that they said, they ask for it again. What was let in is judged no more.
+    What stands before those has been left behind by them: it is set aside by itself where it must be. What was blocked
+    and comes last is asked for again; what was let in is judged no more.
     """
     new = [one for one in talk.unseen if one.new]
-    goes_on = max(
-        (at for at, one in enumerate(new) if one.item not in blocked and one.piece.kind == "said"), default=-1
-    )
-    return [one for at, one in enumerate(new) if one.item not in known or (one.item in blocked and at > goes_on)]
+    last = max((one.number for one in new if one.piece.kind == "said"), default=-1)
+    return [one for one in new if one.number >= last and (one.item not in known or one.item in blocked)]
 
 
 def material_of(unseen: list[Unseen], talk: Conversation | None = None) -> Material:
