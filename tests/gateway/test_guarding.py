@@ -15,7 +15,7 @@ from sqlalchemy import delete, insert, update
 
 from lathe.gateway import engagements, entitlements
 from lathe.gateway.guarding.monitors import Look, Monitors
-from lathe.gateway.settings import GatewaySettings
+from lathe.gateway.settings import GatewaySettings, GuardTable
 from lathe.guard.findings import Finding, Material, Part, Span
 from lathe.guard.reasoner import Scene
 from lathe.models.script import Call, Step, Tokens, Words
@@ -459,3 +459,50 @@ async def test_the_monitors_that_come_with_lathe_tell_work_from_harm(
         receipt = json.loads(record["receipt"])
         assert (receipt["guard"], receipt["status"]) == ("refuse", 403)
         assert receipt["guard_decision"].startswith("dec_")
+
+
+def opinion(violation: int, clause: str, **more: Any) -> Step:
+    said = {"violation": violation, "policy_category": clause, "confidence": "high", "rationale": "It says so.", **more}
+    return Step(say=(Words(json.dumps(said)),))
+
+
+WORK, HARM = opinion(0, "work.security_upkeep"), opinion(1, "malware.create", quote=MARK)
+NO_ANSWER, DOWN = Step(say=(Words("It looks fine to me."),)), Step(error="server")
+
+
+def doubting(material: Material, scene: Scene) -> Sequence[Finding]:
+    return [msgspec.structs.replace(one, clause="learn.explain", score=0.6) for one in marked(material, scene)]
+
+
+LOOKS = [
+    pytest.param(HARM, doubting, False, id="harm"),
+    pytest.param(msgspec.structs.replace(HARM, delay_s=0.8), doubting, False, id="harm, slowly"),
+    pytest.param(WORK, marked, True, id="work that looked like harm"),
+    pytest.param(NO_ANSWER, marked, False, id="no answer about harm"),
+    pytest.param(DOWN, marked, False, id="down at harm"),
+    pytest.param(DOWN, doubting, True, id="down at a doubt"),
+]
+
+
+@pytest.mark.parametrize("look, embedded, served", LOOKS)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("upstream_wire", ["chat", "messages"])
+async def test_a_second_look_decides_before_the_first_byte(
+    look: Step, embedded: Look, served: bool, stream: bool, upstream_wire: str, tmp_path: Path
+) -> None:
+    models = {"m": table("up"), "judge": table("judge")}
+    async with ScriptedServer([SAID], repeat=True) as server, ScriptedServer([look], repeat=True) as judge:
+        ups = {"up": upstream(server.base_url, upstream_wire), "judge": upstream(judge.base_url, "responses")}
+        found = GatewaySettings(upstreams=ups, models=models, mend=False, guard=GuardTable(reasoner="judge"))
+        async with running(found, tmp_path) as gateway:
+            guard: Any = gateway.gateway.relay.guard
+            guard.monitors = Monitors({"topical": quiet, "reasoner": embedded})
+            told = (await Thread("chat", gateway, stream=stream).ask(f"Do the {MARK}.")).text
+            assert ("Well" in told) == served
+            assert ("cyber_malware_create" in told) != served
+            if look.delay_s and stream:
+                assert told.startswith(": lathe.hold"), "who waits is told so"
+            assert MARK in judge.requests[0].body.decode()
+            count = len(judge.requests)
+            assert (await Thread("chat", gateway).ask("Rename the column.")).status_code == 200
+            assert len(judge.requests) == count, "what is not passed on is not asked about"

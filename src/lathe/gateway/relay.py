@@ -379,6 +379,7 @@ class Relay:
         guarded = exchange.guarded
         if guarded is None:
             return self.records.write(settled, *kept)
+        guarded.drop()
         return self.records.write(settled, *kept, *guarded.judged, *(guarded.let_in if state == "done" else ()))
 
     def retention(self, who: Principal) -> Retention:

@@ -11,7 +11,7 @@ import msgspec
 from lathe.gateway.dialects import DIALECTS, Inbound, Writer
 from lathe.gateway.exchange import Withheld
 from lathe.gateway.front import JSON, STREAM, Sink
-from lathe.gateway.serving import Answered, judged, response_in
+from lathe.gateway.serving import Answered, cleared, judged, response_in
 from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, TextDelta
 from lathe.models.http import TransportError
 from lathe.models.provider import WireName
@@ -78,6 +78,7 @@ async def _pass(
         exchange.served = exchange.decision.model
         for part in found:
             _take(exchange, part)
+        await cleared(exchange)
         body = writer.whole(found, relay.extension(exchange))
         changed = judged(exchange, body)
         if changed is not body:
@@ -85,7 +86,15 @@ async def _pass(
         return Answered("done", 200, "", body, [JSON], body)
     kept: list[bytes] = []
     watch = exchange.guarded.answer if exchange.guarded is not None else None
-    code = ""
+    code, begun = "", False
+
+    async def begin(comment: bytes = b"") -> None:
+        if not sink.started:
+            await relay.on_record(exchange)
+            await sink.start(200, [STREAM, *relay.lines(exchange)])
+        if comment:
+            await sink.send(comment)
+
     try:
         async for part in parts:
             _take(exchange, part)
@@ -94,10 +103,11 @@ async def _pass(
             except Withheld as stopped:
                 code = stopped.code
                 part = Completed(exchange.usage, stop="refusal")
-            if not sink.started:
-                await relay.on_record(exchange)
+            if not begun:
                 exchange.served = exchange.decision.model
-                await sink.start(200, [STREAM, *relay.lines(exchange)])
+                await cleared(exchange, begin)
+                await begin()
+                begun = True
                 await _send(sink, kept, exchange, writer.begin())
             await _send(sink, kept, exchange, writer.feed(part))
             if code:
