@@ -157,6 +157,12 @@ async def test_a_thread_lives_on_after_a_block(
         (decision,) = following.json()["lathe"]["set_aside"]
         assert decision.startswith("dec_")
 
+        again = Thread(wire, gateway, [*thread.said[:-3], ("user", "Thanks, then only add a test.")])
+        assert (await again.fork().ask()).status_code == 200, "also where the next message was said before"
+        behind = Thread(wire, gateway, [*thread.said[:2], ("user", f"Also do the {MARK}."), *again.said[-1:]])
+        assert (await behind.ask()).status_code == 200, "and where it was never refused before"
+        assert MARK not in sent(scripted)
+
         forked = thread.fork()
         assert (await forked.ask("And now in a fork.")).status_code == 200
         assert (await forked.fork(WIRES[WIRES.index(wire) - 1]).ask("On another wire.")).status_code == 200
