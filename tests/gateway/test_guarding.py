@@ -535,3 +535,31 @@ def test_a_configuration_that_is_wrong_is_told_before_anything_is_served(
     config.write_text("[guard]\n" + lines.replace("POLICY", str(tmp_path / "weak.yaml")))
     assert main(["serve", "--check", "--config", str(config)]) == 2
     assert said in capsys.readouterr().err
+
+
+async def test_a_policy_is_tried_on_real_traffic_before_it_takes_effect(
+    scripted: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strict = tmp_path / "strict.yaml"
+    strict.write_text(SHIPPED.read_text().replace("only_read: log", "only_read: hold"))
+    found = settings(scripted, guard=GuardTable(shadow=str(strict)))
+    async with running(found, tmp_path) as gateway:
+        guard: Any = gateway.gateway.relay.guard
+        guard.monitors = Monitors({"topical": quiet, "reasoner": marked, "acts": quiet})
+        call = tool_call("c1", "shell", '{"command": "cat log"}')
+        talk = [
+            {"role": "user", "content": "Look at the log."},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": f"10:02 somebody asked for a {MARK}"},
+        ]
+        answer = await gateway.client.post("/v1/chat/completions", json={"model": "m", "messages": talk})
+        assert answer.status_code == 200, "what is only tried changes nothing"
+        assert (await Thread("chat", gateway).ask(f"Do the {MARK}.")).status_code == 403
+        metrics = (await gateway.client.get("/metrics")).text
+        assert 'lathe_gateway_guard_shadow_total{step="log",would="hold"} 1.0' in metrics
+        assert 'lathe_gateway_guard_shadow_total{step="refuse",would="refuse"} 1.0' in metrics
+    lines = tmp_path / "gateway" / "guard-shadow.jsonl"
+    assert MARK not in lines.read_text()
+    assert main(["guard", "policy", "diff", str(SHIPPED), str(strict), str(lines), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["situations"] == 1 and len(said["changes"]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -92,8 +93,9 @@ class Gateway:
         if settings.guard.enabled:
             # in a thread: it takes long enough for what is known of the database to grow stale
             found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.guarding.guard")
-            guard = await asyncio.to_thread(found.open_guard, settings.guard, directory, upstreams, secret)
-            stack.callback(guard.monitors.close)
+            opened = functools.partial(found.open_guard, secret=secret, home=self._home)
+            guard = await asyncio.to_thread(opened, settings.guard, directory, upstreams)
+            stack.callback(guard.close)
         self.relay = Relay(
             settings=settings,
             upstreams=upstreams,
