@@ -77,6 +77,8 @@ def rule(detection: dict[str, Any], category: str = "process_creation") -> ActMo
         ("for i in 1 2; do X=tool; $X --flag $i; done", True),
         ("t'oo'l --FLAG y | cat", True),
         ("env A=1 xargs /opt/tool --flag < list", True),
+        ("echo dG9vbCAtLWZsYWc= | base64 -d | sh", True),
+        ("sh -c 'true\ntool --flag'", True),
         ("tool --other", False),
         ("tool --flag --dry-run", False),
         ("mytool --flag", False),
@@ -110,6 +112,16 @@ def test_sigma_reads_as_specified(detection: dict[str, Any], hits: str, misses: 
     assert rule(detection).look(hits) and not rule(detection).look(misses)
 
 
+def test_rules_of_others_below_high_are_notes_until_two_of_them_agree() -> None:
+    plain = {"title": "t", "level": "medium", "logsource": {"category": "process_creation", "product": "linux"}}
+    detections = [{"a": {"CommandLine|contains": word}, "condition": "a"} for word in ("one", "two")]
+    monitor = ActMonitor(
+        [compile_rule({**plain, "id": str(at), "detection": one}, "o") for at, one in enumerate(detections)]
+    )
+    assert [found.score for found in monitor.look("x one")] == [0.45]
+    assert [found.score for found in monitor.look("x one two")] == [0.6, 0.6]
+
+
 def test_what_a_line_writes_is_an_event_of_a_file() -> None:
     monitor = rule({"a": {"TargetFilename|startswith": "/etc/some.d/"}, "condition": "a"}, "file_event")
     for command in ("echo x >> /etc/some.d/y", "cd /etc/some.d && cp /tmp/a b", "echo x | sudo tee -a /etc/some.d/z"):
@@ -119,7 +131,7 @@ def test_what_a_line_writes_is_an_event_of_a_file() -> None:
 
 def test_the_shipped_rules_name_clauses_and_know_where_to_look() -> None:
     for one in shipped_rules():
-        assert one.clause in shipped().clauses and one.needles, one.title
+        assert one.clause in shipped().clauses and one.clues, one.title
 
 
 @pytest.mark.parametrize(
