@@ -20,7 +20,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -75,20 +76,28 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give a folder with rules: `path` itself, or those for Linux of the git repository that it is."""
+    if not (path / "HEAD").is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        archive = ["git", "-C", str(path), "archive", "HEAD", "rules/linux"]
+        with subprocess.Popen(archive, stdout=subprocess.PIPE) as taken:
+            subprocess.run(["tar", "-x", "-C", folder], stdin=taken.stdout, check=True)
+        yield Path(folder)
+
+
 def foreign(path: Path) -> list[Rule]:
-    """Return the rules below a path that can be used; say how many can't."""
-    if (path / "HEAD").is_file():
-        with tempfile.TemporaryDirectory() as folder:
-            archive = ["git", "-C", str(path), "archive", "HEAD", "rules/linux"]
-            with subprocess.Popen(archive, stdout=subprocess.PIPE) as taken:
-                subprocess.run(["tar", "-x", "-C", folder], stdin=taken.stdout, check=True)
-            return foreign(Path(folder))
+    """Return the rules of a folder or a repository that can be used; say how many can't."""
     found, left = [], 0
-    for file in sorted(path.rglob("*.yml")):
-        try:
-            found.append(read_rule(file))
-        except ConfigError:
-            left += 1
+    with unpacked(path) as folder:
+        for file in sorted(folder.rglob("*.yml")):
+            try:
+                found.append(read_rule(file))
+            except ConfigError:
+                left += 1
     print(f"{len(found)} rules of others; {left} are for other log sources", file=sys.stderr)
     return found
 
