@@ -87,6 +87,13 @@ class Gateway:
         stack.push_async_callback(records.aclose)
         telemetry = Telemetry(open_spans(self._environ, replica.id))
         stack.push_async_callback(telemetry.aclose)
+        secret = await installation_secret(database)
+        guard = None
+        if settings.guard.enabled:
+            # in a thread: it takes long enough for what is known of the database to grow stale
+            found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.guarding.guard")
+            guard = await asyncio.to_thread(found.open_guard, settings.guard, directory, upstreams, secret)
+            stack.callback(guard.monitors.close)
         self.relay = Relay(
             settings=settings,
             upstreams=upstreams,
@@ -95,9 +102,10 @@ class Gateway:
             limits=limits,
             records=records,
             signer=signer,
-            secret=await installation_secret(database),
+            secret=secret,
             replica=replica.id,
             telemetry=telemetry,
+            guard=guard,
         )
         self.runner = Runner(self.relay, self.services)
         stack.push_async_callback(self._stop_tasks)
