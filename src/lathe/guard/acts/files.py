@@ -87,6 +87,11 @@ def compiled(sources: Sequence[YaraSource]) -> Compiled:
             raise ConfigError(f"{one.source} holds no YARA rules: {first}.", code="guard_yara") from None
     for one in compiler.ignored_rules():
         left.append(f"the rule {one.name} can't be used: {str(one.message).removeprefix('error: ')}.")
+    left += [
+        f"line {one.get('line', 0)} can't be read: {one.get('title', 'an error')}."
+        for one in compiler.errors()
+        if one.get("type") == "SyntaxError"
+    ]
     rules = compiler.build()
     names: list[list[str]] = [[] for _ in sources]
     licences: dict[str, None] = {}
@@ -189,5 +194,10 @@ def _spans(rule: Any, part: str, provenance: Provenance) -> Iterator[Span]:
 def _head(path: Path, most: int) -> bytes:
     """Return the first bytes of a file, none of what is no file; raise `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor)
-        return file.read(most) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return b""
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)

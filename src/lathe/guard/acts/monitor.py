@@ -132,10 +132,11 @@ class ActMonitor:
         found: dict[tuple[str, str], Finding] = {}
         if not self._may_be_reported(spot.command):
             return []
+        now = self._now()
         for kind, value, start, end in observables(spot.command):
             for one in self.explain(kind, value) if kind in self._kinds or self._networks else ():
-                if one.holds(self._now()) and (one.source, one.id) not in found:
-                    found[one.source, one.id] = _by_report(one, spot.span(start, end), 0.9, value)
+                if one.holds(now) and (one.source, one.id) not in found:
+                    found[one.source, one.id] = _by_report(one, spot.span(start, end), 0.9, value, now)
         return list(found.values())
 
     def _may_be_reported(self, text: str) -> bool:
@@ -148,14 +149,14 @@ class ActMonitor:
         )
 
     def _by_package(self, package: Package, spot: _Spot) -> list[Finding]:
-        found = []
+        found, now = [], self._now()
         for one in self._known.get(("package", package.key), ()):
             open_version = not package.version and bool(one.versions)
-            if not one.holds(self._now()) or (package.version and one.versions and package.version not in one.versions):
+            if not one.holds(now) or (package.version and one.versions and package.version not in one.versions):
                 continue
             at = max(spot.command.find(package.name), 0)
             score = 0.6 if open_version else 0.95
-            found.append(_by_report(one, spot.span(at, at + len(package.name)), score, package.key))
+            found.append(_by_report(one, spot.span(at, at + len(package.name)), score, package.key, now))
         return found
 
 
@@ -239,15 +240,16 @@ def _clause_of(rule: Rule) -> str:
     return next((_BY_TACTIC[name] for name in tactics if name in _BY_TACTIC), _ELSE)
 
 
-def _by_report(one: Indicator, span: Span, score: float, seen: str) -> Finding:
-    until = f" until {one.until:%Y-%m-%d}" if one.until else ""
+def _by_report(one: Indicator, span: Span, score: float, seen: str, now: datetime) -> Finding:
+    trust = one.trust(now)
+    until = f" until {one.end:%Y-%m-%d}" if one.end else ""
     what = f" as {one.name!r}" if one.name else ""
     return Finding(
         monitor="intel",
         clause=_REPORTED,
         score=score,
         spans=(span,),
-        why=f"{seen} is reported by {one.source} ({one.id}){what}, with confidence {one.confidence} of 100{until}.",
-        confidence=one.confidence / 100,
+        why=f"{seen} is reported by {one.source} ({one.id}){what}, with confidence {trust} of 100{until}.",
+        confidence=trust / 100,
         evidence={"indicator": one.id, "kind": one.kind, "value": one.value, "source": one.source, "targets": [seen]},
     )
