@@ -15,13 +15,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from lathe.guard.acts.events import Events, plain, started_with
 from lathe.guard.acts.index import RuleIndex, names_in
-from lathe.guard.acts.installs import PROGRAMS, Package, installed
+from lathe.guard.acts.installs import PROGRAMS, installed
 from lathe.guard.acts.sigma import Rule, read_rule
+from lathe.guard.acts.workspace import FileAt, Named, named_in_files, workspace_reader
 from lathe.guard.findings import Finding, Provenance, Span
 from lathe.guard.indicators import Indicator, normal_url
-from lathe.guard.shell_run import Context, Reading, follow
+from lathe.guard.shell_run import Context, Reading, Run, follow
+from lathe.guard.shell_words import UNKNOWN
 
 if TYPE_CHECKING:
     from lathe.guard.targets import Ground
@@ -89,11 +93,13 @@ class ActMonitor:
         part: str = "",
         provenance: Provenance = "model",
         reading: Reading | None = None,
+        file_at: FileAt | None = None,
     ) -> list[Finding]:
         """Return what is found in a line of shell that would run in `cwd`; never raises.
 
         `part` names the item in spans, which count the letters of `command`. `reading` is the line as `follow` reads
-        it, where the caller has that already.
+        it, where the caller has that already. `file_at` reads the files that a command installs from; without it
+        those below the roots of `ground` are read.
         """
         spot = _Spot(part, provenance, command)
         found = self._reported(spot) if self._kinds - {"package"} or self._networks else []
@@ -106,7 +112,7 @@ class ActMonitor:
         around = f"{cwd}\n{home}\n/tmp/" if "mktemp" in command else f"{cwd}\n{home}"
         rules = self.rules if spelled else self._index.worth(f"{command}\n{around}")
         packages = "package" in self._kinds and _names_installer(command)
-        named: list[Package] = []
+        named: list[Named] = []
         if rules or packages:
             if reading is None:
                 reading = follow(command, Context(cwd, {"HOME": home, "PWD": cwd}, cwd))
@@ -115,10 +121,12 @@ class ActMonitor:
                 if id(rule) not in hits and any(map(rule.check, events.of(rule.category, rule.programs))):
                     hits[id(rule)] = rule
             if packages:
-                named = [one for run in reading.runs for one in installed(tuple(map(plain, run.words)))]
+                if file_at is None and ground is not None:
+                    file_at = workspace_reader(ground)
+                named = [one for run in reading.runs for one in _packages(run, file_at)]
         found += _by_rules(list(hits.values()), spot)
-        for package in named:
-            found += self._by_package(package, spot)
+        for one in named:
+            found += self._by_package(one, spot)
         return found
 
     def explain(self, kind: str, value: str) -> list[Indicator]:
@@ -148,16 +156,29 @@ class ActMonitor:
             or ((bool(self._networks) or "ipv6" in self._kinds) and text.count(":") > 1 and bool(_IPV6.search(text)))
         )
 
-    def _by_package(self, package: Package, spot: _Spot) -> list[Finding]:
-        found, now = [], self._now()
+    def _by_package(self, named: Named, spot: _Spot) -> list[Finding]:
+        found, now, package = [], self._now(), named.package
         for one in self._known.get(("package", package.key), ()):
             open_version = not package.version and bool(one.versions)
             if not one.holds(now) or (package.version and one.versions and package.version not in one.versions):
                 continue
-            at = max(spot.command.find(package.name), 0)
-            score = 0.6 if open_version else 0.95
-            found.append(_by_report(one, spot.span(at, at + len(package.name)), score, package.key, now))
+            at = max(spot.command.find(package.name), 0) if not named.path else 0
+            end = len(spot.command) if named.path else at + len(package.name)
+            finding = _by_report(one, spot.span(at, end), 0.6 if open_version else 0.95, package.key, now)
+            if named.path:
+                why = f"{named.path} names {finding.why}"
+                finding = replace(finding, why=why, evidence={**finding.evidence, "file": named.path})
+            found.append(finding)
         return found
+
+
+def _packages(run: Run, file_at: FileAt | None) -> list[Named]:
+    """Return what a command would install: what it names, and what the files name that it installs from."""
+    words = tuple(map(plain, run.words))
+    found = [Named(package, "") for package in installed(words)]
+    if file_at is not None and not run.elsewhere and UNKNOWN not in run.cwd:
+        found += named_in_files(words, run.cwd, file_at)
+    return found
 
 
 class _Spot:
