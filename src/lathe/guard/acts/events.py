@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lathe.guard.acts.sigma_values import Fields
+from lathe.guard.acts.sigma_values import PARENT, Fields
 from lathe.guard.shell_run import Reading, Run
 from lathe.guard.shell_words import SOME, UNKNOWN
 from lathe.guard.wrappers import program_name
 
 CONNECTIONS = ("/dev/tcp/", "/dev/udp/")
-_BASH = "/usr/bin/bash"
 _WRITERS = frozenset({"tee", "cp", "mv", "ln", "install", "touch", "truncate", "dd", "shred", "rsync"})
 _TARGETS_ALL = frozenset({"tee", "touch", "truncate", "shred"})
 
@@ -61,8 +60,13 @@ def _process(run: Run) -> Fields:
     image = words[0] if words[0].startswith("/") else f"/usr/bin/{program_name(words[0])}"
     line, folder = " ".join(words), plain(run.cwd)
     return Fields(
-        {"Image": image, "CommandLine": line, "CurrentDirectory": folder, "ParentImage": _BASH},
-        {"Image": image.lower(), "CommandLine": line.lower(), "CurrentDirectory": folder.lower(), "ParentImage": _BASH},
+        {"Image": image, "CommandLine": line, "CurrentDirectory": folder, "ParentImage": PARENT},
+        {
+            "Image": image.lower(),
+            "CommandLine": line.lower(),
+            "CurrentDirectory": folder.lower(),
+            "ParentImage": PARENT,
+        },
     )
 
 
@@ -91,4 +95,8 @@ def _file(target: str, cwd: str) -> Fields:
     path = plain(target)
     folder = plain(cwd).rstrip("/")
     whole = path if path.startswith(("/", "~")) else f"{folder}/{path}"
-    return Fields({"TargetFilename": whole}, {"TargetFilename": whole.lower()})
+    return _fields(TargetFilename=whole)
+
+
+def _fields(**fields: str) -> Fields:
+    return Fields(fields, {name: value.lower() for name, value in fields.items()})

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from lathe.guard.acts.sigma import Rule
-from lathe.guard.acts.sigma_values import Clue
+from lathe.guard.acts.sigma_values import NEVER, Clue
 
 _QUOTES = b"'\"\\"
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz0123456789_"
-_PROGRAMS = bytes(byte if byte in _LETTERS + b".+-" else 32 for byte in range(256))
+_JOINING = b".+-"
+_PROGRAMS = bytes(byte if byte in _LETTERS + _JOINING else 32 for byte in range(256))
 _NAMES = bytes(byte if byte in _LETTERS + b".-" or byte > 127 else 32 for byte in range(256))
 _TOKENS = bytes(byte if byte in _LETTERS else 32 for byte in range(256))
 _WHOLE = re.compile(rb"(?<=[^a-z0-9_])[a-z0-9_]+(?=[^a-z0-9_])")
@@ -42,10 +43,11 @@ class RuleIndex:
     """Rules by their most telling clue; the others of those that are left are looked for then.
 
     A piece stands in a text only if the longest word within it does, or one that begins like the last word of it:
-    these are told by sets, and few pieces have neither.
+    these are told by sets. Of the rest, those that are words themselves are looked for in the text's words.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
+        rules = [rule for rule in rules if NEVER not in rule.clues]
         self._always = [rule for rule in rules if not rule.clues]
         self._clues = {id(rule): list(map(_in_bytes, rule.clues)) for rule in rules}
         self._by_program: dict[bytes, list[Rule]] = {}
@@ -62,6 +64,7 @@ class RuleIndex:
         self._programs = frozenset(self._by_program)
         self._whole: dict[bytes, list[bytes]] = {}
         self._start: dict[bytes, list[bytes]] = {}
+        self._within: list[bytes] = []
         self._open: list[bytes] = []
         for piece in self._by_piece:
             whole, start = _WHOLE.findall(piece), _START.search(piece)
@@ -69,6 +72,8 @@ class RuleIndex:
                 self._whole.setdefault(max(whole, key=len), []).append(piece)
             elif start is not None:
                 self._start.setdefault(start[0][:_HEAD], []).append(piece)
+            elif not piece.translate(None, _LETTERS + _JOINING):
+                self._within.append(piece)
             else:
                 self._open.append(piece)
 
@@ -81,15 +86,16 @@ class RuleIndex:
             pieces += self._whole[token]
         for head in self._start.keys() & {token[:_HEAD] for token in seen.tokens}:
             pieces += self._start[head]
-        for piece in pieces:
-            if piece in seen.data:
-                chosen += self._by_piece[piece]
+        words = b"\n".join(seen.programs)
+        found = [piece for piece in pieces if piece in seen.data]
+        found += [piece for piece in self._within if piece in words]
+        for piece in found:
+            chosen += self._by_piece[piece]
         for pattern, rules in self._by_pattern.items():
             if seen.pattern(pattern):
                 chosen += rules
         once = {id(rule): rule for rule in chosen}
-        found = [rule for key, rule in once.items() if all(map(seen.clue, self._clues[key]))]
-        return [*found, *self._always]
+        return [*(rule for key, rule in once.items() if seen.all(self._clues[key])), *self._always]
 
 
 def _in_bytes(clue: Clue) -> _Clue:
@@ -104,7 +110,8 @@ class _Seen:
         self.text = text.replace("\\\n", "")
         self.data = self.text.lower().encode("utf-8", "replace").translate(None, _QUOTES)
         self.programs = frozenset(self.data.translate(_PROGRAMS).split())
-        self.tokens = frozenset(self.data.translate(_TOKENS).split())
+        self.tokens = frozenset(b" ".join(self.programs).translate(_TOKENS).split())
+        self._pieces: dict[bytes, bool] = {}
         self._spellings: list[str] = []
 
     def pattern(self, pattern: re.Pattern[str]) -> bool:
@@ -121,9 +128,20 @@ class _Seen:
             yield _VARIABLE.sub("", bare)
             yield _VARIABLE.sub("?", bare)
 
-    def clue(self, clue: _Clue) -> bool:
-        return (
-            not clue.programs.isdisjoint(self.programs)
-            or any(piece in self.data for piece in clue.pieces)
-            or any(map(self.pattern, clue.patterns))
-        )
+    def all(self, clues: Sequence[_Clue]) -> bool:
+        for programs, pieces, patterns in clues:
+            here = not programs.isdisjoint(self.programs) or self._has(pieces)
+            if not here and not any(map(self.pattern, patterns)):
+                return False
+        return True
+
+    def _has(self, pieces: Sequence[bytes]) -> bool:
+        """Return whether one of the pieces stands in the text; clues of one rule name the same ones again."""
+        known = self._pieces
+        for piece in pieces:
+            found = known.get(piece)
+            if found is None:
+                found = known[piece] = piece in self.data
+            if found:
+                return True
+        return False

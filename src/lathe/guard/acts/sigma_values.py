@@ -47,6 +47,10 @@ class Clue(NamedTuple):
 
 Clues: TypeAlias = tuple[Clue, ...]
 """All of these must be there, the most telling first; (): nothing can be said."""
+NEVER = Clue()
+"""What no text holds."""
+PARENT = "/usr/bin/bash"
+"""What starts every command here."""
 
 
 class Probe(NamedTuple):
@@ -58,7 +62,8 @@ class Probe(NamedTuple):
 
 _MODIFIERS = frozenset({"contains", "startswith", "endswith", "all", "re", "cased", "i", "m", "s", "exists"})
 _WRITTEN = frozenset({"CommandLine", "Image", "TargetFilename"})
-"""Fields that are made of what the command line says; others come from elsewhere."""
+"""Fields that are made of what the command line says."""
+_FIRST = re.compile(r"([\w.+-]+)\s")
 _LONGEST = 16_000
 _MOST_CLUES = 12
 _PIECE = re.compile(r"\\([*?\\])|([*?])|([^*?\\]+|\\)", re.DOTALL)
@@ -88,9 +93,13 @@ def either(tests: Sequence[Probe]) -> Probe:
         return tests[0]
     checks = [test.check for test in tests]
     ways: list[Clues] = [test.clues for test in tests]
-    if math.prod(map(len, ways)) > _MOST_CLUES:
-        ways = [clues[:1] for clues in ways]
-    clues = dict.fromkeys(reduce(Clue.__or__, way) for way in product(*ways))  # none, where one has none
+    count = math.prod(map(len, ways))  # 0 where one has none: then nothing can be said
+    if count > _MOST_CLUES:  # each by its best clue, by its second best and so on
+        deepest = max(map(len, ways))
+        combined = [[clues[min(at, len(clues) - 1)] for clues in ways] for at in range(deepest)]
+    else:
+        combined = [list(way) for way in product(*ways)]
+    clues = dict.fromkeys(reduce(Clue.__or__, way) for way in combined)
     return Probe(lambda fields: any(check(fields) for check in checks), _sorted(clues))
 
 
@@ -141,7 +150,15 @@ def _any_of(field: str, modifiers: Sequence[str], values: Sequence[Any]) -> Prob
         wanted = tuple("".join(part or "" for part in parts) for parts in alike)
         check = _simple_check(field, form, wanted if cased else tuple(map(str.lower, wanted)), cased)
         tests.append(Probe(check, either([Probe(check, _clues(field, parts)) for parts in alike]).clues))
-    return either(tests)
+    test = either(tests)
+    return test if field in _WRITTEN else Probe(test.check, _constant(field, test.check))
+
+
+def _constant(field: str, check: Check) -> Clues:
+    """Return the clues of a test of a field that no command says: of two of them something is known."""
+    known = {"ParentImage": PARENT} if field == "ParentImage" else {}
+    possible = field == "CurrentDirectory" or check(Fields(known, known))
+    return () if possible else (NEVER,)
 
 
 def _pattern_test(field: str, modifiers: Sequence[str], text: str) -> Probe:
@@ -227,8 +244,6 @@ def _wildcard_check(field: str, parts: _Parts, cased: bool) -> Check:
 
 
 def _clues(field: str, parts: _Parts) -> Clues:
-    if field not in _WRITTEN:
-        return ()
     texts = [part for part in parts if part]
     if field == "Image":
         _, slash, name = texts[-1].rpartition("/") if texts else ("", "", "")
@@ -238,4 +253,7 @@ def _clues(field: str, parts: _Parts) -> Clues:
         texts = [text.rpartition("/")[2] or ("" if text in "/usr/bin/" else text) for text in texts]
     breaks = _FOLDERS if field == "TargetFilename" else _BREAKS  # a command may have gone to the folder before
     pieces = {piece for text in texts for piece in breaks.split(text.lower()) if piece}
-    return _sorted(Clue(pieces=frozenset({piece})) for piece in pieces)
+    clues = [Clue(pieces=frozenset({piece})) for piece in pieces]
+    if field == "CommandLine" and parts and (first := _FIRST.match(parts[0] or "")):  # it begins with the program
+        clues.append(Clue(programs=frozenset({first[1].lower()})))
+    return _sorted(clues)
