@@ -264,7 +264,9 @@ class Relay:
                 state, status, code = "failed", 500, "gateway_error"
             elif sink.started:  # what was sent is owed for
                 exchange.estimate()
-            self._settle(exchange, state, status, code)
+            done = self._settle(exchange, state, status, code)
+            if state == "refused":  # whoever is told of a decision can look it up
+                await self._on_record(done)
             raise
         await self._end(exchange, answered, sink)
 
@@ -377,6 +379,7 @@ class Relay:
         guarded = exchange.guarded
         if guarded is None:
             return self.records.write(settled, *kept)
+        guarded.drop()
         return self.records.write(settled, *kept, *guarded.judged, *(guarded.let_in if state == "done" else ()))
 
     def retention(self, who: Principal) -> Retention:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -156,18 +156,27 @@ async def _whole(relay: Relay, exchange: Exchange, answer: UpstreamAnswer) -> An
     data = await read_all(answer, _MOST_BYTES)
     dialect = DIALECTS[exchange.wire]
     exchange.tell(dialect.read_answer(data))
-    data = judged(exchange, data)
+    await cleared(exchange)
+    data = await judged(exchange, data)
     body = dialect.extend_body(data, dumps(relay.extension(exchange)))
     return Answered("done", answer.status, "", body, [JSON, *lines], data)
 
 
-def judged(exchange: Exchange, answer: bytes) -> bytes:
+async def cleared(exchange: Exchange, tell: Callable[[bytes], Awaitable[None]] | None = None) -> None:
+    """Wait until a second look lets the answer go; raise `Refused`. `tell` sends a comment where the answer streams."""
+    if exchange.guarded is not None and exchange.guarded.pending is not None:
+        from lathe.gateway.guarding.second import waited
+
+        await waited(exchange.guarded.pending, tell)
+
+
+async def judged(exchange: Exchange, answer: bytes) -> bytes:
     """Return a whole answer without what the guard withholds of it."""
     if exchange.guarded is None or exchange.guarded.answer is None:
         return answer
     from lathe.gateway.guarding.answers import judged_whole
 
-    return judged_whole(exchange.wire, exchange.guarded.answer, answer)
+    return await judged_whole(exchange.wire, exchange.guarded.answer, answer)
 
 
 async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: UpstreamAnswer) -> Answered:
@@ -178,8 +187,16 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
     chunk = await answer.next()
     if not chunk:
         raise TransportError("cut", "the endpoint answered with an empty stream")
-    await relay.on_record(exchange)
-    await sink.start(answer.status, [STREAM, *returned(answer), *relay.lines(exchange)])
+
+    async def begin(comment: bytes = b"") -> None:
+        if not sink.started:
+            await relay.on_record(exchange)
+            await sink.start(answer.status, [STREAM, *returned(answer), *relay.lines(exchange)])
+        if comment:
+            await sink.send(comment)
+
+    await cleared(exchange, begin)
+    await begin()
     said: list[bytes] = []
     guarded = stream_watch(exchange)
     try:
@@ -189,18 +206,18 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
             for passed in watcher.feed(chunk):
                 exchange.passed += passed.count(b"data:")
                 if guarded is not None:
-                    guarded.feed(passed)
+                    await guarded.feed(passed)
                 await sink.send(passed)
             if watcher.failed is not None:
                 raise watcher.failed
             chunk = await answer.next()
         for passed in watcher.close():
             if guarded is not None:
-                guarded.feed(passed)
+                await guarded.feed(passed)
             await sink.send(passed)
         if guarded is not None:
-            guarded.feed(watcher.final or b"")
-            guarded.end()
+            await guarded.feed(watcher.final or b"")
+            await guarded.end()
     except Withheld as stopped:
         assert guarded is not None
         exchange.tell(watcher)

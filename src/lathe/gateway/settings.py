@@ -92,12 +92,14 @@ class MetricsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GuardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[guard]`: which policy and taxonomy hold, "" for those that Lathe comes with; holidays are days as 2026-12-25.
 
-    Without `enabled` no request is judged, and receipts say so.
+    `reasoner` is a model of this gateway that is asked for a second look at what the topical monitor passes on, "" for
+    the embedded reasoner alone. Without `enabled` no request is judged, and receipts say so.
     """
 
     enabled: bool = True
     policy: str = ""
     taxonomy: str = ""
+    reasoner: str = ""
     holidays: tuple[datetime.date, ...] = ()
 
 

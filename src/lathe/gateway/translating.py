@@ -11,7 +11,7 @@ import msgspec
 from lathe.gateway.dialects import DIALECTS, Inbound, Writer
 from lathe.gateway.exchange import Withheld
 from lathe.gateway.front import JSON, STREAM, Sink
-from lathe.gateway.serving import Answered, judged, response_in
+from lathe.gateway.serving import Answered, cleared, judged, response_in
 from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, TextDelta
 from lathe.models.http import TransportError
 from lathe.models.provider import WireName
@@ -78,26 +78,36 @@ async def _pass(
         exchange.served = exchange.decision.model
         for part in found:
             _take(exchange, part)
+        await cleared(exchange)
         body = writer.whole(found, relay.extension(exchange))
-        changed = judged(exchange, body)
+        changed = await judged(exchange, body)
         if changed is not body:
             body = msgspec.json.encode({**msgspec.json.decode(changed), "lathe": relay.extension(exchange)})
         return Answered("done", 200, "", body, [JSON], body)
     kept: list[bytes] = []
     watch = exchange.guarded.answer if exchange.guarded is not None else None
-    code = ""
+    code, begun = "", False
+
+    async def begin(comment: bytes = b"") -> None:
+        if not sink.started:
+            await relay.on_record(exchange)
+            await sink.start(200, [STREAM, *relay.lines(exchange)])
+        if comment:
+            await sink.send(comment)
+
     try:
         async for part in parts:
             _take(exchange, part)
             try:
-                _judge(watch, part)
+                await _judge(watch, part)
             except Withheld as stopped:
                 code = stopped.code
                 part = Completed(exchange.usage, stop="refusal")
-            if not sink.started:
-                await relay.on_record(exchange)
+            if not begun:
                 exchange.served = exchange.decision.model
-                await sink.start(200, [STREAM, *relay.lines(exchange)])
+                await cleared(exchange, begin)
+                await begin()
+                begun = True
                 await _send(sink, kept, exchange, writer.begin())
             await _send(sink, kept, exchange, writer.feed(part))
             if code:
@@ -117,7 +127,7 @@ async def _pass(
     return Answered("done", 200, code, rest, response=response)
 
 
-def _judge(watch: AnswerWatch | None, part: ModelPart) -> None:
+async def _judge(watch: AnswerWatch | None, part: ModelPart) -> None:
     """Have the guard judge a part of an answer; raise `Withheld`."""
     if watch is None:
         return
@@ -125,9 +135,9 @@ def _judge(watch: AnswerWatch | None, part: ModelPart) -> None:
         case TextDelta(text=text):
             watch.say(text)
         case ItemDone(item=FunctionCall(call_id=id, name=name, arguments=text)):
-            watch.call(id, name, text)
+            await watch.call(id, name, text)
         case ItemDone(item=CustomToolCall(call_id=id, name=name, input=text)):
-            watch.call(id, name, text)
+            await watch.call(id, name, text)
         case Completed():
             watch.end()
 

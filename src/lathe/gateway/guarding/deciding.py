@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +45,8 @@ class Guarded:
     """One exchange: `step` is the strictest of what followed, `decision` the id of it.
 
     `judged` and `let_in` are what is written: decisions, and what was set aside before and is served now. `set_aside`
-    are the decisions by which something in the conversation is left out, `answer` judges what comes back.
+    are the decisions by which something in the conversation is left out, `answer` judges what comes back,
+    `pending` is a second look that the answer waits for.
     """
 
     def __init__(self, policy: str) -> None:
@@ -56,6 +58,7 @@ class Guarded:
         self.set_aside: tuple[str, ...] = ()
         self.notice: Notice | None = None
         self.answer: AnswerWatch | None = None
+        self.pending: asyncio.Task[None] | None = None
 
     @property
     def on_receipt(self) -> dict[str, str]:
@@ -73,6 +76,12 @@ class Guarded:
         if self.set_aside:
             said["set_aside"] = list(self.set_aside)
         return said
+
+    def drop(self) -> None:
+        """Wait for no second look any more."""
+        if self.pending is not None:
+            self.pending.cancel()
+            self.pending = None
 
     def add(self, judged: Judged, measure: Measure, told: Notice) -> None:
         """Take over a decision."""

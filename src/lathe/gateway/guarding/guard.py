@@ -7,6 +7,7 @@ next message is served. What is served although it was blocked once is in the th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from lathe.gateway.guarding.answers import AnswerWatch
 from lathe.gateway.guarding.conversation import Conversation, Passed, Unseen
 from lathe.gateway.guarding.deciding import Asker, Guarded, asker, recorded, targets_of
 from lathe.gateway.guarding.monitors import Monitors, Seen, shipped_monitors
+from lathe.gateway.guarding.second import SecondLook
 from lathe.gateway.guarding.state import Known, salted
 from lathe.gateway.relay import Refused
 from lathe.guard.findings import Call, Material, Part
@@ -32,6 +34,7 @@ from lathe.guard.trial import tried
 from lathe.guard.working_days import Calendar, Clock
 from lathe.protocol.errors import ConfigError
 from lathe.protocol.ids import short_id
+from lathe.protocol.items import Item
 from lathe.store.gateway.ledger import LetIn
 
 if TYPE_CHECKING:
@@ -62,6 +65,19 @@ class Case(NamedTuple):
     rights: _Rights
 
 
+class Look(NamedTuple):
+    """What monitors found in what is new, the items that they were shown by name, the person's last of them.
+
+    `blocks` counts the items before it that were blocked in a row.
+    """
+
+    material: Material
+    seen: Seen
+    blocks: int
+    items: Mapping[str, Item]
+    last: str
+
+
 class GatewayGuard:
     """One replica's. `secret` is the installation's, for names and identities that are kept."""
 
@@ -74,8 +90,10 @@ class GatewayGuard:
         *,
         secret: bytes,
         clock: Clock,
+        second: SecondLook | None = None,
     ) -> None:
         self.policy = policy
+        self.second = second
         self.monitors = monitors
         self.clock = clock
         self.secret = secret
@@ -95,20 +113,54 @@ class GatewayGuard:
         guarded.answer = AnswerWatch(self, case)
         blocked, known = self._blocked(talk, exchange.project)
         new = newest(talk, blocked, known)
-        measure = await self._judge(case, talk, new, blocked)
-        if measure.blocks:
+        look = await self._look(case, talk, new, blocked)
+        doubted = any(one.monitor == "reasoner" for one in look.seen.findings)
+        second = look if self.second is not None and doubted else None
+        measure = self._decided(case, look) if second is None else None
+        if measure is not None and measure.blocks:
             raise self.refused(exchange, measure)
-        for one in talk.unseen:
-            if not one.new and one.item not in known:
-                await self._judge_old(case, one, blocked)
         served = frozenset(one.item for one in new)
-        self._let_in(exchange, served & blocked.keys())
+        for one in talk.unseen:
+            if one.item not in served and one.item not in known:
+                await self._judge_old(case, one, blocked)
         body = talk.without(blocked, exchange.request.body, keep=served)
         if body is not exchange.request.body:
             guarded.set_aside = tuple(dict.fromkeys(one.decision for one in blocked.values()))
             exchange.request = exchange.request._replace(body=body)
             exchange.head = DIALECTS[exchange.wire].head(body)
-        talk.remember({item: why for item, why in blocked.items() if item not in served})
+        left = {item: why for item, why in blocked.items() if item not in served}
+        guarded.drop()
+        if second is None:
+            self._pass(exchange, talk, left, served & blocked.keys())
+        else:
+            guarded.pending = asyncio.create_task(self._clear(case, second, talk, left, served & blocked.keys()))
+
+    def _pass(
+        self, exchange: Exchange, talk: Conversation, left: Mapping[bytes, Blocked], again: frozenset[bytes]
+    ) -> None:
+        """Have it known that a request is served: what of it was judged, and what was blocked before."""
+        self._let_in(exchange, again)
+        talk.remember(left)
+
+    async def _clear(
+        self,
+        case: Case,
+        look: Look,
+        talk: Conversation,
+        left: Mapping[bytes, Blocked],
+        again: frozenset[bytes],
+    ) -> None:
+        """Have the second look decide; raise `Refused`."""
+        assert self.second is not None
+        judgement = await self.second.judge(look.material)
+        findings = look.seen.findings
+        if judgement.state == "ok":
+            findings = (*(one for one in findings if one.monitor != "reasoner"), *judgement.findings)
+        seen = Seen(findings, {**look.seen.monitors, "reasoner": judgement.state})
+        measure = self._decided(case, look._replace(seen=seen))
+        if measure.blocks:
+            raise self.refused(case.exchange, measure)
+        self._pass(case.exchange, talk, left, again)
 
     def asker(self, exchange: Exchange, talk: Conversation, retention: Retention) -> Asker:
         """Return who asks."""
@@ -164,22 +216,25 @@ class GatewayGuard:
                     blocked[item] = found.blocked
         return blocked, known
 
-    async def _judge(
-        self, case: Case, talk: Conversation, new: list[Unseen], blocked: Mapping[bytes, Blocked]
-    ) -> Measure:
+    async def _look(self, case: Case, talk: Conversation, new: list[Unseen], blocked: Mapping[bytes, Blocked]) -> Look:
+        """Return what the monitors find in what is new."""
         material = material_of(new, talk)
         seen = await self.monitors.judge(material, Scene(case.rights.authority))
         looked = [Looked(item.hex(), item in blocked) for item, person in talk.items() if person]
         fresh = {one.item.hex() for one in new}
         while looked and looked[-1].identity in fresh:
             looked.pop()
-        situation = self.situation(case, seen, blocks_in_a_row(looked))
+        named = {one.name: one.piece.item for one in new}
+        last = next((one.name for one in reversed(new) if one.piece.provenance == "person"), "")
+        return Look(material, seen, blocks_in_a_row(looked), named, last)
+
+    def _decided(self, case: Case, look: Look) -> Measure:
+        """Return what follows from a look; anything but that it is allowed is put on record."""
+        situation = self.situation(case, look.seen, look.blocks)
         measure = self.after_hold(decide(self.policy, situation))
         if measure.step != "allow":
-            named = {one.name: one.piece.item for one in new}
-            last = next((one.name for one in reversed(new) if one.piece.provenance == "person"), "")
-            items = set_aside(measure, named, newest=last, decision="")
-            self.put_on_record(case, situation, measure, material=material, items=items)
+            items = set_aside(measure, look.items, newest=look.last, decision="")
+            self.put_on_record(case, situation, measure, material=look.material, items=items)
         return measure
 
     def situation(self, case: Case, seen: Seen, blocks: int = 0, call: str = "") -> Situation:
@@ -278,17 +333,15 @@ class GatewayGuard:
         exchange.guarded.let_in = [LetIn(exchange.project, item, exchange.asked.at) for item in items]
 
 
-def newest(talk: Conversation, blocked: Mapping[bytes, Blocked], known: Container[bytes]) -> list[Unseen]:
-    """Return what of a conversation is to be judged as new.
+def newest(talk: Conversation, blocked: Container[bytes], known: Container[bytes]) -> list[Unseen]:
+    """Return what of a conversation is to be judged as new: the person's last words, and what came after them.
 
-    What was blocked and stands before other words of the person's has been left behind by them, and stays set aside;
-    where it is the last that they said, they ask for it again. What was let in is judged no more.
+    What stands before those has been left behind by them: it is set aside by itself where it must be. What was blocked
+    and comes last is asked for again; what was let in is judged no more.
     """
     new = [one for one in talk.unseen if one.new]
-    goes_on = max(
-        (at for at, one in enumerate(new) if one.item not in blocked and one.piece.kind == "said"), default=-1
-    )
-    return [one for at, one in enumerate(new) if one.item not in known or (one.item in blocked and at > goes_on)]
+    last = max((one.number for one in new if one.piece.kind == "said"), default=-1)
+    return [one for one in new if one.number >= last and (one.item not in known or one.item in blocked)]
 
 
 def material_of(unseen: list[Unseen], talk: Conversation | None = None) -> Material:
@@ -309,7 +362,9 @@ def open_guard(settings: GuardTable, directory: Directory, upstreams: Upstreams,
     if not settings.enabled:
         return None
     policy, clock = policy_of(settings), clock_of(settings)
-    return GatewayGuard(policy, shipped_monitors(policy), directory, upstreams, secret=secret, clock=clock)
+    second = SecondLook(upstreams, settings.reasoner, policy.taxonomy) if settings.reasoner else None
+    monitors = shipped_monitors(policy)
+    return GatewayGuard(policy, monitors, directory, upstreams, secret=secret, clock=clock, second=second)
 
 
 def policy_of(settings: GuardTable) -> Policy:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SHORT = 6_000
-_SLOW_S = 0.05
+_SLOW_S = 0.5
 _LATE_S = 2.0
 _MOST_WAITING = 32
 
@@ -52,8 +52,10 @@ class Monitors:
         self._beside: ThreadPoolExecutor | None = None
 
     def at_once(self, material: Material, scene: Scene) -> Seen:
-        """Return what is found in something short, now."""
-        return Seen(*self._all(material, scene, self._looks))
+        """Return what is found in something short, now; who was slow before counts as late."""
+        quick = {name: look for name, look in self._looks.items() if name not in self._slow}
+        findings, states = self._all(material, scene, quick)
+        return Seen(findings, states | dict.fromkeys(self._slow, "late"))
 
     async def judge(self, material: Material, scene: Scene) -> Seen:
         """Return what is found; what does not come in time is late, and what could not begin flooded."""
@@ -111,10 +113,16 @@ class Monitors:
             except Exception:
                 _log.exception("The monitor %s failed.", name)
                 states[name] = "dead"
-            if time.perf_counter() - began > _SLOW_S and name not in self._slow:
-                self._slow.add(name)
-                _log.warning("The monitor %s is slow, and looks beside the loop from now on.", name)
+            self._time(name, time.perf_counter() - began)
         return tuple(found), states
+
+    def _time(self, name: str, took: float) -> None:
+        """Have who is slow look beside the loop, until it is quick again."""
+        if took > _SLOW_S and name not in self._slow:
+            _log.warning("The monitor %s is slow, and looks beside the loop from now on.", name)
+            self._slow.add(name)
+        elif took < _SLOW_S / 5:
+            self._slow.discard(name)
 
     def close(self) -> None:
         """Wait for nobody."""
