@@ -157,6 +157,12 @@ async def test_a_thread_lives_on_after_a_block(
         (decision,) = following.json()["lathe"]["set_aside"]
         assert decision.startswith("dec_")
 
+        again = Thread(wire, gateway, [*thread.said[:-3], ("user", "Thanks, then only add a test.")])
+        assert (await again.fork().ask()).status_code == 200, "also where the next message was said before"
+        behind = Thread(wire, gateway, [*thread.said[:2], ("user", f"Also do the {MARK}."), *again.said[-1:]])
+        assert (await behind.ask()).status_code == 200, "and where it was never refused before"
+        assert MARK not in sent(scripted)
+
         forked = thread.fork()
         assert (await forked.ask("And now in a fork.")).status_code == 200
         assert (await forked.fork(WIRES[WIRES.index(wire) - 1]).ask("On another wire.")).status_code == 200
@@ -260,7 +266,7 @@ async def test_a_monitor_that_fails_is_as_the_policy_says(monitor: str, state: s
         states = guard.policy.monitors[monitor].states
         # what a call in an answer waits for is over at once, for nobody else is asked about it: it is left out
         text = states[state]["text"]
-        in_answer = states["late" if state == "flooded" else state]["act"]
+        in_answer = states[state]["act"]
         assert answer.status_code == 200, answer.text
         message = answer.json()["choices"][0]["message"]
         stays_out = in_answer in ("hold", "withhold", "pause")
@@ -268,7 +274,7 @@ async def test_a_monitor_that_fails_is_as_the_policy_says(monitor: str, state: s
         taken = {(row[0], row[1]) for row in gateway.rows("select step, code from decisions")}
         assert (text, f"monitor_{state}") in taken
         if stays_out:
-            assert ("withhold", f"monitor_{'late' if state == 'flooded' else state}") in taken
+            assert ("withhold", f"monitor_{state}") in taken
 
 
 async def grant(gateway: Running, tier: Any, scope: tuple[str, ...] = (), domains: tuple[str, ...] = ()) -> str:

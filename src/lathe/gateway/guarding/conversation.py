@@ -147,6 +147,11 @@ class Conversation:
         for number in range(max(0, begin - most), max(0, begin)):
             yield from pieces_of(self._wire, self._element(number))
 
+    @property
+    def last_words(self) -> int:
+        """The number of the last element in which a person said something, -1 for none."""
+        return next((at for at in range(len(self._heard) - 1, -1, -1) if any(self._heard[at].persons)), -1)
+
     def first_words(self) -> bytes:
         """Return the identity of the first thing that a person said, b"" where nobody said anything."""
         return next((item for item, person in self.items() if person), b"")

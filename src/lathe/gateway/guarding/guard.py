@@ -339,9 +339,8 @@ def newest(talk: Conversation, blocked: Container[bytes], known: Container[bytes
     What stands before those has been left behind by them: it is set aside by itself where it must be. What was blocked
     and comes last is asked for again; what was let in is judged no more.
     """
-    new = [one for one in talk.unseen if one.new]
-    last = max((one.number for one in new if one.piece.kind == "said"), default=-1)
-    return [one for one in new if one.number >= last and (one.item not in known or one.item in blocked)]
+    new = [one for one in talk.unseen if one.new and one.number >= talk.last_words]
+    return [one for one in new if one.item not in known or one.item in blocked]
 
 
 def material_of(unseen: list[Unseen], talk: Conversation | None = None) -> Material:
