@@ -41,8 +41,12 @@ class Events:
 
     def text(self) -> str:
         """Return all that rules can see of the line: words as they come out, not as they are written."""
-        events = [*self.of("process_creation"), *self.of("file_event")]
-        return "\n".join(value for fields in events for value in fields.raw.values())
+        lines: dict[str, None] = {}
+        for run in self._reading.runs:
+            lines |= {" ".join(run.words): None, run.cwd: None}
+        for target, cwd in _written(self._reading):
+            lines |= {target: None, cwd: None}
+        return plain("\n".join(lines))
 
 
 def started_with(line: str) -> Fields:
