@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def test_a_file_is_found_by_what_it_holds_and_by_its_name(monitor: FileMonitor, 
     assert (found.spans[0].start, found.spans[0].end) == (4, 20) and found.evidence["licence"] == "CC0-1.0"
     (tmp_path / "named.txt").write_bytes(b"")
     assert [one.evidence["rule"] for one in monitor.look(tmp_path / "named.txt")] == ["by_name"]
+    odd = tmp_path / os.fsdecode(b"odd\xff.txt")
+    odd.write_bytes(EICAR)
+    assert monitor.look(odd)[0].spans[0].part.endswith("odd\ufffd.txt")
     packed = b"\x7fELF" + bytes(200) + b"UPX!"
     assert [one.evidence["rule"] for one in monitor.look(packed)] == ["packed_program"]
     assert not monitor.look(b"see rules for mimipenguin, UPX! and /proc/") and not monitor.look(b"")

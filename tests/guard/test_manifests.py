@@ -123,6 +123,7 @@ def test_any_text_is_read_without_harm(name: str, text: str) -> None:
         ("ssh host 'pip install -r requirements.txt'", 0),
         ("pip install -r /etc/outside.txt", 0),
         ("pip install -r link.txt", 0),
+        ("pip install -r $'a\\0b'", 0),
         ("yarn", 1),
         ("yarn build", 0),
     ],

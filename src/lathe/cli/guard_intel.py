@@ -16,7 +16,6 @@ from msgspec import to_builtins
 from lathe.protocol.errors import ConfigError, LatheError, UsageError
 
 if TYPE_CHECKING:
-    from lathe.guard.acts.files import YaraSource
     from lathe.guard.feeds import Feed
     from lathe.guard.indicators import Indicator, Read
     from lathe.guard.intel import Intel
@@ -221,7 +220,7 @@ def _list(options: Any) -> int:
         for row in rows
     ]
     lines.append(f"{rules.total():>8} Sigma rules besides the shipped ones")
-    yara = [_yara_row(one) for one in store.yara()]
+    yara = [{"source": one.source, "rules": one.rules, "licence": one.licence} for one in store.yara()]
     lines += [
         f"{row['rules']:>8} YARA rules of {row['source']}, {row['licence'] or 'no licence named'}" for row in yara
     ]
@@ -230,20 +229,6 @@ def _list(options: Any) -> int:
     plain = [{**to_builtins(feed), "state": feed.state(now), "next": feed.next} for feed in feeds]
     _print(options, {"sources": rows, "rules": rules.total(), "yara": yara, "feeds": plain}, lines)
     return 0
-
-
-def _yara_row(one: YaraSource) -> dict[str, Any]:
-    from lathe.guard.acts.files import compiled
-
-    try:
-        found = compiled([one])
-    except ConfigError:  # YARA-X was there when they were added
-        return {"source": one.source, "rules": 0, "licence": one.licence}
-    return {
-        "source": one.source,
-        "rules": sum(map(len, found.names)),
-        "licence": one.licence or ", ".join(found.licences),
-    }
 
 
 def _feed_line(feed: Feed, now: datetime) -> str:

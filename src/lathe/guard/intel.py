@@ -95,8 +95,10 @@ class Intel:
         if not any(found.names):
             why = found.left[0] if found.left else "it is empty."
             raise ConfigError(f"{one.source} holds no YARA rule that can be used: {why}", code="guard_yara")
+        licence = one.licence or ", ".join(found.licences)
+        fresh = YaraSource(one.source, one.text, licence, sum(map(len, found.names)))
         with self._locked():
-            self._write("yara.jsonl", [*(kept for kept in self.yara() if kept.source != one.source), one])
+            self._write("yara.jsonl", [*(kept for kept in self.yara() if kept.source != one.source), fresh])
         return found
 
     def feeds(self) -> list[Feed]:

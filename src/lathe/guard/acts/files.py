@@ -11,7 +11,7 @@ import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -38,11 +38,12 @@ _OUTSIDE = ("filename", "filepath", "extension", "filetype", "owner")
 
 
 class YaraSource(msgspec.Struct, frozen=True):
-    """A file of rules as it was given: who said so, and under which licence ("" where that is not known)."""
+    """A file of rules as it was given: who said so, under which licence ("" where that is not known), and how many."""
 
     source: str
     text: str
     licence: str = ""
+    rules: int = 0
 
 
 class Compiled(NamedTuple):
@@ -125,7 +126,10 @@ class FileMonitor:
         """Return what is found, and the state of the monitor."""
         import yara_x
 
-        name = content if isinstance(content, Path) else Path(part)
+        named = part
+        if isinstance(content, Path):
+            named = os.fsencode(content).decode("utf-8", "replace")  # a name need not be text
+        name = PurePosixPath(named)
         try:
             data = _head(content, self._largest + 1) if isinstance(content, Path) else content[: self._largest + 1]
         except FileNotFoundError:
@@ -135,7 +139,7 @@ class FileMonitor:
         state: MonitorState = "flooded" if len(data) > self._largest else "ok"
         try:
             scanner = self._scanner()
-            around = {"filename": name.name, "filepath": str(name), "extension": name.suffix}
+            around = {"filename": name.name, "filepath": named, "extension": name.suffix}
             for key, value in around.items():
                 scanner.set_global(key, value)
             matching = scanner.scan(data[: self._largest]).matching_rules
@@ -143,8 +147,7 @@ class FileMonitor:
             return Looked([], "late")
         except yara_x.ScanError:
             return Looked([], "wrong")
-        named = part or (str(content) if isinstance(content, Path) else "")
-        return Looked([self._finding(rule, named, provenance) for rule in matching], state)
+        return Looked([self._finding(rule, part or named, provenance) for rule in matching], state)
 
     def _scanner(self) -> Scanner:
         """Return the scanner of this thread: one can't be shared, and is not cheap to make."""

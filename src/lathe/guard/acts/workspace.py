@@ -53,12 +53,12 @@ def workspace_reader(ground: Ground) -> FileAt:
     tops = [os.path.realpath(root) for root in ground.roots]
 
     def file_at(path: str) -> str | None:
-        real = os.path.realpath(path)
-        if not any(is_below(real, top) for top in tops):
-            return None
         try:
+            real = os.path.realpath(path)
+            if not any(is_below(real, top) for top in tops):
+                return None
             descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
+        except (OSError, ValueError):  # a name may hold what no name can
             return None
         try:
             at = os.fstat(descriptor)
