@@ -17,8 +17,10 @@ import msgspec
 from lathe.guard.acts.installs import Package, exact, named_npm, named_pypi
 
 MOST = 50_000
-"""Packages of one file that are read."""
+"""Packages of one file that are read. Patterns go through a file once: it may have been made to hold them up."""
 _DEEPEST = 40
+_LARGEST_TOML, _LONGEST_LINE = 256 * 1024, 4_000
+"""Characters. A long dotted key costs the reader of TOML the square of its length."""
 
 
 def read_manifest(name: str, text: str) -> list[Package]:
@@ -62,7 +64,7 @@ def _requirements(text: str) -> Iterator[Package]:
 
 
 def _pyproject(text: str) -> Iterator[Package]:
-    plain = tomllib.loads(text)
+    plain = _toml(text)
     project, tool = plain.get("project", {}), plain.get("tool", {})
     groups = [project.get("dependencies", []), plain.get("build-system", {}).get("requires", [])]
     groups += [*project.get("optional-dependencies", {}).values(), *plain.get("dependency-groups", {}).values()]
@@ -74,6 +76,12 @@ def _pyproject(text: str) -> Iterator[Package]:
     for name, said in ((name, said) for table in tables for name, said in table.items()):
         if name != "python":
             yield Package("PyPI", name, exact(_version_in(said)))
+
+
+def _toml(text: str) -> dict[str, Any]:
+    if len(text) > _LARGEST_TOML or max(map(len, text.splitlines()), default=0) > _LONGEST_LINE:
+        return {}
+    return tomllib.loads(text)
 
 
 def _version_in(said: Any) -> str:
@@ -105,7 +113,7 @@ _PNPM = re.compile(r"^  ['\"]?/?((?:@[^@/\s'\"]+/)?[^@/\s'\"]+)[@/](\d[^('\":_\s
 _YARN = re.compile(
     r"^\"?((?:@[^@/\s\"]+/)?[^@\s\"/]+)@(?:npm:)?[^\n]*:\n(?:  [^\n]*\n)*?  version:? \"?([^\"\n]+)", re.MULTILINE
 )
-_BUN = re.compile(r'^\s+"[^"]+": \["((?:@[^@/"]+/)?[^@"]+)@(\d[^"]*)"', re.MULTILINE)
+_BUN = re.compile(r'^[ \t]++"[^"]+": \["((?:@[^@/"]+/)?[^@"]+)@(\d[^"]*)"', re.MULTILINE)
 _DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies")
 
 
@@ -152,12 +160,12 @@ def _by_lines(ecosystem: str, pattern: re.Pattern[str]) -> Callable[[str], Itera
 # Rust, Ruby, Go.
 
 _GEM = re.compile(r"^    ([\w.-]+) \((\d[^)]*)\)$", re.MULTILINE)
-_GO = re.compile(r"^(?:require[ \t]+|[ \t]+)([\w.-]+\.[\w./~-]+)[ \t]+v(\d[\w.+-]*)", re.MULTILINE)
+_GO = re.compile(r"^(?:require[ \t]++|[ \t]++)([^\s()\"]++)[ \t]++v(\d[\w.+-]*)", re.MULTILINE)
 _CARGO = ("dependencies", "dev-dependencies", "build-dependencies")
 
 
 def _cargo_toml(text: str) -> Iterator[Package]:
-    plain = tomllib.loads(text)
+    plain = _toml(text)
     places = [plain, plain.get("workspace", {}), *plain.get("target", {}).values()]
     for name, said in (item for place in places for group in _CARGO for item in place.get(group, {}).items()):
         if isinstance(said, dict) and {"path", "git"} & said.keys():
