@@ -21,6 +21,8 @@ _TOKENS = bytes(byte if byte in _LETTERS else 32 for byte in range(256))
 _WHOLE = re.compile(rb"(?<=[^a-z0-9_])[a-z0-9_]+(?=[^a-z0-9_])")
 _START = re.compile(rb"(?<=[^a-z0-9_])[a-z0-9_]{3,}")
 _HEAD = 3
+_LONGEST = 32_000
+"""Letters up to which a pattern of a rule is tried on a whole text: nobody knows what it costs."""
 _Patterns: TypeAlias = tuple[re.Pattern[str], ...]
 _VARIABLE = re.compile(r"\$(?:\w+|\{[^{}]*\}|\([^()]*\))")
 
@@ -115,6 +117,8 @@ class _Seen:
         self._spellings: list[str] = []
 
     def pattern(self, pattern: re.Pattern[str]) -> bool:
+        if len(self.text) > _LONGEST:
+            return True
         if not self._spellings:
             self._spellings = list(dict.fromkeys(self._spelled()))
         return any(pattern.search(one) for one in self._spellings)
