@@ -13,10 +13,12 @@ import pytest
 from gateways import Running, running, table, upstream
 from sqlalchemy import delete, insert, update
 
+from lathe.cli.main import main
 from lathe.gateway import engagements, entitlements
 from lathe.gateway.guarding.monitors import Look, Monitors
 from lathe.gateway.settings import GatewaySettings, GuardTable
 from lathe.guard.findings import Finding, Material, Part, Span
+from lathe.guard.policy import SHIPPED
 from lathe.guard.reasoner import Scene
 from lathe.models.script import Call, Step, Tokens, Words
 from lathe.models.scripted import ScriptedServer
@@ -512,3 +514,23 @@ async def test_a_second_look_decides_before_the_first_byte(
             count = len(judge.requests)
             assert (await Thread("chat", gateway).ask("Rename the column.")).status_code == 200
             assert len(judge.requests) == count, "what is not passed on is not asked about"
+
+
+@pytest.mark.parametrize(
+    "lines, said",
+    [
+        ('policy = "nowhere.yaml"', "nowhere.yaml can't be read"),
+        ('reasoner = "nobody"', "there is no model 'nobody'"),
+        ('reasoner = "mend"', "there is no model 'mend' with an upstream"),
+        ('policy = "POLICY"', "fails a case of its own: malware is refused at every tier"),
+    ],
+)
+def test_a_configuration_that_is_wrong_is_told_before_anything_is_served(
+    lines: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weak = SHIPPED.read_text().replace("{default: refuse, verified: refuse", "{default: log, verified: log")
+    (tmp_path / "weak.yaml").write_text(weak.replace("specialist: refuse}", "specialist: log}"))
+    config = tmp_path / "gateway.toml"
+    config.write_text("[guard]\n" + lines.replace("POLICY", str(tmp_path / "weak.yaml")))
+    assert main(["serve", "--check", "--config", str(config)]) == 2
+    assert said in capsys.readouterr().err

@@ -360,10 +360,16 @@ def open_guard(settings: GuardTable, directory: Directory, upstreams: Upstreams,
     """Return the guard that the settings ask for, None where they want none; raise `ConfigError`."""
     if not settings.enabled:
         return None
-    policy, clock = policy_of(settings), clock_of(settings)
-    second = SecondLook(upstreams, settings.reasoner, policy.taxonomy) if settings.reasoner else None
+    policy, second = check_guard(settings, upstreams)
+    clock = clock_of(settings)
     monitors = shipped_monitors(policy)
     return GatewayGuard(policy, monitors, directory, upstreams, secret=secret, clock=clock, second=second)
+
+
+def check_guard(settings: GuardTable, upstreams: Upstreams) -> tuple[Policy, SecondLook | None]:
+    """Return the policy and the second look that the settings ask for; raise `ConfigError`."""
+    policy = policy_of(settings)
+    return policy, SecondLook(upstreams, settings.reasoner, policy.taxonomy) if settings.reasoner else None
 
 
 def policy_of(settings: GuardTable) -> Policy:
