@@ -190,12 +190,9 @@ def _sync_due(options: Any) -> int:
 
 
 def _pull(feed: Feed) -> Sequence[Any]:
-    from lathe.cli.taxii import pull
+    from lathe.gateway.guarding.taxii import pull_feed
 
-    name = feed.authorization_env
-    if name and not os.environ.get(name):
-        raise UsageError(f"The variable {name} is not set.")
-    return pull(feed.url, os.environ, os.environ.get(name, "") if name else "")
+    return pull_feed(feed, os.environ)
 
 
 def _list(options: Any) -> int:

@@ -93,7 +93,7 @@ class Gateway:
         if settings.guard.enabled:
             # in a thread: it takes long enough for what is known of the database to grow stale
             found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.guarding.guard")
-            opened = functools.partial(found.open_guard, secret=secret, home=self._home)
+            opened = functools.partial(found.open_guard, secret=secret, home=self._home.parent)
             guard = await asyncio.to_thread(opened, settings.guard, directory, upstreams)
             stack.callback(guard.close)
         self.relay = Relay(
@@ -119,6 +119,10 @@ class Gateway:
             self.services.checkpoints(),
         ):
             self._tasks.append(asyncio.create_task(work))
+        if guard is not None and guard.intel is not None:
+            from lathe.gateway.guarding.taxii import keep_synced
+
+            self._tasks.append(asyncio.create_task(keep_synced(guard.intel, self._environ)))
 
     async def _stop_tasks(self) -> None:
         # not in the midst of a transaction

@@ -26,6 +26,7 @@ from lathe.gateway.guarding.shadow import Shadow
 from lathe.gateway.guarding.state import Known, salted
 from lathe.gateway.relay import Refused
 from lathe.guard.findings import Call, Material, Part
+from lathe.guard.intel import Intel
 from lathe.guard.ladder import Measure, Situation, decide
 from lathe.guard.policy import BLOCKS, Policy, shipped
 from lathe.guard.quarantine import Blocked, Looked, blocks_in_a_row, set_aside
@@ -96,10 +97,12 @@ class GatewayGuard:
         clock: Clock,
         second: SecondLook | None = None,
         shadow: Shadow | None = None,
+        intel: Intel | None = None,
     ) -> None:
         self.policy = policy
         self.second = second
         self.shadow = shadow
+        self.intel = intel
         self.monitors = monitors
         self.clock = clock
         self.secret = secret
@@ -379,15 +382,17 @@ def open_guard(
     if not settings.enabled:
         return None
     policy, second, shadow = check_guard(settings, upstreams)
+    intel = Intel(home)
     return GatewayGuard(
         policy,
-        shipped_monitors(policy),
+        shipped_monitors(policy, intel),
         directory,
         upstreams,
         secret=secret,
         clock=clock_of(settings),
         second=second,
-        shadow=Shadow(shadow, home / "guard-shadow.jsonl") if shadow is not None else None,
+        shadow=Shadow(shadow, home / "gateway" / "guard-shadow.jsonl") if shadow is not None else None,
+        intel=intel,
     )
 
 
