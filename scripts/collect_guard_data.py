@@ -1,10 +1,11 @@
-"""Write further public sets for the guard's monitors, from snapshots of their repositories.
+"""Write further public sets for the guard's monitors, from Git repositories.
 
-    python scripts/collect_guard_data.py MIRROR OUTPUT
+    python scripts/collect_guard_data.py [--snapshots FOLDER] [--output FOLDER]
 
-MIRROR holds a Git directory `OWNER+NAME/repo` for each repository named in docs/guard-data.md; a missing one is said
-and left out. OUTPUT gets one file a source in the form of shared/data/guard: texts as they are, cut at 8,000
-characters, with label, source, licence and origin. scripts/train_topical.py and the benchmarks take it by --more.
+The newest commit of each repository named below is taken by `git clone`; where the folder of snapshots holds it already
+(as `OWNER+NAME/repo`), from there. A repository that can't be had is said and left out. The output, .bench/guard-more
+unless told otherwise, gets one file a source in the form of shared/data/guard: texts as they are, cut at 8,000
+characters, with label, source, licence and origin. scripts/train_topical.py and the benchmarks look there (--more).
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from guard_corpus import MORE
 
 MAX_CHARACTERS = 8_000
 # AdvBench mixes all kinds of harm: these words choose the rows about computers. A row that names none is left out.
@@ -285,19 +289,34 @@ def write(source: Source, repository: Repository, output: Path) -> int:
     return len(seen)
 
 
+def had(name: str, snapshots: Path) -> Repository | None:
+    """Return a repository by `OWNER+NAME`, cloned where it is not among the snapshots; None if it can't be had."""
+    folder = snapshots / name / "repo"
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        address = f"https://github.com/{name.replace('+', '/', 1)}.git"
+        command = ["git", "clone", "--quiet", "--bare", "--depth", "1", "--", address, str(folder)]
+        environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+        if subprocess.run(command, check=False, env=environment).returncode != 0:
+            return None
+    return Repository(snapshots, name)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mirror", type=Path)
-    parser.add_argument("output", type=Path)
+    parser.add_argument("--snapshots", type=Path, default=MORE.with_name("guard-snapshots"))
+    parser.add_argument("--output", type=Path, default=MORE)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
+    repositories = {name: had(name, options.snapshots) for name in dict.fromkeys(one.repository for one in SOURCES)}
     for source in SOURCES:
-        if not (options.mirror / source.repository).is_dir():
-            print(f"{source.name}: {source.repository} is not in {options.mirror}, left out", file=sys.stderr)
+        repository = repositories[source.repository]
+        if repository is None:
+            print(f"{source.name}: {source.repository.replace('+', '/')} can't be had, left out", file=sys.stderr)
             continue
-        count = write(source, Repository(options.mirror, source.repository), options.output)
+        count = write(source, repository, options.output)
         print(f"{source.name:28} {source.label:16} {source.licence:28} {count:6}")
-    return 0
+    return int(all(one is None for one in repositories.values()))
 
 
 if __name__ == "__main__":

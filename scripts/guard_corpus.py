@@ -57,7 +57,7 @@ FOLDS: tuple[tuple[str, ...], ...] = (
 )
 MAX_ROWS = 2_000  # of one source that is learnt from
 MAX_MALICIOUS = 5_000
-LESSONS = 450
+LESSONS = 450  # of one source, after windows and forms of asking were made
 PACKAGES = ("sqlalchemy", "starlette", "anyio", "jedi", "prompt_toolkit", "pygments", "alembic", "mypy", "hypothesis")
 
 

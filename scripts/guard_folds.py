@@ -99,4 +99,4 @@ def interval(hits: int, of: int) -> tuple[float, float]:
 def share(hits: int, of: int) -> str:
     """Return a share with its interval, in words."""
     low, high = interval(hits, of)
-    return f"{hits / max(of, 1):.3f} ({low:.3f} to {high:.3f})"
+    return f"{hits / max(of, 1):.4f} ({low:.4f} to {high:.4f})"

@@ -19,8 +19,7 @@ FLOOR = 0.1  # how far an n-gram may speak that no two sources agree on
 STRENGTH = 10.0  # of the fit against its penalty
 HARD_WEIGHT = 0.0  # of legitimate security work when the topic is learnt: it is about the topic, and no attack
 MAX_RARITY = 32_767
-MILDEST = 1.0  # how far an n-gram may speak against the topic, as a share of how far one may speak for it: a request
-# is not talked away by harmless words around it
+MILDEST = 1.0  # how far an n-gram may speak against the topic, as a share of how far one may speak for it
 
 
 class Lessons(NamedTuple):

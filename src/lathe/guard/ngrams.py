@@ -73,8 +73,7 @@ def grams(folded: str) -> list[tuple[Places, NDArray[np.intp]]]:
     raw = np.frombuffer(f" {folded[:MAX_TEXT]} ".encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     powers, inverses, alike = _tables()
     codes = raw.astype(np.uint64)
-    small = codes < 256
-    codes[small] = alike[codes[small]]
+    np.putmask(codes, raw < 256, alike.take(raw, mode="clip"))
     size = len(codes)
     blank = codes == 32
     sums = np.zeros(size + 1, dtype=np.uint64)
@@ -86,7 +85,7 @@ def grams(folded: str) -> list[tuple[Places, NDArray[np.intp]]]:
         count = max(size - width + 1, 0)
         buckets = _buckets((sums[width : width + count] - sums[:count]) * inverses[:count] + np.uint64(width))
         # A blank may be the first or the last character of an n-gram, never one between.
-        buckets[blanks[width - 1 : width - 1 + count] != blanks[1 : 1 + count]] = NONE
+        np.putmask(buckets, blanks[width - 1 : width - 1 + count] != blanks[1 : 1 + count], NONE)
         found.append((slice(0, count), buckets))
     return [*found, *_words(codes, sums, inverses)]
 
@@ -112,4 +111,5 @@ def _buckets(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
 
     hashes ^= hashes >> np.uint64(29)
     hashes *= np.uint64(_MIX)
-    return (hashes >> np.uint64(64 - BUCKET_BITS)).astype(np.intp)
+    hashes >>= np.uint64(64 - BUCKET_BITS)
+    return hashes.astype(np.intp)
