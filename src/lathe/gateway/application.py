@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import logging
 import os
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +14,9 @@ from typing import Any, TypeAlias
 from lathe.gateway.batches.runner import Runner
 from lathe.gateway.bootstrap import bootstrap
 from lathe.gateway.front import HttpSink, Receive, Scope, Send
+from lathe.gateway.guarding.accounts import Accounts
+from lathe.gateway.guarding.telling import keep_posting
+from lathe.gateway.identity.invitations import console_site
 from lathe.gateway.limits import Limits
 from lathe.gateway.records import Records
 from lathe.gateway.relay import Relay
@@ -59,6 +61,7 @@ class Gateway:
         self.services: Services
         self.relay: Relay
         self.runner: Runner
+        self.accounts: Accounts
 
     async def open(self, address: str = "") -> None:
         """Open the database and all else; raise `ConfigError`, `ModelRejected` and `StorageError`."""
@@ -95,11 +98,12 @@ class Gateway:
             limits=limits,
             records=records,
             signer=signer,
-            secret=await installation_secret(database),
+            secret=self.services.secret,
             replica=replica.id,
             telemetry=telemetry,
         )
         self.runner = Runner(self.relay, self.services)
+        self.accounts = Accounts(database, self.services.audit)
         stack.push_async_callback(self._stop_tasks)
         for work in (
             self.runner.run(),
@@ -107,6 +111,8 @@ class Gateway:
             upstreams.watch(),
             replica.beat(),
             self.services.checkpoints(),
+            self.accounts.watch(),
+            keep_posting(database, settings.smtp, console_site(settings).origin),
         ):
             self._tasks.append(asyncio.create_task(work))
 
@@ -142,22 +148,6 @@ class Gateway:
             found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.pages")
             self._rest = self._rest or found.pages(self)
         await self._rest(scope, receive, send)
-
-
-async def installation_secret(database: Database) -> bytes:
-    """Return the secret that all replicas of an installation share, made by the first of them."""
-    from sqlalchemy import insert, select
-
-    from lathe.store.gateway.schema import installation
-
-    async with database.begin() as connection:
-        await database.lock(connection, "secret")
-        found = await connection.execute(select(installation.c.value).where(installation.c.name == "secret"))
-        value = found.scalar_one_or_none()
-        if value is None:
-            value = secrets.token_hex(32)
-            await connection.execute(insert(installation).values(name="secret", value=value))
-    return bytes.fromhex(value)
 
 
 async def _quietly(work: Callable[[], Awaitable[None]]) -> None:

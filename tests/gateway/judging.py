@@ -1,0 +1,89 @@
+"""Decisions put on record as the relay does it: by the ledger of the gateway, with the request that they were of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lathe.gateway.guarding.state import salted
+from lathe.gateway.principals import Principal
+from lathe.gateway.services import Services
+from lathe.guard.findings import Finding, Material, Part, Span
+from lathe.guard.ladder import Measure, Situation, Target, decide
+from lathe.guard.ledger import entry_of, mark, marks_of
+from lathe.guard.notices import notice
+from lathe.guard.policy import shipped
+from lathe.guard.quarantine import identity
+from lathe.protocol.ids import ordered_id
+from lathe.protocol.items import user_message
+from lathe.store.gateway.ledger import BlockedItem, Entries, Judged, Opened, Settled, open_ledger
+
+WELL: dict[str, Any] = {"topical": "ok", "reasoner": "ok", "acts": "ok"}
+DEVELOPS = Finding("reasoner", "exploit.develop", 0.95, (Span("asked", 0, 9, "person"),), "It names a product.")
+MAKES = Finding("reasoner", "malware.create", 0.95, (Span("asked", 0, 9, "person"),), "It is ready to run.")
+OTHERS = (Target("shop.example", "third"),)
+
+
+def situation(*findings: Finding, **more: Any) -> Situation:
+    return Situation(findings=findings, **{"monitors": WELL, "targets": OTHERS, **more})
+
+
+async def judge(
+    services: Services,
+    who: Principal,
+    rests_on: Situation,
+    *,
+    text: str = "a neutral text",
+    at: int = 0,
+    thread: str = "thread_1",
+    end_user: str = "",
+    keeps: bool = False,
+    cost: int = 700,
+    targets: tuple[str, ...] = (),
+) -> tuple[str, Measure]:
+    """Decide a situation and put all of it on record; return the decision's id and the measure."""
+    at = at or services.clock()
+    measure = decide(shipped(), rests_on)
+    decision, request = ordered_id("dec"), ordered_id("req")
+    told = notice(measure, shipped(), decision=decision, at=at, clock=services.working_days)
+    marks = marks_of(services.secret, user=who.user, end_user=end_user, key=who.key, root_thread=thread)
+    hashed = tuple(mark(services.secret, "target", one) for one in targets)
+    item = salted(services.secret, who.project, identity(user_message(text)))
+    entry = entry_of(measure, decision=decision, at=at, marks=marks, item=item, thread=thread, targets=hashed)
+    material = Material(parts=(Part("asked", text, "person"),)) if keeps else None
+    body = {"situation": rests_on, "measure": measure, "notice": told}
+    judged = Judged(
+        id=decision,
+        at=at,
+        request=request,
+        replica=services.replica,
+        organisation=who.organisation,
+        project=who.project,
+        user=who.user,
+        key=who.key,
+        thread=thread,
+        surface="api",
+        step=measure.step,
+        scope=measure.scope,
+        clause=measure.clause,
+        code=measure.code,
+        concern=measure.concern,
+        policy=measure.policy,
+        body=msgspec.json.encode(body).decode(),
+        entry=msgspec.json.encode(entry).decode() if entry else "",
+        material=msgspec.json.encode(material).decode() if material else "",
+        marks=marks if entry else (),
+        items=(BlockedItem(item, measure.code, measure.clause, "", "blocked"),) if measure.blocks else (),
+    )
+    places = (who.organisation, who.project, who.user, who.key)
+    opened = Opened(request, at, services.replica, *places, "", "api", "", "chat", "mend", "mend", "default", cost)
+    state, status = ("refused", 403) if measure.blocks else ("done", 200)
+    settled = Settled(request, who.key, who.project, who.organisation, state, status, measure.code, "mend", cost,
+                      100, 0, 20, at, "", "", "")  # fmt: skip
+    ledger = open_ledger(services.database.url)
+    try:
+        await ledger.write(Entries(whole=[(opened, settled)], judged=[judged]))
+    finally:
+        await ledger.aclose()
+    return decision, measure
