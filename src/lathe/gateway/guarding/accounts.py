@@ -31,6 +31,7 @@ DAYS = 90
 """How far back decisions are added up; by then one weighs less than a thousandth of what it did."""
 _MOST = 500
 _EVERY_S = 3600.0
+_AGAIN = 7 * 86_400_000
 _SEVERITY: dict[Restriction, int] = {"clear": 0, "restricted": 1, "suspended": 2}
 _log = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ async def _bring_up(
         await connection.execute(update(table).where(table.c.id == one.id).values(state="withdrawn", decided=at))
         why = "Its decisions no longer add up to it." if wanted is None else "It is of the same actor as another one."
         changes.append(_change("proposal.withdrawn", one, organisation, withdrawn=why))
-    if wanted is None or await _refused_before(connection, actor, wanted):
+    if wanted is None or await _refused_before(connection, actor, wanted, at):
         return changes
     if not opened:
         values = {"id": wanted.id, "organisation": organisation, "body": as_json(wanted), "wanted": wanted.state}
@@ -190,10 +191,14 @@ async def _bring_up(
     return changes
 
 
-async def _refused_before(connection: AsyncConnection, actor: Actor, wanted: ledger.Proposal) -> bool:
-    """Say whether people have turned the same down, or ended it, and nothing has come since."""
+async def _refused_before(connection: AsyncConnection, actor: Actor, wanted: ledger.Proposal, at: int) -> bool:
+    """Say whether people have turned the same down, or ended it, and nothing has come since; for a lift, this week."""
     if wanted.state == "clear":
-        return False
+        table = schema.proposals
+        query = select(table).where(
+            table.c.state == "declined", table.c.wanted == "clear", table.c.decided > at - _AGAIN
+        )
+        return any(actor.marks & set(proposal_of(row).marks) for row in await connection.execute(query))
     for state in ("declined", "lifted"):
         for one in await proposals_about(connection, state, actor.marks):
             if one.state == wanted.state and set(wanted.decisions) <= set(one.decisions):

@@ -79,7 +79,7 @@ async def carry_out(desk: Desk, appeal: Appeal, subject: Subject) -> Repaired:
         desk.record("ledger.corrected", about, organisation=organisation, appeal=appeal.id)
         changed = await reconsider(desk.connection, plan.marks, desk.at, organisation=organisation)
         for one in changed:
-            desk.record(one.action, f"proposal:{one.proposal}", organisation=organisation, **one.facts)
+            desk.record(one.action, f"proposal:{one.proposal}", **one.facts)
     desk.changed("guard")
     return Repaired(
         items=items,
