@@ -135,3 +135,4 @@ TABLE: tuple[Entry, ...] = (
 )
 AUDIT_EXPORT = f"{ADMIN}/audit/export"
 PUBLIC_KEYS = "/.well-known/jwks.json"
+REPORT = "/guard/report"
