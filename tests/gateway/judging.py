@@ -6,6 +6,12 @@ from typing import Any
 
 import msgspec
 
+from lathe.gateway.admin.accounts import review_account
+from lathe.gateway.admin.appeals import decide_appeal, make_appeal
+from lathe.gateway.admin.decisions import list_notices
+from lathe.gateway.admin.shapes import Listing
+from lathe.gateway.admin.shapes_guard import AccountReview, AppealDecision, NewAppeal
+from lathe.gateway.guarding.accounts import Accounts
 from lathe.gateway.guarding.state import salted
 from lathe.gateway.principals import Principal
 from lathe.gateway.services import Services
@@ -87,3 +93,25 @@ async def judge(
     finally:
         await ledger.aclose()
     return decision, measure
+
+
+async def furnish_decisions(services: Services, key: str) -> dict[str, str]:
+    """Give Mary of Acme decisions, an appeal that waits, one that was decided, and a measure; return ids by kind."""
+    directory = services.directory
+    mary, rita, rolf = (directory.principal_of(f"user_{name}") for name in ("mary", "rita", "rolf"))
+    assert mary and rita and rolf
+    hers = mary._replace(key=key, project="proj_acme")
+    made = [(await judge(services, hers, situation(DEVELOPS), text="the login page", keeps=True))[0]]
+    made += [(await judge(services, hers, situation(MAKES), text=f"no. {number}"))[0] for number in range(5)]
+    said = NewAppeal(text="The shop is ours: we test it before each release.")
+    upheld = await make_appeal(services, mary, made[1], NewAppeal())
+    why = AppealDecision(verdict="uphold", reason="It is ready to run, and aimed at others.")
+    await decide_appeal(services, rita, upheld.id, why)
+    [notice_row] = (await list_notices(services, mary, Listing())).data
+    ids = {"decision": made[0], "upheld": made[1], "notice": notice_row.id}
+    ids["appeal"] = (await make_appeal(services, mary, made[0], said)).id
+    accounts = Accounts(services.database, services.audit)
+    [proposed] = await accounts.after(marks_of(services.secret, user="user_mary"), services.clock())
+    await review_account(services, rita, proposed.proposal, AccountReview(verdict="approve", reason="All are right."))
+    await directory.refresh()
+    return {**ids, "proposal": proposed.proposal}

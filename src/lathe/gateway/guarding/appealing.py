@@ -111,11 +111,14 @@ async def tell_outcome(desk: Desk, appeal: Appeal, subject: Subject, repaired: R
     name = reviewer.name if reviewer is not None and reviewer.name else appeal.reviewer
     if appeal.state == "reversed":
         faults = {"policy": "the rules", "monitor": "a monitor", "facts": "what was taken to be so"}
-        title = f"{what} is reversed"
-        lines = [f"{title}, by {name}. What was wrong: {faults[appeal.fault]}.", *repaired.sentences]
+        title = "Your appeal: the decision is reversed"
+        lines = [
+            f"{what} is reversed. {name} looked at it anew. What was wrong: {faults[appeal.fault]}.",
+            *repaired.sentences,
+        ]
     else:
-        title = f"{what} stands"
-        lines = [f"{title}, by {name}, who had no part in it."]
+        title = "Your appeal: the decision stands"
+        lines = [f"{what} stands. {name} looked at it anew, and had no part in it before."]
     lines += [f"Reason: {appeal.reason}", f"Appeal {appeal.id}; clause {appeal.clause or 'none'}."]
     about = {"appeal": appeal.id, "decision": appeal.decision, "state": appeal.state, "reason": appeal.reason}
     people = {appeal.by} if desk.services.directory.user(appeal.by) is not None else set()
