@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from lathe.gateway.admin.routes import routes
 from lathe.gateway.console import routes as console
 from lathe.gateway.guarding.accounts import Accounts
-from lathe.gateway.guarding.telling import post
+from lathe.gateway.guarding.telling import Post
 from lathe.gateway.identity.entrance import open_entrance
 from lathe.gateway.identity.sessions import open_session
 from lathe.gateway.identity.settings import SmtpTable
@@ -150,7 +150,7 @@ async def test_43185_a_warning_by_mail_names_each_decision_its_time_and_its_clau
     proposal, made = await restrict(court, "member_a")
     async with mailbox() as box:
         smtp = SmtpTable(host="127.0.0.1", port=box.port, tls="off", sender="gateway@example.org")
-        assert await post(court.services.database, smtp, "https://lathe.example.org", court.clock()) == 1
+        assert await Post(court.services.database, smtp, "https://lathe.example.org").hand_in(court.clock()) == 1
         [mail] = box.mails
     mail = mail.replace("=\r\n", "").replace("=3D", "=")
     [told] = (await court.done("member_a", "GET", "/v1/notices"))["data"]

@@ -13,7 +13,7 @@ from mailing import mailbox
 from sqlalchemy import select, update
 
 from lathe.gateway.guarding.accounts import Accounts
-from lathe.gateway.guarding.telling import post
+from lathe.gateway.guarding.telling import Post
 from lathe.gateway.identity.settings import SmtpTable
 from lathe.guard.findings import Finding
 from lathe.guard.ladder import Target
@@ -192,14 +192,14 @@ async def test_a_notice_goes_out_by_mail_once_and_waits_while_it_cannot(board: B
     database, now = board.services.database, board.clock()
     async with mailbox() as box:
         smtp = SmtpTable(host="127.0.0.1", port=box.port, tls="off", sender="gateway@example.org")
-        assert await post(database, smtp, "https://lathe.example.org", now) == 1
-        assert await post(database, smtp, "https://lathe.example.org", now) == 0
+        assert await Post(database, smtp, "https://lathe.example.org").hand_in(now) == 1
+        assert await Post(database, smtp, "https://lathe.example.org").hand_in(now) == 0
         [mail] = box.mails
         assert "To: member_a@example.org" in mail and "stands" in mail and "lathe.example.org/console" in mail
     async with database.begin() as connection:
         await connection.execute(update(guard_schema.notices).values(mailed=None))
-    assert await post(database, smtp, "https://lathe.example.org", now) == 0
+    assert await Post(database, smtp, "https://lathe.example.org").hand_in(now) == 0
     assert await board.column(select(guard_schema.notices.c.mailed)) == [None]
     async with database.begin() as connection:
         await connection.execute(update(schema.users).values(active=False))
-    assert await post(database, smtp, "https://lathe.example.org", now) == 0
+    assert await Post(database, smtp, "https://lathe.example.org").hand_in(now) == 0

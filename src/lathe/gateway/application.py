@@ -15,7 +15,7 @@ from lathe.gateway.batches.runner import Runner
 from lathe.gateway.bootstrap import bootstrap
 from lathe.gateway.front import HttpSink, Receive, Scope, Send
 from lathe.gateway.guarding.accounts import Accounts
-from lathe.gateway.guarding.telling import keep_posting
+from lathe.gateway.guarding.telling import Post
 from lathe.gateway.identity.invitations import console_site
 from lathe.gateway.limits import Limits
 from lathe.gateway.records import Records
@@ -62,6 +62,7 @@ class Gateway:
         self.relay: Relay
         self.runner: Runner
         self.accounts: Accounts
+        self.post: Post
 
     async def open(self, address: str = "") -> None:
         """Open the database and all else; raise `ConfigError`, `ModelRejected` and `StorageError`."""
@@ -90,6 +91,15 @@ class Gateway:
         stack.push_async_callback(records.aclose)
         telemetry = Telemetry(open_spans(self._environ, replica.id))
         stack.push_async_callback(telemetry.aclose)
+        secret = self.services.secret
+        guard = None
+        if settings.guard.enabled:
+            # in a thread: it takes long enough for what is known of the database to grow stale
+            found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.guarding.guard")
+            guard = await asyncio.to_thread(found.open_guard, settings.guard, directory, upstreams, secret)
+            stack.callback(guard.monitors.close)
+        self.accounts = Accounts(database, self.services.audit)
+        self.post = Post(database, settings.smtp, console_site(settings).origin)
         self.relay = Relay(
             settings=settings,
             upstreams=upstreams,
@@ -98,12 +108,13 @@ class Gateway:
             limits=limits,
             records=records,
             signer=signer,
-            secret=self.services.secret,
+            secret=secret,
             replica=replica.id,
             telemetry=telemetry,
+            guard=guard,
+            follow=self.accounts.follow,
         )
         self.runner = Runner(self.relay, self.services)
-        self.accounts = Accounts(database, self.services.audit)
         stack.push_async_callback(self._stop_tasks)
         for work in (
             self.runner.run(),
@@ -112,13 +123,19 @@ class Gateway:
             replica.beat(),
             self.services.checkpoints(),
             self.accounts.watch(),
-            keep_posting(database, settings.smtp, console_site(settings).origin),
+            self.post.run(),
         ):
             self._tasks.append(asyncio.create_task(work))
 
     async def _stop_tasks(self) -> None:
         # not in the midst of a transaction
-        async with self.services.directory.looking, self.replica.beating, self.runner.working:
+        async with (
+            self.services.directory.looking,
+            self.replica.beating,
+            self.runner.working,
+            self.accounts.working,
+            self.post.working,
+        ):
             for task in self._tasks:
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -91,8 +91,17 @@ class MetricsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GuardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[guard]`: days besides Saturdays and Sundays on which appeals are not decided, and the time zone."""
+    """`[guard]`: which policy and taxonomy hold, "" for those that Lathe comes with; holidays are days as 2026-12-25.
 
+    `reasoner` is a model of this gateway that is asked for a second look at what the topical monitor passes on, "" for
+    the embedded reasoner alone. Without `enabled` no request is judged, and receipts say so. Appeals are not decided on
+    Saturdays, Sundays and holidays, by the days of `zone`.
+    """
+
+    enabled: bool = True
+    policy: str = ""
+    taxonomy: str = ""
+    reasoner: str = ""
     holidays: tuple[datetime.date, ...] = ()
     zone: str = "UTC"
 

@@ -13,12 +13,11 @@ from lathe.gateway.admin.desk import ANYONE, Desk, operation
 from lathe.gateway.admin.faults import AdminError, conflict, forbidden, not_found
 from lathe.gateway.admin.shapes import Page
 from lathe.gateway.admin.shapes_guard import Appeal, AppealDecision, AppealFile, Appeals, NewAppeal
-from lathe.gateway.guarding.appealing import case_of, change, checked, keep, tell_outcome
+from lathe.gateway.guarding.appealing import case_of, change, checked, keep, policy_in_force, tell_outcome
 from lathe.gateway.guarding.on_record import ACCOUNT, Subject, appeal_of, appeals_against, as_json, subject_of
 from lathe.gateway.guarding.repairing import Repaired, carry_out
 from lathe.guard import appeals as rules
 from lathe.guard.appeals import Regression, file_name
-from lathe.guard.policy import shipped
 from lathe.protocol.ids import ordered_id
 from lathe.store.gateway.guard_schema import appeals, decisions
 
@@ -131,7 +130,8 @@ async def decide_appeal(desk: Desk, appeal: str, asked: AppealDecision) -> Appea
     )
     repaired = Repaired()
     if ended.state == "reversed":
-        case, why_none = case_of(shipped(), ended, subject, asked)
+        policy = await policy_in_force(desk.services.settings.guard)
+        case, why_none = case_of(policy, ended, subject, asked)
         repaired = await carry_out(desk, ended, subject)
         kept = {"repair": as_json({**msgspec.to_builtins(repaired), "no_case": why_none})}
         if case is not None:

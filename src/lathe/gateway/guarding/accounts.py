@@ -7,9 +7,11 @@ ledger comes to say something else, the open one is changed, and what was said o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,12 +27,14 @@ from lathe.protocol.errors import StorageError
 from lathe.protocol.ids import ordered_id
 from lathe.store.gateway import guard_schema as schema
 from lathe.store.gateway.database import Database
+from lathe.store.gateway.ledger import Judged
 from lathe.store.gateway.schema import reviews
 
 DAYS = 90
 """How far back decisions are added up; by then one weighs less than a thousandth of what it did."""
 _MOST = 500
 _EVERY_S = 3600.0
+_MISSED_MS = 600_000
 _AGAIN = 7 * 86_400_000
 _SEVERITY: dict[Restriction, int] = {"clear": 0, "restricted": 1, "suspended": 2}
 _log = logging.getLogger(__name__)
@@ -62,36 +66,74 @@ def limits() -> ledger.Limits:
 
 
 class Accounts:
-    """Looks at actors after decisions about them, and now and then at all for whom something holds."""
+    """Looks at actors after decisions about them, and now and then at all for whom something holds.
+
+    `working` is held while the database is asked.
+    """
 
     def __init__(self, database: Database, audit: AuditLog) -> None:
+        self.working = asyncio.Lock()
         self._database = database
         self._audit = audit
+        self._due: dict[tuple[str, ...], str] = {}
+        self._news = asyncio.Event()
+
+    def follow(self, judged: Sequence[Judged], written: asyncio.Future[None]) -> None:
+        """Have the actors of decisions looked at as soon as these are on record; nobody waits for it."""
+        counted = [one for one in judged if one.entry]
+        if counted:
+            written.add_done_callback(lambda done: self._note(counted, done))
+
+    def _note(self, judged: Sequence[Judged], written: asyncio.Future[None]) -> None:
+        if not written.cancelled() and written.exception() is None:
+            self._due.update({one.marks: one.id for one in judged})
+            self._news.set()
+
+    async def watch(self, every_s: float = _EVERY_S) -> None:
+        """Look at actors as decisions come, and every hour at all for whom something holds, until cancelled."""
+        again = time.monotonic() + every_s
+        try:
+            self._due.update(await self._last(now_ms()))
+        except StorageError as error:
+            _log.warning("Decisions can't be read: %s", error)
+        while True:
+            try:
+                while self._due:
+                    marks, decision = self._due.popitem()
+                    await self.after(marks, now_ms(), decision=decision)
+                if time.monotonic() >= again:
+                    again += every_s
+                    await self.look_again(now_ms())
+            except StorageError as error:
+                _log.warning("Accounts can't be looked at: %s", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(1.0, again - time.monotonic())):
+                    await self._news.wait()
+            self._news.clear()
 
     async def after(self, marks: Iterable[str], at: int, *, decision: str = "") -> list[Reconsidered]:
         """Look at an actor anew; raise `StorageError`. To be called when a decision with an entry is on record."""
-        async with self._database.begin() as connection:
+        async with self.working, self._database.begin() as connection:
             found = await reconsider(connection, marks, at, decision=decision, lock=self._database)
             for action, proposal, facts in found:
                 await self._audit.append(connection, "guard", action, f"proposal:{proposal}", facts)
         return found
 
-    async def watch(self, every_s: float = _EVERY_S) -> None:
-        """Look at all actors whose account is restricted or about whom a proposal is open, until cancelled."""
-        while True:
-            await asyncio.sleep(every_s)
-            try:
-                await self.look_again(now_ms())
-            except StorageError as error:
-                _log.warning("Accounts can't be looked at: %s", error)
-
     async def look_again(self, at: int) -> list[Reconsidered]:
         """Look once at all of them: where a score has faded, that a measure be lifted is proposed."""
         table = schema.proposals
-        async with self._database.begin() as connection:
+        async with self.working, self._database.begin() as connection:
             query = select(table).where(table.c.state.in_(("open", "in_force")))
             found = [proposal_of(row) for row in await connection.execute(query.order_by(table.c.id))]
         return [change for one in found for change in await self.after(one.marks, at)]
+
+    async def _last(self, at: int) -> dict[tuple[str, ...], str]:
+        """Return actors by decisions of the last minutes, which a replica that has gone may not have looked at."""
+        table, marked = schema.decisions, schema.decision_marks
+        query = select(marked.c.decision, marked.c.mark).join_from(marked, table, table.c.id == marked.c.decision)
+        async with self.working, self._database.begin() as connection:
+            rows = await connection.execute(query.where(table.c.at > at - _MISSED_MS).limit(_MOST))
+            return {(row.mark,): row.decision for row in rows}
 
 
 async def reconsider(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from lathe.gateway.admin.desk import Desk
     from lathe.gateway.admin.shapes_guard import AppealDecision, Corrected
+    from lathe.gateway.settings import GuardTable
 
 _T = TypeVar("_T")
 _STATUS = {
@@ -46,6 +49,19 @@ def checked(step: Callable[[], _T]) -> _T:
         return step()
     except UsageError as error:
         raise AdminError(_STATUS.get(error.code, 400), error.code, error.message, error.hint) from None
+
+
+async def policy_in_force(settings: GuardTable) -> Policy:
+    """Return the policy by which the gateway decides now."""
+    # in a thread: what is imported and read takes long enough for what is known of the database to grow stale
+    return await asyncio.to_thread(_policy, settings)
+
+
+@functools.cache
+def _policy(settings: GuardTable) -> Policy:
+    from lathe.gateway.guarding.guard import policy_of
+
+    return policy_of(settings)
 
 
 async def keep(connection: AsyncConnection, appeal: Appeal, subject: Subject) -> None:

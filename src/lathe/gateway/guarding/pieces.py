@@ -1,6 +1,6 @@
 """A conversation as callers send it, in the pieces that are judged and set aside one by one, for each wire.
 
-A piece is what a person, a developer or a model said in one message, one tool call, or the output of one. What is
+A piece is one text of what a person, a developer or a model said, one tool call, or the output of one. What is
 of no known shape is a piece too, with all the text that is in it: nothing goes unseen because nobody foresaw it. Shapes
 are those of the vendors' references for Responses, Chat Completions and Messages.
 """
@@ -42,7 +42,7 @@ _WEB = frozenset({"web_search_tool_result", "web_fetch_tool_result", "web_search
 
 
 class Piece(NamedTuple):
-    """A piece: the item that it is in no wire's words, its text, who wrote it; `at` is the block, -1 for all texts."""
+    """A piece: the item that it is in no wire's words, its text, who wrote it; `at` is the part, -1 for the whole."""
 
     kind: Kind
     item: Item
@@ -66,7 +66,7 @@ def is_models(wire: WireName, element: Any) -> bool:
 def pieces_of(wire: WireName, element: Any) -> list[Piece]:
     """Return the pieces of one element of a conversation, or of what a developer says before it."""
     if isinstance(element, str):
-        return [_said("user", element, ())] if element else []
+        return [_said("user", element)] if element else []
     if not isinstance(element, dict):
         return [_other(element, "person")]
     if wire == "responses":
@@ -79,7 +79,7 @@ def pieces_of(wire: WireName, element: Any) -> list[Piece]:
 def developers(wire: WireName, field: Any) -> list[Piece]:
     """Return the pieces of what a developer says before a conversation."""
     text = field if isinstance(field, str) else "\n".join(_texts(field))
-    return [_said("developer", text, ())] if text else []
+    return [_said("developer", text)] if text else []
 
 
 def withheld(wire: WireName, element: Any, piece: Piece, notice: str) -> Any:
@@ -100,7 +100,7 @@ def _responses(item: dict[str, Any]) -> Iterator[Piece]:
     kind = item.get("type") or ("message" if "role" in item else "")
     call_id = _word(item.get("call_id"))
     if kind == "message":
-        yield _message(_role(item.get("role")), item.get("content"))
+        yield from _message(_role(item.get("role")), item.get("content"))
     elif kind == "function_call":
         yield _call(call_id, item.get("name"), item.get("arguments"), item.get("id"))
     elif kind == "custom_tool_call":
@@ -127,8 +127,10 @@ def _without_item(item: dict[str, Any], piece: Piece, notice: str) -> Any:
             return {**_plain(item), "input": notice}
         return {**_plain(item), "arguments": _as_arguments(notice)}
     role = item.get("role") if piece.kind == "said" else "assistant"
-    kind = "output_text" if role == "assistant" else "input_text"
-    return {"type": "message", "role": role, "content": [{"type": kind, "text": notice}]}
+    part = {"type": "output_text" if role == "assistant" else "input_text", "text": notice}
+    if piece.kind == "said" and piece.at >= 0:
+        return {**item, "content": _put(item["content"], piece.at, part)}
+    return {"type": "message", "role": role, "content": [part]}
 
 
 def _plain(item: dict[str, Any]) -> dict[str, Any]:
@@ -143,10 +145,9 @@ def _chat(message: dict[str, Any]) -> Iterator[Piece]:
     if role in ("tool", "function"):
         yield _output(_word(message.get("tool_call_id")) or _word(message.get("name")), message.get("content"))
         return
-    content = message.get("content")
-    if content or message.get("refusal"):
-        refusal = [{"type": "refusal", "refusal": message["refusal"]}] if message.get("refusal") else []
-        yield _message(_role(role), [*_listed(content), *refusal])
+    yield from _message(_role(role), message.get("content"))
+    if isinstance(refusal := message.get("refusal"), str):
+        yield _said("assistant", refusal)
     if thought := message.get("reasoning_content"):
         yield _thought({"content": [{"text": _word(thought)}]})
     for at, call in enumerate(_listed(message.get("tool_calls"))):
@@ -171,6 +172,9 @@ def _without_part(message: dict[str, Any], piece: Piece, notice: str) -> Any:
     if piece.kind == "thought":
         return {key: value for key, value in message.items() if not key.startswith("reasoning")}
     if piece.kind != "call":
+        content = message.get("content")
+        if piece.kind == "said" and piece.at >= 0:
+            return {**message, "content": _put(content, piece.at, {"type": "text", "text": notice})}
         return {**{key: value for key, value in message.items() if key != "refusal"}, "content": notice}
     if piece.at < 0:
         return {**message, "function_call": {**message["function_call"], "arguments": _as_arguments(notice)}}
@@ -190,12 +194,14 @@ def _without_part(message: dict[str, Any], piece: Piece, notice: str) -> Any:
 
 def _messages(message: dict[str, Any]) -> Iterator[Piece]:
     role, content = _role(message.get("role")), message.get("content")
-    said: list[Any] = []
+    if isinstance(content, str):
+        yield _said(role, content)
+        return
     for at, block in enumerate(_listed(content)):
         kind = block.get("type") if isinstance(block, dict) else "text" if isinstance(block, str) else ""
         match kind:
             case "text" | "image" | "document":
-                said.append(block)
+                yield from _part(role, block, at)
             case "tool_use":
                 arguments = msgspec.json.encode(block.get("input")).decode()
                 yield _call(_word(block.get("id")), block.get("name"), arguments, None)._replace(at=at)
@@ -207,8 +213,6 @@ def _messages(message: dict[str, Any]) -> Iterator[Piece]:
                 continue
             case _:
                 yield _other(block, "web" if kind in _WEB else "tool" if role == "user" else "model", at)
-    if said:
-        yield _message(role, said)
 
 
 def _without_block(message: dict[str, Any], piece: Piece, notice: str) -> Any:
@@ -216,24 +220,16 @@ def _without_block(message: dict[str, Any], piece: Piece, notice: str) -> Any:
     text = {"type": "text", "text": notice}
     if not isinstance(content, list):
         return {**message, "content": notice}
-    if piece.at >= 0:
-        block = content[piece.at]
-        if piece.kind == "call":
-            instead: list[Any] = [{**block, "input": {"withheld": notice}}]
-        elif piece.kind == "output":
-            instead = [{**{key: value for key, value in block.items() if key != "is_error"}, "content": notice}]
-        else:
-            instead = [] if piece.kind == "thought" else [text]
-        kept = [*content[: piece.at], *instead, *content[piece.at + 1 :]]
+    block = content[piece.at]
+    if piece.kind == "thought":
+        kept = [*content[: piece.at], *content[piece.at + 1 :]]
         return {**message, "content": kept} if kept else None
-    kept, put = [], False
-    for block in content:
-        if isinstance(block, dict) and block.get("type") not in ("text", "image", "document"):
-            kept.append(block)
-        elif not put:
-            kept.append(text)
-            put = True
-    return {**message, "content": kept}
+    instead: Any = text
+    if piece.kind == "call":
+        instead = {**block, "input": {"withheld": notice}}
+    elif piece.kind == "output":
+        instead = {**{key: value for key, value in block.items() if key != "is_error"}, "content": notice}
+    return {**message, "content": _put(content, piece.at, instead)}
 
 
 # What they share.
@@ -251,14 +247,27 @@ _AUTHORS: dict[Role, Provenance] = {
 }
 
 
-def _message(role: Role, content: Any) -> Piece:
-    images = tuple(_images(content))
-    return _said(role, "\n".join(_texts(content)), images)
+def _message(role: Role, content: Any) -> Iterator[Piece]:
+    if isinstance(content, str):
+        yield _said(role, content)
+    else:
+        for at, part in enumerate(_listed(content)):
+            yield from _part(role, part, at)
 
 
-def _said(role: Role, text: str, images: tuple[str, ...]) -> Piece:
+def _part(role: Role, part: Any, at: int) -> Iterator[Piece]:
+    text, images = "\n".join(_texts([part])), tuple(_images([part]))
+    if text or images:
+        yield _said(role, text, images, at)
+
+
+def _said(role: Role, text: str, images: tuple[str, ...] = (), at: int = -1) -> Piece:
     first = OutputText(text) if role == "assistant" else InputText(text)
-    return Piece("said", Message(role, (first, *map(InputImage, images))), text, _AUTHORS[role])
+    return Piece("said", Message(role, (first, *map(InputImage, images))), text, _AUTHORS[role], at)
+
+
+def _put(content: Any, at: int, part: Any) -> list[Any]:
+    return [*content[:at], part, *content[at + 1 :]]
 
 
 def _call(call_id: str, name: Any, arguments: Any, id: Any) -> Piece:

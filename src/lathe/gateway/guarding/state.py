@@ -59,6 +59,10 @@ class GuardState:
         """Return what is on record of an item of a project's conversations by its salted hash, None for nothing."""
         return self._items.get(project, {}).get(item)
 
+    def has_items(self, project: str) -> bool:
+        """Say whether anything is on record of items of a project's conversations."""
+        return project in self._items
+
     def add(self, project: str, found: Iterable[tuple[str, Known]]) -> None:
         """Have it known here at once, before it is read back from the database."""
         self._items = {**self._items, project: {**self._items.get(project, {}), **dict(found)}}

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.admin.faults import AdminError
@@ -51,9 +51,41 @@ async def tell(
     return found
 
 
-async def post(database: Database, smtp: SmtpTable, origin: str, now: int) -> int:
-    """Hand in the mails that wait, each by one replica alone; return how many went out. Raises `StorageError`."""
-    async with database.begin() as connection:
+class Post:
+    """Hands in by mail what people are told. `working` is held while the database is asked."""
+
+    def __init__(self, database: Database, smtp: SmtpTable, origin: str) -> None:
+        self.working = asyncio.Lock()
+        self._database = database
+        self._smtp = smtp
+        self._origin = origin
+
+    async def run(self, every_s: float = _EVERY_S) -> None:
+        """Hand in mails as they come, until cancelled; without a server for them there is nothing to do."""
+        while self._smtp.host:
+            try:
+                await self.hand_in(now_ms())
+            except StorageError as error:
+                _log.warning("Notices can't be read: %s", error)
+            await asyncio.sleep(every_s)
+
+    async def hand_in(self, now: int) -> int:
+        """Hand in the mails that wait, each by one replica alone; return how many went out. Raises `StorageError`."""
+        done = 0
+        for row in await self._waiting(now):
+            if not await self._mark(row.id, None, now):
+                continue
+            told = msgspec.json.decode(row.body, type=Told)
+            try:
+                await send(self._smtp, row.email, told.title, f"{told.text}\n\n{self._origin}/console/decisions\n")
+                done += 1
+            except AdminError as error:
+                _log.warning("The notice %s is not mailed yet: %s", row.id, error)
+                await self._mark(row.id, now, None)
+                break
+        return done
+
+    async def _waiting(self, now: int) -> list[Row[Any]]:
         query = (
             select(notices.c.id, notices.c.body, users.c.email)
             .join_from(notices, users, users.c.id == notices.c.user)
@@ -61,34 +93,11 @@ async def post(database: Database, smtp: SmtpTable, origin: str, now: int) -> in
             .order_by(notices.c.at)
             .limit(_AT_ONCE)
         )
-        waiting = list(await connection.execute(query))
-    done = 0
-    for id, body, address in waiting:
-        if not await _mark(database, id, None, now):
-            continue
-        told = msgspec.json.decode(body, type=Told)
-        try:
-            await send(smtp, address, told.title, f"{told.text}\n\n{origin}/console/decisions\n")
-            done += 1
-        except AdminError as error:
-            _log.warning("The notice %s is not mailed yet: %s", id, error)
-            await _mark(database, id, now, None)
-            break
-    return done
+        async with self.working, self._database.begin() as connection:
+            return list(await connection.execute(query))
 
-
-async def _mark(database: Database, id: str, before: int | None, after: int | None) -> bool:
-    async with database.begin() as connection:
+    async def _mark(self, id: str, before: int | None, after: int | None) -> bool:
         held = notices.c.mailed.is_(None) if before is None else notices.c.mailed == before
-        done = await connection.execute(update(notices).where(notices.c.id == id, held).values(mailed=after))
-        return done.rowcount == 1
-
-
-async def keep_posting(database: Database, smtp: SmtpTable, origin: str, every_s: float = _EVERY_S) -> None:
-    """Hand in mails as they come, until cancelled; without a server for them there is nothing to do."""
-    while smtp.host:
-        try:
-            await post(database, smtp, origin, now_ms())
-        except StorageError as error:
-            _log.warning("Notices can't be read: %s", error)
-        await asyncio.sleep(every_s)
+        async with self.working, self._database.begin() as connection:
+            done = await connection.execute(update(notices).where(notices.c.id == id, held).values(mailed=after))
+            return done.rowcount == 1

@@ -129,6 +129,14 @@ class Judged(NamedTuple):
     items: tuple[BlockedItem, ...] = ()
 
 
+class LetIn(NamedTuple):
+    """That an item which was set aside was judged anew and is served; the first two fields find it."""
+
+    project: str
+    item: str
+    at: int
+
+
 class Link(NamedTuple):
     """A record of a chain of the audit; the fields are columns of the table `audit`."""
 
@@ -144,10 +152,11 @@ class Entries(NamedTuple):
     whole: Sequence[tuple[Opened, Settled]] = ()
     opened: Sequence[Opened] = ()
     settled: Sequence[Settled] = ()
+    links: Sequence[Link] = ()
     contents: Sequence[Content] = ()
     answers: Sequence[LineAnswer] = ()
     judged: Sequence[Judged] = ()
-    links: Sequence[Link] = ()
+    let_in: Sequence[LetIn] = ()
 
 
 class Unwritable(Exception):
@@ -230,6 +239,7 @@ _SET_ASIDE = "insert into blocked (project,item,decision,code,clause,item_id,sta
 _AGAIN_ASIDE = ") on conflict (project,item) do update set decision=excluded.decision,code=excluded.code,"
 _AGAIN_ASIDE += "clause=excluded.clause,item_id=excluded.item_id,state=excluded.state,at=excluded.at "
 _AGAIN_ASIDE += "where blocked.state<>'released'"
+_LET_IN = "update blocked set state='served',at=?3 where project=?1 and item=?2 and state='blocked'"
 _CHANGED = "update revision set guard=guard+1"
 _SPEND = "insert into spend (scope,period,cost,tokens,requests) values ("
 _ADD = ") on conflict (scope,period) do update set cost=spend.cost+excluded.cost,"
@@ -298,7 +308,7 @@ class SqliteLedger:
                 execute(f"{_CONTENT}?,?,?,?,?,?,?){_AGAIN}", content)
             for answer in entries.answers:
                 execute(_ANSWER, answer)
-            self._judge(entries.judged)
+            self._judge(entries.judged, entries.let_in)
             for link in entries.links:
                 execute(f"{_LINK}?,?,?,?){_AGAIN}", link)
             execute("commit")
@@ -307,7 +317,7 @@ class SqliteLedger:
                 execute("rollback")
             raise
 
-    def _judge(self, judged: Sequence[Judged]) -> None:
+    def _judge(self, judged: Sequence[Judged], let_in: Sequence[LetIn]) -> None:
         execute = self._connection.execute
         for one in judged:
             if execute(f"{_JUDGED}{_marks(_DECISION)},0,0,''){_AGAIN}", one[:-2]).rowcount == 1:
@@ -315,7 +325,9 @@ class SqliteLedger:
                     execute(f"{_MARKED}?,?){_AGAIN}", (mark, one.id))
                 for row in _aside(one):
                     execute(f"{_SET_ASIDE}?,?,?,?,?,?,?,?{_AGAIN_ASIDE}", row)
-        if any(one.items for one in judged):
+        for row in let_in:
+            execute(_LET_IN, row)
+        if let_in or any(one.items for one in judged):
             execute(_CHANGED)
 
     def _shorten(self) -> None:
@@ -390,18 +402,20 @@ class PostgresLedger:
             await connection.executemany(f"{_CONTENT}$1,$2,$3,$4,$5,$6,$7){_AGAIN}", entries.contents)
         if entries.answers:
             await connection.executemany(_ANSWER.replace("?", "$"), entries.answers)
-        await self._judge(entries.judged)
+        await self._judge(entries.judged, entries.let_in)
         if entries.links:
             await connection.executemany(f"{_LINK}$1,$2,$3,$4){_AGAIN}", entries.links)
 
-    async def _judge(self, judged: Sequence[Judged]) -> None:
+    async def _judge(self, judged: Sequence[Judged], let_in: Sequence[LetIn]) -> None:
         connection = self._connection
         for one in judged:
             done = await connection.execute(f"{_JUDGED}{_marks(_DECISION, '$')},0,0,''){_AGAIN}", *one[:-2])
             if done == "INSERT 0 1":
                 await connection.executemany(f"{_MARKED}$1,$2){_AGAIN}", [(mark, one.id) for mark in one.marks])
                 await connection.executemany(f"{_SET_ASIDE}$1,$2,$3,$4,$5,$6,$7,$8{_AGAIN_ASIDE}", _aside(one))
-        if any(one.items for one in judged):
+        if let_in:
+            await connection.executemany(_LET_IN.replace("?", "$"), let_in)
+        if let_in or any(one.items for one in judged):
             await connection.execute(_CHANGED)
             await connection.execute(
                 "notify lathe_gateway"
