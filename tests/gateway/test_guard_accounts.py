@@ -135,6 +135,9 @@ async def test_what_is_proposed_follows_the_decisions_and_an_objection_ends_it(b
     await board.review("reviewer", proposed["id"])
     await board.misuse("member_a", 4)
     [changed] = await board.proposals()
+    body = {"verdict": "approve", "reason": "As I have read it.", "version": proposed["version"]}
+    stale = await board.ask("operator", "POST", f"/admin/v1/accounts/{proposed['id']}/review", body)
+    assert (stale.status, stale.code) == (409, "proposal_changed")
     assert (changed["id"], changed["wanted"], changed["approvals"]) == (proposed["id"], "suspended", 0)
     # one decision is reversed: too few are left for it, and what was said is asked for anew
     appeal = (await board.appeal("member_a", made[0]))["id"]

@@ -10,6 +10,7 @@ import httpx2
 from gateways import Running
 from test_guarding import MARK, SAID, Thread, error_of, guarded
 
+from lathe.models.script import Step, Tokens, Words
 from lathe.models.scripted import ScriptedServer
 
 
@@ -105,3 +106,34 @@ async def test_decisions_add_up_to_a_proposal_and_a_restriction_of_two_holds_at_
         await done(admin.post(f"/admin/v1/appeals/{made['id']}/decide", json=body))
         assert (await Thread("chat", gateway).ask("Good day.")).status_code == 200
         await admin.aclose()
+
+
+async def test_what_a_withheld_answer_cost_is_back_in_the_budget(tmp_path: Path) -> None:
+    bad = Step(say=(Words(f"Here is the {MARK}."),), usage=Tokens(100, 0, 50))
+    async with ScriptedServer([bad], repeat=True) as scripted, guarded(scripted, tmp_path) as gateway:
+        limits = {"budget": {"monthly_usd": 0.0005}}
+        await gateway.set_project(limits=limits)
+        async with (
+            await person(gateway, "ada", "member", "relay") as ada,
+            await person(gateway, "rita", "reviewer", "admin") as rita,
+        ):
+            body = {"model": "m", "messages": [{"role": "user", "content": "Go on."}], "max_tokens": 100}
+            withheld = await ada.post("/v1/chat/completions", json=body)
+            decision = withheld.json()["lathe"]["guard"]["decision"]
+            spent = "select cost from spend where scope like 'project:%' and length(period) = 7"
+            [[cost]] = gateway.rows(spent)
+            assert cost > 0
+            second = await ada.post("/v1/chat/completions", json=body)
+            assert second.status_code == 200
+            exhausted = await ada.post("/v1/chat/completions", json=body)
+            assert exhausted.status_code == 429 and "budget" in exhausted.text
+            appeal = await done(ada.post(f"/v1/decisions/{decision}/appeal", json={}))
+            verdict = {"verdict": "reverse", "fault": "policy", "reason": "The rule reaches too far here."}
+            ended = await done(rita.post(f"/admin/v1/appeals/{appeal['id']}/decide", json=verdict))
+            assert ended["repair"]["cost"] == cost
+            assert gateway.rows(spent)[0][0] < 2 * cost
+            for _ in range(100):  # each replica reads the sums again within a moment
+                if (answer := await ada.post("/v1/chat/completions", json=body)).status_code == 200:
+                    break
+                await asyncio.sleep(0.1)
+            assert answer.status_code == 200

@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
 _APPEAL = ("id", "state", "decision", "clause", "by", "at:time", "due:time", "overdue", "text", "reviewer",
            "decided:time", "reason", "fault", "case")  # fmt: skip
-_PROPOSAL = ("id", "state", "wanted", "holds", "users", "organisation", "at:time", "decided:time", "approvals", "why")
+_PROPOSAL = (
+    "id",
+    "state",
+    "wanted",
+    "holds",
+    "users",
+    "organisation",
+    "at:time",
+    "decided:time",
+    "approvals",
+    "version",
+    "why",
+)
 _WHY = "the reason, which the person reads"
 
 
@@ -74,6 +86,8 @@ def _add_accounts(words: Words) -> None:
         command = words.add(name, help, run)
         command.add_argument("id")
         command.add_argument("--reason", required=True, help=_WHY)
+        if name != "lift":
+            command.add_argument("--version", default="", help="only for what it said when you read it (show)")
 
 
 def decisions(call: Call) -> None:
@@ -226,7 +240,12 @@ def accounts_lift(call: Call) -> None:
 
 def _review(call: Call, verdict: str) -> None:
     path = f"/admin/v1/accounts/{segment(call.options.id)}/review"
-    _show_account(call, call.gateway.ask("POST", path, {"verdict": verdict, "reason": call.options.reason}))
+    _show_account(
+        call,
+        call.gateway.ask(
+            "POST", path, {"verdict": verdict, "reason": call.options.reason, "version": call.options.version}
+        ),
+    )
 
 
 def _show_account(call: Call, found: dict[str, Any]) -> None:

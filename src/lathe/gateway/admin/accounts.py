@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Row, insert, update
 
 from lathe.gateway.admin.applications import record_review, reviews_of
-from lathe.gateway.admin.decisions import bears, names, rows_of
+from lathe.gateway.admin.decisions import concerns, names, rows_of
 from lathe.gateway.admin.desk import Desk, operation
 from lathe.gateway.admin.faults import conflict, forbidden
 from lathe.gateway.admin.shapes import Page
@@ -47,6 +48,8 @@ async def review_account(desk: Desk, proposal: str, asked: AccountReview) -> Acc
     if row.state != "open":
         raise conflict("decided_already", f"The proposal is {row.state} already.")
     proposed = proposal_of(row)
+    if asked.version not in ("", version_of(row)):
+        raise conflict("proposal_changed", "The proposal has changed since you read it.", "Read it anew.")
     await _check(desk, row, proposed)
     approves = asked.verdict == "approve"
     await record_review(desk, proposal, Judgement(verdict="approve" if approves else "decline", note=asked.reason))
@@ -72,6 +75,7 @@ async def lift_account(desk: Desk, proposal: str, asked: Lifting) -> Account:
     if row.state != "in_force" or row.wanted == "clear":
         raise conflict("not_in_force", f"The measure is {row.state}.", "Nothing is to be lifted.")
     await _check(desk, row, measure)
+    await desk.services.database.lock(desk.connection, "accounts")
     waiting = await proposals_about(desk.connection, "open", measure.marks)
     if waiting:
         raise conflict("proposal_waits", f"The proposal {waiting[0].id} about this account waits.", "Review that one.")
@@ -129,14 +133,14 @@ async def _check(desk: Desk, row: Row[Any], proposed: ledger.Proposal) -> None:
 
 
 async def _why_not(desk: Desk, row: Row[Any], proposed: ledger.Proposal) -> str:
-    who = desk.principal
-    if not who.user:
+    if not desk.principal.user:
         return "An account is judged by people."
-    about_own = bears(desk, proposed.marks) or any(
-        one.user == who.user if one.user else one.project in desk.projects
-        for one in await told_of(desk.connection, proposed)
-    )
-    return "Nobody judges their own account." if about_own else ""
+    return "Nobody judges their own account." if await concerns(desk, proposed) else ""
+
+
+def version_of(row: Row[Any]) -> str:
+    """Return by what a state of a proposal is known again."""
+    return hashlib.sha256(row.body.encode()).hexdigest()[:12]
 
 
 def _ledgers(one: Review) -> ledger.Review:
@@ -159,6 +163,7 @@ async def _row(desk: Desk, row: Row[Any]) -> AccountRow:
         row.at,
         row.decided,
         sum(one.verdict == "approve" for one in said),
+        version_of(row),
     )
 
 

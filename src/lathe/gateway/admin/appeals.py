@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Row, literal
 
-from lathe.gateway.admin.decisions import bears, told
+from lathe.gateway.admin.decisions import concerns, is_about, told
 from lathe.gateway.admin.desk import ANYONE, Desk, operation
 from lathe.gateway.admin.faults import AdminError, conflict, forbidden, not_found
 from lathe.gateway.admin.shapes import Page
@@ -73,7 +73,7 @@ async def show_appeal(desk: Desk, appeal: str) -> AppealFile:
     """Show an appeal, the decision that it is about, and for those who decide what that rested on."""
     row = await desk.one(appeals, appeal)
     found, subject = appeal_of(row), await _subject(desk, row)
-    why_not = _why_not(desk, found, subject)
+    why_not = await _why_not(desk, found, subject)
     judges = bool(desk.principal.roles & decide_appeal.roles)
     seen = judges and desk.everywhere and subject.kind == "decision"
     of = subject.of
@@ -160,12 +160,12 @@ async def _own(desk: Desk, id: str) -> Subject:
     if not id.startswith(ACCOUNT):
         await desk.one(decisions, id, "decision")
     subject = await subject_of(desk.connection, id, lock=True)
-    if subject is None or (subject.kind == "account" and not bears(desk, subject.of.marks)):
+    if subject is None or not await _is_theirs(desk, subject):
         raise not_found("decision")
     standing = subject.of.situation.standing
     if subject.of.reviewers and standing.decision:
         measure = await subject_of(desk.connection, standing.decision, lock=True)
-        if measure is not None and measure.appealable and bears(desk, measure.of.marks):
+        if measure is not None and measure.appealable and await _is_theirs(desk, measure):
             return measure
     return subject
 
@@ -175,7 +175,7 @@ async def _to_decide(desk: Desk, appeal: str) -> tuple[Row[Any], rules.Appeal, S
     found, subject = appeal_of(row), await _subject(desk, row)
     if not desk.principal.user:
         raise forbidden("An appeal is decided by a person.", "Sign in, or use a key of your own.", "appeal_reviewer")
-    if _is_theirs(desk, subject):
+    if await _is_theirs(desk, subject):
         raise forbidden("Nobody decides on what is their own.", "Another reviewer must do it.", "appeal_own")
     return row, found, subject
 
@@ -187,21 +187,15 @@ async def _subject(desk: Desk, row: Row[Any]) -> Subject:
     return subject
 
 
-def _is_theirs(desk: Desk, subject: Subject) -> bool:
-    """Say whether a decision is about the caller, or about a machine of their own projects."""
-    who = desk.principal
-    if subject.kind == "account":
-        return bears(desk, subject.of.marks)
-    if subject.user:
-        return subject.user == who.user
-    return subject.project in desk.projects
+async def _is_theirs(desk: Desk, subject: Subject) -> bool:
+    return is_about(desk, subject) if subject.proposal is None else await concerns(desk, subject.proposal)
 
 
-def _why_not(desk: Desk, found: rules.Appeal, subject: Subject) -> str:
+async def _why_not(desk: Desk, found: rules.Appeal, subject: Subject) -> str:
     """Return why the caller can't decide an appeal, "" where they can as far as their role goes."""
     if not desk.principal.user:
         return "An appeal is decided by a person."
-    if _is_theirs(desk, subject):
+    if await _is_theirs(desk, subject):
         return "Nobody decides on what is their own."
     try:
         checked(lambda: rules.taken(found, desk.principal.user))

@@ -14,6 +14,7 @@ from lathe.gateway.admin.shapes_guard import Decision, DecisionRow, Decisions, N
 from lathe.gateway.guarding.accounts import told_of
 from lathe.gateway.guarding.on_record import (
     ACCOUNT,
+    Subject,
     Told,
     appeals_against,
     body_of,
@@ -23,7 +24,7 @@ from lathe.gateway.guarding.on_record import (
 )
 from lathe.gateway.services import Services
 from lathe.guard.ladder import Standing
-from lathe.guard.ledger import Entry, mark
+from lathe.guard.ledger import Entry, Proposal, mark
 from lathe.guard.notices import account_notice, account_text, appealing, as_text
 from lathe.store.gateway.guard_schema import decisions, notices, proposals, standings
 
@@ -89,7 +90,7 @@ async def told(desk: Desk, id: str) -> Decision:
         at=row.at,
         organisation=row.organisation,
         state=state,
-        appealable=body.measure.appealable and await _may_appeal(desk, id, state),
+        appealable=body.measure.appealable and is_about(desk, row) and await _may_appeal(desk, id, state),
         decided_by=found.decided_by,
         appeal=last.id if last else "",
         text=as_text(notice),
@@ -104,9 +105,12 @@ async def told(desk: Desk, id: str) -> Decision:
 async def _measure(desk: Desk, id: str) -> Decision:
     """Return the notice of a measure about the caller's account, or for reviewers about anyone's."""
     row = (await desk.connection.execute(select(proposals).where(proposals.c.id == id))).one_or_none()
-    if row is None or row.state == "open" or not (desk.everywhere or bears(desk, proposal_of(row).marks)):
+    if row is None or row.state == "open":
         raise not_found("decision")
     proposed = proposal_of(row)
+    own = await concerns(desk, proposed)
+    if not own and not desk.everywhere:
+        raise not_found("decision")
     held = (await desk.connection.execute(select(standings).where(standings.c.proposal == id).limit(1))).one_or_none()
     standing = Standing(held.state, tuple(held.reviewers), id) if held else Standing()
     entries = [_entry(one) for one in await told_of(desk.connection, proposed) if one.entry]
@@ -122,7 +126,7 @@ async def _measure(desk: Desk, id: str) -> Decision:
         at=notice.at,
         organisation=row.organisation,
         state=state,
-        appealable=in_force and await _may_appeal(desk, id, state),
+        appealable=own and in_force and await _may_appeal(desk, id, state),
         decided_by=notice.appeal.decided_by,
         appeal=last.id if last else "",
         text=account_text(notice, names(desk.services, notice.decided_by)),
@@ -141,11 +145,21 @@ def names(services: Services, people: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(user.name if user is not None and user.name else one for one, user in found)
 
 
-def bears(desk: Desk, marks: tuple[str, ...]) -> bool:
-    """Say whether the caller is known by one of `marks`: as a user, or as the key that they ask with."""
+def is_about(desk: Desk, row: Row[Any] | Subject) -> bool:
+    """Say whether a decision is about the caller, or about a machine that they look after."""
+    who = desk.principal
+    if row.organisation != who.organisation:
+        return False
+    if row.user:
+        return bool(row.user == who.user)
+    return "admin" in who.roles or row.project in desk.projects or bool(who.key and row.key == who.key)
+
+
+async def concerns(desk: Desk, proposed: Proposal) -> bool:
+    """Say whether a measure about an account is about the caller, or about a machine that they look after."""
     who, secret = desk.principal, desk.services.secret
-    mine = {mark(secret, "user", who.user)} if who.user else {mark(secret, "key", who.key)}
-    return bool(mine & set(marks))
+    mine = mark(secret, "user", who.user) if who.user else mark(secret, "key", who.key)
+    return mine in proposed.marks or any(is_about(desk, row) for row in await told_of(desk.connection, proposed))
 
 
 async def rows_of(desk: Desk, found: list[Row[Any]]) -> list[DecisionRow]:

@@ -51,7 +51,7 @@ class DecisionRow(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """A decision, or a measure about an account (`kind` says which), with what is told of it.
 
-    `appealable` says whether an appeal can be made now, and `decided_by` by when it would be decided. `appeal` is the
+    `appealable` says whether the caller can appeal now, and `decided_by` by when it would be decided. `appeal` is the
     last one that there was, "" for none.
     """
 
@@ -173,7 +173,7 @@ class Accounts(Listing, frozen=True, kw_only=True):
 
 
 class AccountRow(msgspec.Struct, frozen=True):
-    """A proposal about an account in a list; `holds` is what is in force for it now."""
+    """A proposal about an account in a list; `holds` is what is in force for it now, `version` names what it says."""
 
     id: str
     state: str
@@ -185,6 +185,7 @@ class AccountRow(msgspec.Struct, frozen=True):
     at: int
     decided: int | None
     approvals: int
+    version: str
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,10 +204,14 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountReview(Asking, frozen=True, kw_only=True):
-    """What a reviewer says of a proposal; one objection ends it."""
+    """What a reviewer says of a proposal; one objection ends it.
+
+    With `version` it counts only for what the proposal said when it was read.
+    """
 
     verdict: Literal["approve", "object"]
     reason: Reason
+    version: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{12})?$")] = ""
 
 
 class Lifting(Asking, frozen=True, kw_only=True):

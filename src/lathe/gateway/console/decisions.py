@@ -44,8 +44,7 @@ async def one(visit: Visit) -> Response:
     """Show a decision as it was told, with the form to appeal."""
     found = await visit.do(operations.show_decision, visit.request.path_params["decision"])
     before = await visit.do(appeals.list_appeals, Appeals(decision=found.id, limit=20))
-    own = found.kind == "account" or not visit.principal or found.user in ("", visit.principal.user)
-    return visit.page("decision.html", decision=found, appeals=before.data, may_appeal=found.appealable and own)
+    return visit.page("decision.html", decision=found, appeals=before.data)
 
 
 async def appeal(visit: Visit) -> Response:
@@ -161,7 +160,7 @@ def _account(visit: Visit, found: Account, fault: AdminError | None = None) -> R
 async def account_review(visit: Visit) -> Response:
     """Approve or object."""
     verdict = visit.field("verdict", 20)
-    values = {"verdict": verdict, "reason": visit.field("reason")}
+    values = {"verdict": verdict, "reason": visit.field("reason"), "version": visit.field("version", 20)}
     id = visit.request.path_params["proposal"]
     try:
         await visit.do(accounts.review_account, id, shaped(AccountReview, values))

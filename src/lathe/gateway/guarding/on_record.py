@@ -51,6 +51,7 @@ class Subject(NamedTuple):
     user: str = ""
     key: str = ""
     appealable: bool = True
+    proposal: Proposal | None = None
     reversed_by: str = ""
 
 
@@ -136,6 +137,7 @@ async def _measure_of(connection: AsyncConnection, row: Row[Any]) -> Subject | N
         at=row.decided or row.at,
         organisation=row.organisation,
         appealable=row.state == "in_force" and row.wanted != "clear",
+        proposal=proposed,
         reversed_by=reversed_by,
     )
 

@@ -77,7 +77,9 @@ async def carry_out(desk: Desk, appeal: Appeal, subject: Subject) -> Repaired:
     changed: list[Reconsidered] = []
     if plan.marks:
         desk.record("ledger.corrected", about, organisation=organisation, appeal=appeal.id)
-        changed = await reconsider(desk.connection, plan.marks, desk.at, organisation=organisation)
+        changed = await reconsider(
+            desk.connection, plan.marks, desk.at, organisation=organisation, lock=desk.services.database
+        )
         for one in changed:
             desk.record(one.action, f"proposal:{one.proposal}", **one.facts)
     desk.changed("guard")
