@@ -124,6 +124,7 @@ async def test_a_score_that_fades_is_put_before_two_people_too(board: Board) -> 
     assert board.standing("member_b") == "restricted" and asked["proposal"]["approvals"] == 1
     again = await board.ask("operator", "POST", f"/admin/v1/accounts/{second['id']}/lift", body)
     assert again.code == "proposal_waits"
+    assert await accounts.look_again(board.clock()) == [], "what a person proposes is not for the ledger to take back"
     assert (await board.review("reviewer", asked["proposal"]["id"])).code == "reviewed_already"
     await board.review("operator", asked["proposal"]["id"])
     assert board.standing("member_b") == "clear"

@@ -76,6 +76,7 @@ async def test_a_reversal_puts_everything_right_and_a_second_one_nothing(court: 
     await court.done("member_a", "POST", f"/v1/notices/{told['id']}/read")
     assert (await court.done("member_a", "GET", "/v1/notices"))["data"][0]["seen"]
     # nothing is given back twice
+    assert (await court.ask("member_a", "POST", f"/v1/decisions/{again}/appeal", {})).code == "appeal_reversed"
     assert (await court.decide("reviewer", made["id"], verdict="reverse", fault="policy")).status == 409
     assert (await court.ask("member_a", "POST", f"/v1/decisions/{decision}/appeal", {})).code == "appeal_reversed"
     assert await court.column(spent) == [55]

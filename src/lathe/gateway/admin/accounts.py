@@ -16,15 +16,13 @@ from lathe.gateway.admin.shapes import Page
 from lathe.gateway.admin.shapes_access import Judgement, Review
 from lathe.gateway.admin.shapes_guard import Account, AccountReview, AccountRow, Accounts, Lifting
 from lathe.gateway.guarding import telling
-from lathe.gateway.guarding.accounts import actor_of, proposals_about, put_in_force, told_of, weigh
+from lathe.gateway.guarding.accounts import actor_of, proposals_about, put_in_force, told_of, weigh, whose
 from lathe.gateway.guarding.on_record import as_json, people_of, proposal_of
 from lathe.guard import ledger
 from lathe.guard.ladder import Standing
 from lathe.guard.notices import account_notice, account_text
 from lathe.protocol.ids import ordered_id
 from lathe.store.gateway.guard_schema import proposals
-
-_NEEDED = 2
 
 
 @operation("operator", "reviewer", "auditor", reads=True)
@@ -50,7 +48,7 @@ async def review_account(desk: Desk, proposal: str, asked: AccountReview) -> Acc
     proposed = proposal_of(row)
     if asked.version not in ("", version_of(row)):
         raise conflict("proposal_changed", "The proposal has changed since you read it.", "Read it anew.")
-    await _check(desk, row, proposed)
+    await _check(desk, proposed)
     approves = asked.verdict == "approve"
     await record_review(desk, proposal, Judgement(verdict="approve" if approves else "decline", note=asked.reason))
     about, facts = f"proposal:{proposal}", {"wanted": proposed.state, "reason": asked.reason}
@@ -74,7 +72,7 @@ async def lift_account(desk: Desk, proposal: str, asked: Lifting) -> Account:
     measure = proposal_of(row)
     if row.state != "in_force" or row.wanted == "clear":
         raise conflict("not_in_force", f"The measure is {row.state}.", "Nothing is to be lifted.")
-    await _check(desk, row, measure)
+    await _check(desk, measure)
     await desk.services.database.lock(desk.connection, "accounts")
     waiting = await proposals_about(desk.connection, "open", measure.marks)
     if waiting:
@@ -105,18 +103,17 @@ async def _put_in_force(desk: Desk, row: Row[Any], proposed: ledger.Proposal, st
         account_text(notice, names(desk.services, standing.reviewers)),
         notice,
     )
-    people = await _people(desk, found)
+    people = await _people(desk, proposed)
     told = await telling.tell(desk.connection, people, said, organisation=row.organisation, at=desk.at)
     desk.record("notice.given", f"proposal:{row.id}", organisation=row.organisation, people=told)
     desk.changed("guard")
 
 
-async def _people(desk: Desk, found: list[Row[Any]]) -> list[str]:
+async def _people(desk: Desk, proposed: ledger.Proposal) -> list[str]:
     """Return who is to be told: the users whom the decisions are about, and who looks after a machine."""
-    whose = {(row.user, row.organisation, row.project) for row in found}
     people = [
-        await people_of(desk.connection, user=user, organisation=organisation, project=project)
-        for user, organisation, project in sorted(whose)
+        await people_of(desk.connection, user=row.user, organisation=row.organisation, project=row.project)
+        for row in await whose(desk.connection, proposed)
     ]
     return list(dict.fromkeys(one for some in people for one in some))
 
@@ -126,13 +123,13 @@ async def _end(desk: Desk, proposal: str, state: str) -> None:
     await desk.connection.execute(update(proposals).where(proposals.c.id == proposal).values(**values))
 
 
-async def _check(desk: Desk, row: Row[Any], proposed: ledger.Proposal) -> None:
+async def _check(desk: Desk, proposed: ledger.Proposal) -> None:
     """Raise `AdminError` where the caller is no person, or it is about their own account."""
-    if why := await _why_not(desk, row, proposed):
+    if why := await _why_not(desk, proposed):
         raise forbidden(why, "Another reviewer must do it.", "own_thing")
 
 
-async def _why_not(desk: Desk, row: Row[Any], proposed: ledger.Proposal) -> str:
+async def _why_not(desk: Desk, proposed: ledger.Proposal) -> str:
     if not desk.principal.user:
         return "An account is judged by people."
     return "Nobody judges their own account." if await concerns(desk, proposed) else ""
@@ -149,7 +146,6 @@ def _ledgers(one: Review) -> ledger.Review:
 
 async def _row(desk: Desk, row: Row[Any]) -> AccountRow:
     proposed = proposal_of(row)
-    found = await told_of(desk.connection, proposed)
     said = await reviews_of(desk, row.id)
     standing = desk.services.directory.guard.standing(proposed.marks)
     return AccountRow(
@@ -158,7 +154,7 @@ async def _row(desk: Desk, row: Row[Any]) -> AccountRow:
         row.wanted,
         standing.in_force,
         row.organisation,
-        await _people(desk, found),
+        await _people(desk, proposed),
         proposed.why,
         row.at,
         row.decided,
@@ -174,7 +170,7 @@ async def _shown(desk: Desk, row: Row[Any]) -> Account:
     named = set(proposed.decisions)
     found = [one for one in await told_of(desk.connection, proposed) if not named or one.id in named]
     said = await reviews_of(desk, row.id)
-    why_not = await _why_not(desk, row, proposed)
+    why_not = await _why_not(desk, proposed)
     if any(one.reviewer == desk.principal.user for one in said):
         why_not = "You have reviewed it already."
     judges = bool(desk.principal.roles & review_account.roles)

@@ -36,6 +36,8 @@ class Case(msgspec.Struct, frozen=True):
 async def make_appeal(desk: Desk, decision: str, asked: NewAppeal) -> Appeal:
     """Appeal against a decision about oneself, or a measure about one's account."""
     subject = await _own(desk, decision)
+    if subject.reversed_by:
+        raise conflict("appeal_reversed", f"The decision {decision} is reversed already.")
     if not subject.appealable:
         raise conflict("not_appealable", "Nothing is held back by it, so there is nothing to appeal.")
     clock, before = desk.services.working_days, await appeals_against(desk.connection, subject.of.decision)

@@ -11,7 +11,7 @@ from lathe.gateway.admin.desk import ANYONE, Desk, operation
 from lathe.gateway.admin.faults import not_found
 from lathe.gateway.admin.shapes import Listing, Nothing, Page
 from lathe.gateway.admin.shapes_guard import Decision, DecisionRow, Decisions, NoticeRow
-from lathe.gateway.guarding.accounts import told_of
+from lathe.gateway.guarding.accounts import told_of, whose
 from lathe.gateway.guarding.on_record import (
     ACCOUNT,
     Subject,
@@ -159,7 +159,7 @@ async def concerns(desk: Desk, proposed: Proposal) -> bool:
     """Say whether a measure about an account is about the caller, or about a machine that they look after."""
     who, secret = desk.principal, desk.services.secret
     mine = mark(secret, "user", who.user) if who.user else mark(secret, "key", who.key)
-    return mine in proposed.marks or any(is_about(desk, row) for row in await told_of(desk.connection, proposed))
+    return mine in proposed.marks or any(is_about(desk, row) for row in await whose(desk.connection, proposed))
 
 
 async def rows_of(desk: Desk, found: list[Row[Any]]) -> list[DecisionRow]:

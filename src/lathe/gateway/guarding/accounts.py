@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from lathe.gateway.audit_log import AuditLog
@@ -35,19 +35,19 @@ DAYS = 90
 _MOST = 500
 _EVERY_S = 3600.0
 _MISSED_MS = 600_000
+_PAUSE_S = 2.0
 _AGAIN = 7 * 86_400_000
 _SEVERITY: dict[Restriction, int] = {"clear": 0, "restricted": 1, "suspended": 2}
 _log = logging.getLogger(__name__)
 
 
 class Actor(NamedTuple):
-    """Somebody by all marks that lead from one to another: entries that count, what holds, by which proposals."""
+    """Somebody by all marks that lead from one to another: entries that count, what holds, and for which marks."""
 
     marks: frozenset[str]
     entries: list[ledger.Entry]
     standing: Standing
     covered: frozenset[str]
-    measures: tuple[str, ...]
     organisation: str
 
 
@@ -97,19 +97,27 @@ class Accounts:
         except StorageError as error:
             _log.warning("Decisions can't be read: %s", error)
         while True:
+            self._news.clear()
             try:
                 while self._due:
-                    marks, decision = self._due.popitem()
-                    await self.after(marks, now_ms(), decision=decision)
+                    await self._look_at(*self._due.popitem())
                 if time.monotonic() >= again:
-                    again += every_s
                     await self.look_again(now_ms())
+                    again += every_s
             except StorageError as error:
                 _log.warning("Accounts can't be looked at: %s", error)
+                await asyncio.sleep(_PAUSE_S)
+                continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(1.0, again - time.monotonic())):
+                async with asyncio.timeout(max(0.0, again - time.monotonic())):
                     await self._news.wait()
-            self._news.clear()
+
+    async def _look_at(self, marks: tuple[str, ...], decision: str) -> None:
+        try:
+            await self.after(marks, now_ms(), decision=decision)
+        except StorageError:
+            self._due.setdefault(marks, decision)
+            raise
 
     async def after(self, marks: Iterable[str], at: int, *, decision: str = "") -> list[Reconsidered]:
         """Look at an actor anew; raise `StorageError`. To be called when a decision with an entry is on record."""
@@ -123,7 +131,8 @@ class Accounts:
         """Look once at all of them: where a score has faded, that a measure be lifted is proposed."""
         table = schema.proposals
         async with self.working, self._database.begin() as connection:
-            query = select(table).where(table.c.state.in_(("open", "in_force")))
+            held = (table.c.state == "in_force") & (table.c.wanted != "clear")
+            query = select(table).where(or_(held, table.c.state == "open"))
             found = [proposal_of(row) for row in await connection.execute(query.order_by(table.c.id))]
         return [change for one in found for change in await self.after(one.marks, at)]
 
@@ -196,7 +205,6 @@ async def actor_of(connection: AsyncConnection, marks: Iterable[str], at: int) -
         entries,
         standing,
         frozenset(row.mark for row in standings if row.state != "clear"),
-        tuple(dict.fromkeys(row.proposal for row in standings if row.state != "clear")),
         next((row.organisation for row in found.values()), ""),
     )
 
@@ -214,6 +222,8 @@ async def _bring_up(
     changes: list[Reconsidered] = []
     opened = await proposals_about(connection, "open", actor.marks)
     for one in opened[1:] if wanted is not None else opened:
+        if wanted is None and await _is_for_people(connection, actor, one):
+            continue
         await connection.execute(update(table).where(table.c.id == one.id).values(state="withdrawn", decided=at))
         why = "Its decisions no longer add up to it." if wanted is None else "It is of the same actor as another one."
         changes.append(_change("proposal.withdrawn", one, organisation, withdrawn=why))
@@ -231,6 +241,14 @@ async def _bring_up(
         await connection.execute(delete(reviews).where(reviews.c.of == changed.id))
         changes.append(_change("proposal.changed", changed, organisation))
     return changes
+
+
+async def _is_for_people(connection: AsyncConnection, actor: Actor, proposed: ledger.Proposal) -> bool:
+    """Say whether a lift is proposed that somebody has approved: the ledger does not take that back."""
+    if proposed.state != "clear" or actor.standing.in_force == "clear":
+        return False
+    query = select(reviews.c.reviewer).where(reviews.c.of == proposed.id)
+    return (await connection.execute(query)).first() is not None
 
 
 async def _refused_before(connection: AsyncConnection, actor: Actor, wanted: ledger.Proposal, at: int) -> bool:
@@ -279,6 +297,14 @@ async def put_in_force(
     values = {"state": standing.state, "reviewers": list(standing.reviewers), "proposal": proposed.id, "at": at}
     await connection.execute(insert(held), [{"mark": mark, **values} for mark in proposed.marks])
     return replaced
+
+
+async def whose(connection: AsyncConnection, proposed: ledger.Proposal) -> list[Row[Any]]:
+    """Return whom the decisions about whoever bears the marks of a proposal are about: user, key and their place."""
+    table = schema.decisions
+    columns = [table.c[name] for name in ("organisation", "project", "user", "key")]
+    named = decisions_by(proposed.marks).with_only_columns(*columns).distinct()
+    return list(await connection.execute(named.order_by(*columns)))
 
 
 async def told_of(connection: AsyncConnection, proposed: ledger.Proposal) -> list[Row[Any]]:

@@ -66,7 +66,7 @@ async def carry_out(desk: Desk, appeal: Appeal, subject: Subject) -> Repaired:
     about, organisation = f"decision:{plan.decision}", subject.organisation
     facts = {"appeal": appeal.id, "fault": appeal.fault, "retries": [one for one in same if one != plan.decision]}
     desk.record("decision.reversed", about, organisation=organisation, **facts)
-    items = await _release(desk.connection, same)
+    items = await _release(desk.connection, same, desk.at)
     if items:
         desk.record("quarantine.released", about, organisation=organisation, items=items, appeal=appeal.id)
     if plan.tokens or plan.cost:
@@ -111,10 +111,12 @@ async def _retries(connection: AsyncConnection, subject: Subject) -> list[str]:
     return sorted({mine, *same})
 
 
-async def _release(connection: AsyncConnection, decisions: Sequence[str]) -> int:
+async def _release(connection: AsyncConnection, decisions: Sequence[str], at: int) -> int:
     blocked = schema.blocked
     done = await connection.execute(
-        update(blocked).where(blocked.c.decision.in_(decisions), blocked.c.state == "blocked").values(state="released")
+        update(blocked)
+        .where(blocked.c.decision.in_(decisions), blocked.c.state == "blocked")
+        .values(state="released", at=at)  # replicas remember what is recent
     )
     return int(done.rowcount)
 
