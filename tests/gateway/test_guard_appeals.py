@@ -119,7 +119,15 @@ async def test_only_whose_it_is_appeals_and_only_a_person_without_a_part_in_it_d
     assert (await court.decide("second_reviewer", again, verdict="uphold")).status == 200
     said = await court.ask("member_a", "POST", f"/v1/decisions/{person}/appeal", {})
     assert (said.status, said.code) == (409, "appeal_exhausted")
-    assert not (await court.done("member_a", "GET", f"/v1/decisions/{person}"))["appealable"]
+    shown = await court.done("member_a", "GET", f"/v1/decisions/{person}")
+    assert not shown["appealable"] and "lathe access appeal" not in shown["text"] and shown["notice"]["appeal"] is None
+    # what a colleague has appealed before is seen by who looks after the same machine
+    await court.done(
+        "reviewer", "POST", f"/admin/v1/appeals/{appeals[machine]}/decide", {"verdict": "uphold", "reason": REASON}
+    )
+    mine = (await court.appeal("member_a", machine))["id"]
+    earlier = (await court.done("member_a", "GET", f"/v1/appeals/{mine}"))["earlier"]
+    assert [one["id"] for one in earlier] == [appeals[machine]]
 
 
 async def test_the_queue_is_in_the_order_of_its_clock_and_says_what_is_late(court: Court) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, literal
+from sqlalchemy import ColumnElement, Row, literal, select
 
 from lathe.gateway.admin.decisions import concerns, is_about, told
 from lathe.gateway.admin.desk import ANYONE, Desk, operation
@@ -79,16 +79,16 @@ async def show_appeal(desk: Desk, appeal: str) -> AppealFile:
     judges = bool(desk.principal.roles & decide_appeal.roles)
     seen = judges and desk.everywhere and subject.kind == "decision"
     of = subject.of
+    earlier = select(appeals).where(appeals.c.decision == row.decision, appeals.c.at < row.at).order_by(appeals.c.at)
     return AppealFile(
         appeal=_shown(desk, row),
         decision=await told(desk, found.decision),
         may_decide=judges and not why_not,
-        why_not=why_not,
+        why_not=why_not if judges else "",
         situation=msgspec.to_builtins(of.situation) if seen else None,
         material=msgspec.to_builtins(of.material) if seen and of.material else None,
-        earlier=[await _by_id(desk, one.id) for one in await appeals_against(desk.connection, of.decision)
-                 if one.id != appeal],
-    )  # fmt: skip
+        earlier=[_shown(desk, one) for one in await desk.connection.execute(earlier)],
+    )
 
 
 @operation(ANYONE)

@@ -82,15 +82,17 @@ async def told(desk: Desk, id: str) -> Decision:
     body = body_of(row)
     last = (await last_appeals(desk.connection, [id])).get(id)
     found = appealing(id, desk.at, desk.services.working_days)
-    notice = msgspec.structs.replace(body.notice, appeal=found) if body.notice.appeal is not None else body.notice
     state = state_of(row.reversed_by, last)
+    may = body.measure.appealable and is_about(desk, row) and await _may_appeal(desk, id, state)
+    steps = tuple(one for one in body.notice.next_steps if may or found.command not in one)
+    notice = msgspec.structs.replace(body.notice, appeal=found if may else None, next_steps=steps)
     return Decision(
         id=id,
         kind="decision",
         at=row.at,
         organisation=row.organisation,
         state=state,
-        appealable=body.measure.appealable and is_about(desk, row) and await _may_appeal(desk, id, state),
+        appealable=may,
         decided_by=found.decided_by,
         appeal=last.id if last else "",
         text=as_text(notice),

@@ -184,10 +184,11 @@ def state_of(reversed_by: str, last: Appeal | None) -> Literal["stands", "appeal
 
 
 def decisions_by(marks: Iterable[str]) -> Select[Any]:
-    """Return the query for the decisions that are about somebody who bears one of `marks`."""
+    """Return the query for the decisions that are about somebody who bears one of `marks`, without their bodies."""
     marked = schema.decision_marks
     named = select(marked.c.decision).where(marked.c.mark.in_(list(marks)))
-    return select(schema.decisions).where(schema.decisions.c.id.in_(named))
+    columns = [one for one in schema.decisions.c if one.name not in ("body", "material")]
+    return select(*columns).where(schema.decisions.c.id.in_(named))
 
 
 async def people_of(connection: AsyncConnection, *, user: str, organisation: str, project: str = "") -> list[str]:
