@@ -90,6 +90,14 @@ class _Collector:
         for code, count in telemetry.limits.items():
             found.add_metric([code], count)
         yield found
+        found = CounterMetricFamily(
+            "lathe_gateway_guard_decisions",
+            "Decisions of the guard that are on record, by what followed and by which clause or failing monitor.",
+            labels=["step", "clause"],
+        )
+        for (step, clause), count in list(telemetry.decisions.items()):
+            found.add_metric([step, clause], count)
+        yield found
         tokens = CounterMetricFamily(
             "lathe_gateway_tokens", "Tokens; cached_input is a part of input.", labels=["wire", "model", "kind"]
         )

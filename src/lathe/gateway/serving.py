@@ -157,7 +157,7 @@ async def _whole(relay: Relay, exchange: Exchange, answer: UpstreamAnswer) -> An
     dialect = DIALECTS[exchange.wire]
     exchange.tell(dialect.read_answer(data))
     await cleared(exchange)
-    data = judged(exchange, data)
+    data = await judged(exchange, data)
     body = dialect.extend_body(data, dumps(relay.extension(exchange)))
     return Answered("done", answer.status, "", body, [JSON, *lines], data)
 
@@ -170,13 +170,13 @@ async def cleared(exchange: Exchange, tell: Callable[[bytes], Awaitable[None]] |
         await waited(exchange.guarded.pending, tell)
 
 
-def judged(exchange: Exchange, answer: bytes) -> bytes:
+async def judged(exchange: Exchange, answer: bytes) -> bytes:
     """Return a whole answer without what the guard withholds of it."""
     if exchange.guarded is None or exchange.guarded.answer is None:
         return answer
     from lathe.gateway.guarding.answers import judged_whole
 
-    return judged_whole(exchange.wire, exchange.guarded.answer, answer)
+    return await judged_whole(exchange.wire, exchange.guarded.answer, answer)
 
 
 async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: UpstreamAnswer) -> Answered:
@@ -206,18 +206,18 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
             for passed in watcher.feed(chunk):
                 exchange.passed += passed.count(b"data:")
                 if guarded is not None:
-                    guarded.feed(passed)
+                    await guarded.feed(passed)
                 await sink.send(passed)
             if watcher.failed is not None:
                 raise watcher.failed
             chunk = await answer.next()
         for passed in watcher.close():
             if guarded is not None:
-                guarded.feed(passed)
+                await guarded.feed(passed)
             await sink.send(passed)
         if guarded is not None:
-            guarded.feed(watcher.final or b"")
-            guarded.end()
+            await guarded.feed(watcher.final or b"")
+            await guarded.end()
     except Withheld as stopped:
         assert guarded is not None
         exchange.tell(watcher)

@@ -80,7 +80,7 @@ async def _pass(
             _take(exchange, part)
         await cleared(exchange)
         body = writer.whole(found, relay.extension(exchange))
-        changed = judged(exchange, body)
+        changed = await judged(exchange, body)
         if changed is not body:
             body = msgspec.json.encode({**msgspec.json.decode(changed), "lathe": relay.extension(exchange)})
         return Answered("done", 200, "", body, [JSON], body)
@@ -99,7 +99,7 @@ async def _pass(
         async for part in parts:
             _take(exchange, part)
             try:
-                _judge(watch, part)
+                await _judge(watch, part)
             except Withheld as stopped:
                 code = stopped.code
                 part = Completed(exchange.usage, stop="refusal")
@@ -127,7 +127,7 @@ async def _pass(
     return Answered("done", 200, code, rest, response=response)
 
 
-def _judge(watch: AnswerWatch | None, part: ModelPart) -> None:
+async def _judge(watch: AnswerWatch | None, part: ModelPart) -> None:
     """Have the guard judge a part of an answer; raise `Withheld`."""
     if watch is None:
         return
@@ -135,9 +135,9 @@ def _judge(watch: AnswerWatch | None, part: ModelPart) -> None:
         case TextDelta(text=text):
             watch.say(text)
         case ItemDone(item=FunctionCall(call_id=id, name=name, arguments=text)):
-            watch.call(id, name, text)
+            await watch.call(id, name, text)
         case ItemDone(item=CustomToolCall(call_id=id, name=name, input=text)):
-            watch.call(id, name, text)
+            await watch.call(id, name, text)
         case Completed():
             watch.end()
 

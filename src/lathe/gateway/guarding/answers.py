@@ -7,12 +7,12 @@ place. Whoever asked keeps what came before, and the next message is served.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from lathe.gateway.exchange import Withheld
+from lathe.gateway.guarding.monitors import Seen
 from lathe.gateway.guarding.pieces import Piece, pieces_of, withheld
 from lathe.guard.findings import Call, Material, Part
 from lathe.guard.ladder import decide
@@ -47,9 +47,9 @@ class AnswerWatch:
         if self._size >= _STEP:
             self._look_back()
 
-    def call(self, id: str, name: str, arguments: str) -> None:
+    async def call(self, id: str, name: str, arguments: str) -> None:
         """Take over a whole call; raise `Withheld`."""
-        if why := self._judged(FunctionCall(id, name, arguments), name, arguments):
+        if why := await self._judged_call(FunctionCall(id, name, arguments), name, arguments):
             raise Withheld(why.code, notice_line(why))
 
     def end(self) -> None:
@@ -57,12 +57,12 @@ class AnswerWatch:
         if self._fresh:
             self._look_back()
 
-    def whole(self, wire: WireName, elements: list[Any]) -> list[Any] | None:
+    async def whole(self, wire: WireName, elements: list[Any]) -> list[Any] | None:
         """Return the elements of a whole answer without what is withheld, None where all of it goes on."""
         changed: dict[int, Any] = {}
         for number, element in enumerate(elements):
             for piece in sorted(pieces_of(wire, element), key=lambda one: -one.at):
-                if why := self._judged_piece(piece):
+                if why := await self._judged_piece(piece):
                     given = changed.get(number, element)
                     changed[number] = withheld(wire, given, piece, notice_line(why)) if given is not None else None
         if not changed:
@@ -75,46 +75,60 @@ class AnswerWatch:
         self._text = text[-_WINDOW:]
         self._fresh.clear()
         self._size = 0
-        if why := self._judged(assistant_message(text), "", text):
+        if why := self._judged_text(assistant_message(text), text):
             raise Withheld(why.code, notice_line(why))
 
-    def _judged_piece(self, piece: Piece) -> Blocked | None:
+    async def _judged_piece(self, piece: Piece) -> Blocked | None:
         if not piece.text or piece.kind == "thought":
             return None
-        name = getattr(piece.item, "name", "") if piece.kind == "call" else ""
-        return self._judged(piece.item, name, piece.text)
+        if piece.kind == "call":
+            return await self._judged_call(piece.item, getattr(piece.item, "name", ""), piece.text)
+        return self._judged_text(piece.item, piece.text)
 
-    def _judged(self, item: Item, tool: str, text: str) -> Blocked | None:
-        """Return why a text, or a call of `tool`, is withheld; None where it is not."""
-        guard, case = self._guard, self._case
+    def _judged_text(self, item: Item, text: str) -> Blocked | None:
+        """Return why a text is withheld, None where it is not; it waits for no monitor that is slow."""
+        part = self._part()
+        material = Material(parts=(Part(part, text, "model"),))
+        return self._decided(self._guard.monitors.at_once(material, self._scene), material, part, item)
+
+    async def _judged_call(self, item: Item, tool: str, arguments: str) -> Blocked | None:
+        """Return why a call is withheld, None where it is not."""
+        part = self._part()
+        material = Material(calls=(Call(part, tool, arguments),))
+        return self._decided(await self._guard.monitors.judge(material, self._scene), material, part, item)
+
+    @property
+    def _scene(self) -> Scene:
+        return Scene(self._case.rights.authority)
+
+    def _part(self) -> str:
         self._count += 1
-        part = f"answer_{self._count}"
-        call = (Call(part, tool, text),) if tool else ()
-        material = Material(parts=() if tool else (Part(part, text, "model"),), calls=call)
-        seen = guard.monitors.at_once(material, Scene(case.rights.authority))
-        measure = decide(guard.policy, guard.situation(case, seen, call=part if tool else ""))
-        measure = guard.after_hold(measure)
+        return f"answer_{self._count}"
+
+    def _decided(self, seen: Seen, material: Material, part: str, item: Item) -> Blocked | None:
+        guard, case = self._guard, self._case
+        situation = guard.situation(case, seen, call=part if material.calls else "")
+        measure = guard.after_hold(decide(guard.policy, situation))
         if measure.step == "allow":
             return None
-        named: Mapping[str, Item] = {part: item}
-        items = set_aside(measure, named, newest=part, decision="") if measure.blocks else ()
-        kept = guard.put_on_record(case, guard.situation(case, seen), measure, material=material, items=items)
+        items = set_aside(measure, {part: item}, newest=part, decision="") if measure.blocks else ()
+        kept = guard.put_on_record(case, situation, measure, material=material, items=items)
         return kept[0] if kept else None
 
 
-def judged_whole(wire: WireName, watch: AnswerWatch, body: bytes) -> bytes:
+async def judged_whole(wire: WireName, watch: AnswerWatch, body: bytes) -> bytes:
     """Return a whole answer in `wire` without what is withheld of it; the same bytes where nothing is."""
     answer: Any = msgspec.json.decode(body)
     if not isinstance(answer, dict):
         return body
     if wire == "messages":
-        kept = watch.whole(wire, [{"role": "assistant", "content": answer.get("content")}])
+        kept = await watch.whole(wire, [{"role": "assistant", "content": answer.get("content")}])
         if kept is None:
             return body
         answer["content"] = kept[0]["content"] if kept else []
     elif wire == "responses":
         output = answer.get("output")
-        kept = watch.whole(wire, output) if isinstance(output, list) else None
+        kept = await watch.whole(wire, output) if isinstance(output, list) else None
         if kept is None:
             return body
         answer["output"] = kept
@@ -122,7 +136,7 @@ def judged_whole(wire: WireName, watch: AnswerWatch, body: bytes) -> bytes:
         changed = False
         for choice in answer.get("choices") or ():
             message = choice.get("message") if isinstance(choice, dict) else None
-            if isinstance(message, dict) and (kept := watch.whole(wire, [message])) is not None:
+            if isinstance(message, dict) and (kept := await watch.whole(wire, [message])) is not None:
                 choice["message"], changed = kept[0] if kept else {"role": "assistant", "content": ""}, True
         if not changed:
             return body

@@ -53,11 +53,12 @@ class Passed:
 
 
 class Unseen(NamedTuple):
-    """A piece that is to be judged: its name, where it stands, whether it is new; `number` is its element, -1 for the
-    developer's words before all."""
+    """A piece that is to be judged: its name, the number of its element (-1 for the developer's words before all) and
+    its own in there, and whether it is new."""
 
     name: str
     number: int
+    place: int
     piece: Piece
     item: bytes
     new: bool
@@ -133,7 +134,7 @@ class Conversation:
             found.append(item)
             where = f"item_{number}" if number >= 0 else "instructions"
             name = where if len(pieces) == 1 else f"{where}.{len(found) - 1}"
-            self.unseen.append(Unseen(name, number, piece, item, new))
+            self.unseen.append(Unseen(name, number, len(found) - 1, piece, item, new))
         return Heard(tuple(found), tuple(one.kind == "said" and one.provenance == "person" for one in pieces))
 
     def items(self) -> Iterator[tuple[bytes, bool]]:
@@ -146,6 +147,15 @@ class Conversation:
         begin = next((one.number for one in self.unseen if one.new), len(self._raws))
         for number in range(max(0, begin - most), max(0, begin)):
             yield from pieces_of(self._wire, self._element(number))
+
+    @property
+    def last_words(self) -> tuple[int, int]:
+        """The last text of the person's: the number of its element, and its own in there; (-1, -1) for none."""
+        for number in range(len(self._heard) - 1, -1, -1):
+            persons = self._heard[number].persons
+            if any(persons):
+                return number, len(persons) - 1 - persons[::-1].index(True)
+        return -1, -1
 
     def first_words(self) -> bytes:
         """Return the identity of the first thing that a person said, b"" where nobody said anything."""

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from lathe.protocol.trust import Retention
 
 _RECENT = 4_000
+_NOT_SERVED: dict[str, int] = {"messages": 406}
+"""The status of a refusal, where it is not 403: Claude Code takes that for a key that is no good, and asks six times at
+400."""
 _THREADS = (b"session_id", b"conversation_id", b"session-id")
 """Headers by which clients say which conversation a request is of."""
 
@@ -183,7 +186,8 @@ class GatewayGuard:
         guarded = exchange.guarded
         assert guarded is not None
         extra = {"clause": measure.clause, "decision": guarded.decision, "request_id": exchange.id, **guarded.said}
-        refused = Refused(403, measure.code, measure.sentence, extra=extra)
+        status = _NOT_SERVED.get(exchange.wire, 403)
+        refused = Refused(status, measure.code, measure.sentence, extra=extra)
         refused.state = "refused"
         return refused
 
@@ -339,9 +343,8 @@ def newest(talk: Conversation, blocked: Container[bytes], known: Container[bytes
     What stands before those has been left behind by them: it is set aside by itself where it must be. What was blocked
     and comes last is asked for again; what was let in is judged no more.
     """
-    new = [one for one in talk.unseen if one.new]
-    last = max((one.number for one in new if one.piece.kind == "said"), default=-1)
-    return [one for one in new if one.number >= last and (one.item not in known or one.item in blocked)]
+    new = [one for one in talk.unseen if one.new and (one.number, one.place) >= talk.last_words]
+    return [one for one in new if one.item not in known or one.item in blocked]
 
 
 def material_of(unseen: list[Unseen], talk: Conversation | None = None) -> Material:
@@ -361,10 +364,16 @@ def open_guard(settings: GuardTable, directory: Directory, upstreams: Upstreams,
     """Return the guard that the settings ask for, None where they want none; raise `ConfigError`."""
     if not settings.enabled:
         return None
-    policy, clock = policy_of(settings), clock_of(settings)
-    second = SecondLook(upstreams, settings.reasoner, policy.taxonomy) if settings.reasoner else None
+    policy, second = check_guard(settings, upstreams)
+    clock = clock_of(settings)
     monitors = shipped_monitors(policy)
     return GatewayGuard(policy, monitors, directory, upstreams, secret=secret, clock=clock, second=second)
+
+
+def check_guard(settings: GuardTable, upstreams: Upstreams) -> tuple[Policy, SecondLook | None]:
+    """Return the policy and the second look that the settings ask for; raise `ConfigError`."""
+    policy = policy_of(settings)
+    return policy, SecondLook(upstreams, settings.reasoner, policy.taxonomy) if settings.reasoner else None
 
 
 def policy_of(settings: GuardTable) -> Policy:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SHORT = 6_000
-_SLOW_S = 0.05
+_SLOW_S = 0.5
 _LATE_S = 2.0
 _MOST_WAITING = 32
 
@@ -121,7 +121,7 @@ class Monitors:
         if took > _SLOW_S and name not in self._slow:
             _log.warning("The monitor %s is slow, and looks beside the loop from now on.", name)
             self._slow.add(name)
-        elif took < _SLOW_S / 10:
+        elif took < _SLOW_S / 5:
             self._slow.discard(name)
 
     def close(self) -> None:

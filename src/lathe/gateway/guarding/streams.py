@@ -95,7 +95,7 @@ class StreamWatch:
         self._look = {"chat": self._chat, "messages": self._messages, "responses": self._responses}[wire]
         self._wire = wire
 
-    def feed(self, block: bytes) -> None:
+    async def feed(self, block: bytes) -> None:
         """Take over whole events that are about to go on."""
         if b"\r" in block:
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -104,14 +104,14 @@ class StreamWatch:
             if at >= 0:
                 data = event[at + 5 :] if event.find(b"\ndata:", at) < 0 else _joined(event)
                 try:
-                    self._look(data)
+                    await self._look(data)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     continue  # what is no JSON, or of another shape, ends the stream or says nothing
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Say that no more comes but the end."""
         for call in self._calls.values():
-            self._whole(call)
+            await self._whole(call)
         self._calls.clear()
         self._answer.end()
 
@@ -138,7 +138,7 @@ class StreamWatch:
         event = {"type": "response.incomplete", "sequence_number": 1 << 20, "response": response}
         return sse_event("response.incomplete", event)
 
-    def _chat(self, data: bytes) -> None:
+    async def _chat(self, data: bytes) -> None:
         for choice in _chunks.decode(data).choices or ():
             delta = choice.delta
             if delta is None:
@@ -152,7 +152,7 @@ class StreamWatch:
                     held.name = held.name or told.name or ""
                     held.pieces.append(told.arguments or told.input or "")
 
-    def _messages(self, data: bytes) -> None:
+    async def _messages(self, data: bytes) -> None:
         event = _messages.decode(data)
         match event.type:
             case "content_block_start" if event.content_block is not None and "tool_use" in event.content_block.type:
@@ -163,9 +163,9 @@ class StreamWatch:
                 elif event.delta.partial_json and event.index in self._calls:
                     self._calls[event.index].pieces.append(event.delta.partial_json)
             case "content_block_stop" if event.index in self._calls:
-                self._whole(self._calls.pop(event.index))
+                await self._whole(self._calls.pop(event.index))
 
-    def _responses(self, data: bytes) -> None:
+    async def _responses(self, data: bytes) -> None:
         if data.find(b'"delta"') < 0 and data.find(b'"response.output_item.done"') < 0:
             return
         event = _responses.decode(data)
@@ -177,11 +177,11 @@ class StreamWatch:
             if str(item.get("type")).endswith("_call"):
                 arguments = item.get("arguments", item.get("input", item.get("action")))
                 text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
-                self._answer.call(str(item.get("call_id") or ""), str(item.get("name") or item["type"]), text)
+                await self._answer.call(str(item.get("call_id") or ""), str(item.get("name") or item["type"]), text)
             self._items.append(item)
 
-    def _whole(self, call: _Open) -> None:
-        self._answer.call(call.id, call.name or "call", "".join(call.pieces))
+    async def _whole(self, call: _Open) -> None:
+        await self._answer.call(call.id, call.name or "call", "".join(call.pieces))
 
 
 def _joined(event: bytes) -> bytes:
