@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from judging import MAKES, judge, situation
 from mailing import mailbox
 from sqlalchemy import select, update
 
+from lathe.gateway.audit_log import AuditLog
 from lathe.gateway.guarding.accounts import Accounts
 from lathe.gateway.guarding.telling import Post
 from lathe.gateway.identity.settings import SmtpTable
@@ -207,3 +209,17 @@ async def test_a_notice_goes_out_by_mail_once_and_waits_while_it_cannot(board: B
     async with database.begin() as connection:
         await connection.execute(update(schema.users).values(active=False))
     assert await Post(database, smtp, "https://lathe.example.org").hand_in(now) == 0
+
+
+async def test_looks_from_several_replicas_at_once_open_one_proposal(board: Board) -> None:
+    for number in range(5):
+        await board.refuse("member_a", MAKES, text=f"ready to run, {number}")
+    replicas = [Accounts(board.services.database, AuditLog(board.services.database, f"gw_{one}")) for one in range(4)]
+    marks = marks_of(board.services.secret, user=board.ids["user_member_a"])
+    await asyncio.gather(*(one.after(marks, board.clock()) for one in replicas))
+    assert [one["wanted"] for one in await board.proposals()] == ["restricted"]
+    [proposed] = await board.proposals()
+    names = ("reviewer", "second_reviewer", "reviewer", "second_reviewer")
+    said = await asyncio.gather(*(board.review(name, proposed["id"]) for name in names))
+    assert sorted(one.status for one in said) == [200, 200, 409, 409], [one.body for one in said]
+    assert board.standing("member_a") == "restricted"

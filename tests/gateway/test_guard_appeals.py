@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sqlalchemy import select
 from starlette.applications import Starlette
 
 from lathe.gateway.admin.routes import routes
+from lathe.gateway.directory import Directory
 from lathe.gateway.guarding.state import salted
 from lathe.gateway.settings import GuardTable
 from lathe.guard.appeals import Regression
@@ -178,3 +180,23 @@ async def test_facts_that_change_nothing_are_no_ground_for_a_reversal(court: Cou
     assert (said.status, said.code) == (400, "appeal_facts")
     assert await court.column(select(guard_schema.decisions.c.reversed_by)) == [""]
     assert (await court.done("reviewer", "GET", f"/v1/appeals/{appeal}"))["appeal"]["state"] == "open"
+
+
+async def test_whatever_comes_at_once_is_done_once(court: Court) -> None:
+    decision = await court.refuse("member_a", cost=700)
+    path = f"/v1/decisions/{decision}/appeal"
+    said = await asyncio.gather(*(court.ask("member_a", "POST", path, {}) for _ in range(4)))
+    assert sorted(one.status for one in said) == [201, 409, 409, 409], [one.body for one in said]
+    appeal = next(one.json["id"] for one in said if one.status == 201)
+    body = {"verdict": "reverse", "fault": "policy"}
+    names = ("reviewer", "second_reviewer", "operator", "reviewer")
+    said = await asyncio.gather(*(court.decide(name, appeal, **body) for name in names))
+    assert sorted(one.status for one in said) == [200, 409, 409, 409], [one.body for one in said]
+    key, month = court.ids["key_member_a"], periods(court.clock())[0]
+    spent = select(schema.spend.c.cost).where(schema.spend.c.scope == f"key:{key}", schema.spend.c.period == month)
+    assert await court.column(spent) == [0]
+    assert len((await court.done("member_a", "GET", "/v1/notices"))["data"]) == 1
+    other = await Directory.open(court.services.database)
+    who, secret = court.principal("member_a"), court.services.secret
+    item = other.guard.known(who.project, salted(secret, who.project, identity(user_message("a neutral text"))))
+    assert item is not None and item.blocked is None, "another replica lets it in too"
