@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from lathe.gateway.admin.accounts import review_account
 from lathe.gateway.admin.appeals import decide_appeal, make_appeal
 from lathe.gateway.admin.decisions import list_notices
 from lathe.gateway.admin.shapes import Listing
 from lathe.gateway.admin.shapes_guard import AccountReview, AppealDecision, NewAppeal
 from lathe.gateway.guarding.accounts import Accounts
-from lathe.gateway.guarding.state import salted
+from lathe.gateway.guarding.deciding import Asker, recorded
 from lathe.gateway.principals import Principal
 from lathe.gateway.services import Services
 from lathe.guard.findings import Finding, Material, Part, Span
 from lathe.guard.ladder import Measure, Situation, Target, decide
-from lathe.guard.ledger import entry_of, mark, marks_of
-from lathe.guard.notices import notice
+from lathe.guard.ledger import marks_of
 from lathe.guard.policy import shipped
-from lathe.guard.quarantine import identity
+from lathe.guard.quarantine import set_aside
 from lathe.protocol.ids import ordered_id
 from lathe.protocol.items import user_message
-from lathe.store.gateway.ledger import BlockedItem, Entries, Judged, Opened, Settled, open_ledger
+from lathe.protocol.trust import Retention
+from lathe.store.gateway.ledger import Entries, Opened, Settled, open_ledger
 
 WELL: dict[str, Any] = {"topical": "ok", "reasoner": "ok", "acts": "ok"}
 DEVELOPS = Finding("reasoner", "exploit.develop", 0.95, (Span("asked", 0, 9, "person"),), "It names a product.")
@@ -46,41 +44,25 @@ async def judge(
     end_user: str = "",
     keeps: bool = False,
     cost: int = 700,
-    targets: tuple[str, ...] = (),
 ) -> tuple[str, Measure]:
     """Decide a situation and put all of it on record; return the decision's id and the measure."""
     at = at or services.clock()
     measure = decide(shipped(), rests_on)
     decision, request = ordered_id("dec"), ordered_id("req")
-    told = notice(measure, shipped(), decision=decision, at=at, clock=services.working_days)
     marks = marks_of(services.secret, user=who.user, end_user=end_user, key=who.key, root_thread=thread)
-    hashed = tuple(mark(services.secret, "target", one) for one in targets)
-    item = salted(services.secret, who.project, identity(user_message(text)))
-    entry = entry_of(measure, decision=decision, at=at, marks=marks, item=item, thread=thread, targets=hashed)
-    material = Material(parts=(Part("asked", text, "person"),)) if keeps else None
-    body = {"situation": rests_on, "measure": measure, "notice": told}
-    judged = Judged(
+    retention: Retention = "full" if keeps else "metadata"
+    by = Asker(who, request, services.replica, end_user, thread, "api", retention, at, marks)
+    items = {"asked": user_message(text)}
+    row, _ = recorded(
+        shipped(),
+        rests_on,
+        measure,
+        by,
+        secret=services.secret,
+        clock=services.working_days,
         id=decision,
-        at=at,
-        request=request,
-        replica=services.replica,
-        organisation=who.organisation,
-        project=who.project,
-        user=who.user,
-        key=who.key,
-        thread=thread,
-        surface="api",
-        step=measure.step,
-        scope=measure.scope,
-        clause=measure.clause,
-        code=measure.code,
-        concern=measure.concern,
-        policy=measure.policy,
-        body=msgspec.json.encode(body).decode(),
-        entry=msgspec.json.encode(entry).decode() if entry else "",
-        material=msgspec.json.encode(material).decode() if material else "",
-        marks=marks if entry else (),
-        items=(BlockedItem(item, measure.code, measure.clause, "", "blocked"),) if measure.blocks else (),
+        items=set_aside(measure, items, newest="asked", decision=decision),
+        material=Material(parts=(Part("asked", text, "person"),)),
     )
     places = (who.organisation, who.project, who.user, who.key)
     opened = Opened(request, at, services.replica, *places, "", "api", "", "chat", "mend", "mend", "default", cost)
@@ -89,7 +71,7 @@ async def judge(
                       100, 0, 20, at, "", "", "")  # fmt: skip
     ledger = open_ledger(services.database.url)
     try:
-        await ledger.write(Entries(whole=[(opened, settled)], judged=[judged]))
+        await ledger.write(Entries(whole=[(opened, settled)], judged=[row]))
     finally:
         await ledger.aclose()
     return decision, measure

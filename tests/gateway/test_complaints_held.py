@@ -183,7 +183,10 @@ async def test_31032_automation_that_is_no_attack_never_adds_up_to_an_account(co
         targets = (Target(f"jobs-{number}.example", "third"),)
         rests_on = situation(finding, targets=targets)
         _, measure = await judge(
-            court.services, who, rests_on, text=f"application {number}", targets=(f"jobs-{number}",)
+            court.services,
+            who,
+            rests_on,
+            text=f"application {number}",
         )
         assert not measure.blocks
     accounts = Accounts(court.services.database, court.services.audit)

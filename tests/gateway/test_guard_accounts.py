@@ -170,7 +170,6 @@ async def test_an_attack_in_pieces_is_one_whatever_the_key_and_a_new_key_does_no
         who = board.principal("unscoped")
         decision, measure = await judge(
             board.services, who._replace(key=f"key_{number}"), situation(finding), text=more["text"], thread="root",
-            targets=("shop.example",),
         )  # fmt: skip
         assert measure.ground in ("outside", "allowed"), measure
     accounts = Accounts(board.services.database, board.services.audit)

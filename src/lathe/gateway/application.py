@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -96,8 +97,9 @@ class Gateway:
         if settings.guard.enabled:
             # in a thread: it takes long enough for what is known of the database to grow stale
             found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.guarding.guard")
-            guard = await asyncio.to_thread(found.open_guard, settings.guard, directory, upstreams, secret)
-            stack.callback(guard.monitors.close)
+            opened = functools.partial(found.open_guard, secret=secret, home=self._home.parent)
+            guard = await asyncio.to_thread(opened, settings.guard, directory, upstreams)
+            stack.callback(guard.close)
         self.accounts = Accounts(database, self.services.audit)
         self.post = Post(database, settings.smtp, console_site(settings).origin)
         self.relay = Relay(
@@ -126,6 +128,10 @@ class Gateway:
             self.post.run(),
         ):
             self._tasks.append(asyncio.create_task(work))
+        if guard is not None and guard.intel is not None:
+            from lathe.gateway.guarding.taxii import keep_synced
+
+            self._tasks.append(asyncio.create_task(keep_synced(guard.intel, self._environ)))
 
     async def _stop_tasks(self) -> None:
         # not in the midst of a transaction

@@ -94,14 +94,15 @@ class GuardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[guard]`: which policy and taxonomy hold, "" for those that Lathe comes with; holidays are days as 2026-12-25.
 
     `reasoner` is a model of this gateway that is asked for a second look at what the topical monitor passes on, "" for
-    the embedded reasoner alone. Without `enabled` no request is judged, and receipts say so. Appeals are not decided on
-    Saturdays, Sundays and holidays, by the days of `zone`.
+    the embedded reasoner alone. `shadow` is a policy that is only tried. Without `enabled` no request is judged, and
+    receipts say so. Appeals are not decided on Saturdays, Sundays and holidays, by the days of `zone`.
     """
 
     enabled: bool = True
     policy: str = ""
     taxonomy: str = ""
     reasoner: str = ""
+    shadow: str = ""
     holidays: tuple[datetime.date, ...] = ()
     zone: str = "UTC"
 

@@ -15,7 +15,6 @@ from lathe.gateway.exchange import Withheld
 from lathe.gateway.guarding.monitors import Seen
 from lathe.gateway.guarding.pieces import Piece, pieces_of, withheld
 from lathe.guard.findings import Call, Material, Part
-from lathe.guard.ladder import decide
 from lathe.guard.quarantine import Blocked, notice_line, set_aside
 from lathe.guard.reasoner import Scene
 from lathe.models.provider import WireName
@@ -108,7 +107,7 @@ class AnswerWatch:
     def _decided(self, seen: Seen, material: Material, part: str, item: Item) -> Blocked | None:
         guard, case = self._guard, self._case
         situation = guard.situation(case, seen, call=part if material.calls else "")
-        measure = guard.after_hold(decide(guard.policy, situation))
+        measure = guard.decide(situation, case)
         if measure.step == "allow":
             return None
         items = set_aside(measure, {part: item}, newest=part, decision="") if measure.blocks else ()

@@ -22,9 +22,11 @@ from lathe.gateway.guarding.conversation import Conversation, Passed, Unseen
 from lathe.gateway.guarding.deciding import Asker, Guarded, asker, recorded, targets_of
 from lathe.gateway.guarding.monitors import Monitors, Seen, shipped_monitors
 from lathe.gateway.guarding.second import SecondLook
+from lathe.gateway.guarding.shadow import Shadow
 from lathe.gateway.guarding.state import Known, salted
 from lathe.gateway.relay import Refused
 from lathe.guard.findings import Call, Material, Part
+from lathe.guard.intel import Intel
 from lathe.guard.ladder import Measure, Situation, decide
 from lathe.guard.policy import BLOCKS, Policy, shipped
 from lathe.guard.quarantine import Blocked, Looked, blocks_in_a_row, set_aside
@@ -94,9 +96,13 @@ class GatewayGuard:
         secret: bytes,
         clock: Clock,
         second: SecondLook | None = None,
+        shadow: Shadow | None = None,
+        intel: Intel | None = None,
     ) -> None:
         self.policy = policy
         self.second = second
+        self.shadow = shadow
+        self.intel = intel
         self.monitors = monitors
         self.clock = clock
         self.secret = secret
@@ -235,7 +241,7 @@ class GatewayGuard:
     def _decided(self, case: Case, look: Look) -> Measure:
         """Return what follows from a look; anything but that it is allowed is put on record."""
         situation = self.situation(case, look.seen, look.blocks)
-        measure = self.after_hold(decide(self.policy, situation))
+        measure = self.decide(situation, case)
         if measure.step != "allow":
             items = set_aside(measure, look.items, newest=look.last, decision="")
             self.put_on_record(case, situation, measure, material=look.material, items=items)
@@ -279,12 +285,21 @@ class GatewayGuard:
             and access.decide(exchange.who, exchange.asked._replace(model=name), down=down).outcome == "serve"
         )
 
-    def after_hold(self, measure: Measure) -> Measure:
-        """Return what follows once a hold is over; nobody else is asked here, so it is over at once."""
+    def decide(self, situation: Situation, case: Case) -> Measure:
+        """Return what follows from a situation. A hold is over at once, for nobody else is asked here."""
+        measure = decide(self.policy, situation)
+        if self.shadow is not None:
+            self.shadow.compare(situation, measure, case.by.at)
         if measure.step != "hold":
             return measure
         blocks = measure.then in BLOCKS
         return msgspec.structs.replace(measure, step=measure.then, choices=(), wait_s=0, appealable=blocks)
+
+    def close(self) -> None:
+        """Wait for no monitor, and close files."""
+        self.monitors.close()
+        if self.shadow is not None:
+            self.shadow.close()
 
     def put_on_record(
         self, case: Case, situation: Situation, measure: Measure, *, material: Material, items: tuple[Blocked, ...]
@@ -320,7 +335,7 @@ class GatewayGuard:
         material = material_of([one])
         seen = await self.monitors.judge(material, Scene(case.rights.authority))
         situation = self.situation(case, seen)
-        measure = self.after_hold(decide(self.policy, situation))
+        measure = self.decide(situation, case)
         if not measure.blocks or measure.step == "restrict":
             return
         items = set_aside(measure, {one.name: one.piece.item}, newest=one.name, decision="")
@@ -360,20 +375,32 @@ def material_of(unseen: list[Unseen], talk: Conversation | None = None) -> Mater
     return Material(parts=tuple(one for one in parts if one.text), calls=tuple(calls), recent=tuple(recent))
 
 
-def open_guard(settings: GuardTable, directory: Directory, upstreams: Upstreams, secret: bytes) -> GatewayGuard | None:
+def open_guard(
+    settings: GuardTable, directory: Directory, upstreams: Upstreams, *, secret: bytes, home: Path
+) -> GatewayGuard | None:
     """Return the guard that the settings ask for, None where they want none; raise `ConfigError`."""
     if not settings.enabled:
         return None
-    policy, second = check_guard(settings, upstreams)
-    clock = clock_of(settings)
-    monitors = shipped_monitors(policy)
-    return GatewayGuard(policy, monitors, directory, upstreams, secret=secret, clock=clock, second=second)
+    policy, second, shadow = check_guard(settings, upstreams)
+    intel = Intel(home)
+    return GatewayGuard(
+        policy,
+        shipped_monitors(policy, intel),
+        directory,
+        upstreams,
+        secret=secret,
+        clock=clock_of(settings),
+        second=second,
+        shadow=Shadow(shadow, home / "gateway" / "guard-shadow.jsonl") if shadow is not None else None,
+        intel=intel,
+    )
 
 
-def check_guard(settings: GuardTable, upstreams: Upstreams) -> tuple[Policy, SecondLook | None]:
-    """Return the policy and the second look that the settings ask for; raise `ConfigError`."""
+def check_guard(settings: GuardTable, upstreams: Upstreams) -> tuple[Policy, SecondLook | None, Policy | None]:
+    """Return the policy, the second look and the policy to be tried that the settings ask for; raise `ConfigError`."""
     policy = policy_of(settings)
-    return policy, SecondLook(upstreams, settings.reasoner, policy.taxonomy) if settings.reasoner else None
+    second = SecondLook(upstreams, settings.reasoner, policy.taxonomy) if settings.reasoner else None
+    return policy, second, Policy.load(Path(settings.shadow), policy.taxonomy) if settings.shadow else None
 
 
 def policy_of(settings: GuardTable) -> Policy:
