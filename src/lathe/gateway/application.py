@@ -128,9 +128,10 @@ class Gateway:
             self.post.run(),
         ):
             self._tasks.append(asyncio.create_task(work))
-        if guard is not None and guard.intel is not None:
+        if guard is not None:
             from lathe.gateway.guarding.taxii import keep_synced
 
+            self._tasks.append(asyncio.create_task(guard.load()))
             self._tasks.append(asyncio.create_task(keep_synced(guard.intel, self._environ)))
 
     async def _stop_tasks(self) -> None:
