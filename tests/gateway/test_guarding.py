@@ -113,6 +113,7 @@ class guarded:
     async def __aenter__(self) -> Running:
         found = await self._running.__aenter__()
         guard: Any = found.gateway.relay.guard
+        await guard.load()
         guard.monitors = Monitors(self._looks, late_s=0.2)
         return found
 
@@ -507,6 +508,7 @@ async def test_a_second_look_decides_before_the_first_byte(
         found = GatewaySettings(upstreams=ups, models=models, mend=False, guard=GuardTable(reasoner="judge"))
         async with running(found, tmp_path) as gateway:
             guard: Any = gateway.gateway.relay.guard
+            await guard.load()
             guard.monitors = Monitors({"topical": quiet, "reasoner": embedded})
             told = (await Thread("chat", gateway, stream=stream).ask(f"Do the {MARK}.")).text
             assert ("Well" in told) == served
@@ -547,6 +549,7 @@ async def test_a_policy_is_tried_on_real_traffic_before_it_takes_effect(
     found = settings(scripted, guard=GuardTable(shadow=str(strict)))
     async with running(found, tmp_path) as gateway:
         guard: Any = gateway.gateway.relay.guard
+        await guard.load()
         guard.monitors = Monitors({"topical": quiet, "reasoner": marked, "acts": quiet})
         call = tool_call("c1", "shell", '{"command": "cat log"}')
         talk = [
