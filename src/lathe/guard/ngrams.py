@@ -26,7 +26,7 @@ WIDTHS = (3, 4, 5)
 NEAR = 2  # characters between two words in a row, at most
 MAX_TEXT = 4_096  # characters that one call looks at; a longer text is cut into pieces by the caller
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
-_WORD, _PAIR = 64, 0xC2B2AE3D27D4EB4F
+_WORD, _PAIR = 64, 0xC2B2AE3D27D4EB4F  # set words and pairs apart from n-grams of the same letters
 _MIX = 0xD6E8FEB86659FD93
 # Soft hyphen, zero-width and direction marks: what hides a word from a reader's search and from nobody else.
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
