@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +237,17 @@ async def new_key(gateway: Running) -> str:
 STATES = ("late", "wrong", "dead", "flooded")
 
 
-def broken(state: str) -> Look | None:
+@pytest.fixture
+def stuck() -> Iterator[threading.Event]:
+    """What monitors that hang wait for."""
+    free = threading.Event()
+    yield free
+    free.set()
+
+
+def broken(state: str, stuck: threading.Event) -> Look | None:
     def hangs(material: Material, scene: Scene) -> Sequence[Finding]:
-        time.sleep(0.6)
+        stuck.wait(60)
         return []
 
     def raves(material: Material, scene: Scene) -> Sequence[Finding]:
@@ -250,9 +259,11 @@ def broken(state: str) -> Look | None:
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("monitor", ["topical", "reasoner", "acts"])
-async def test_a_monitor_that_fails_is_as_the_policy_says(monitor: str, state: str, tmp_path: Path) -> None:
+async def test_a_monitor_that_fails_is_as_the_policy_says(
+    monitor: str, state: str, stuck: threading.Event, tmp_path: Path
+) -> None:
     looks: dict[str, Look | None] = {"topical": quiet, "reasoner": quiet, "acts": quiet}
-    found = broken(state)
+    found = broken(state, stuck)
     if found is not None and state == "wrong":
         made = found
         looks[monitor] = lambda material, scene: [
