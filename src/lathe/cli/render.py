@@ -15,10 +15,12 @@ from lathe.protocol.events import (
     ErrorItem,
     Event,
     FileChange,
+    GuardDecided,
     InputSteered,
     ItemCompleted,
     ItemStarted,
     McpToolCall,
+    ModelServed,
     OtherToolCall,
     ReasoningSummary,
     ShownItem,
@@ -85,6 +87,11 @@ class Renderer:
                 self._line(self._in("dim", f"~ conversation compacted ({reason}): {before:,} to {after:,} tokens"))
             case InputSteered(text=text):
                 self._said(text)
+            case GuardDecided():
+                self._decided(event)
+            case ModelServed(requested=requested, served=served, why=why):
+                because = f": {why}" if why else ", and the endpoint says no why"
+                self._line(self._in("yellow", f"! {served} served, not {requested} as asked{because}"))
             case TurnFailed(error=error, usage=usage):
                 self._line(self._in("yellow" if error.code == "interrupted" else "red", f"lathe: {error.message}"))
                 self._totals(usage, 0, 0.0)
@@ -94,6 +101,16 @@ class Renderer:
                 self._line(self._in("red", f"! {message}"))
             case _:
                 pass
+
+    def _decided(self, event: GuardDecided) -> None:
+        who = "the endpoint" if event.by == "endpoint" else "the guard"
+        first, *more = event.message.split("\n")
+        said = f" · you: {event.answer}" if event.answer else ""
+        self._line(self._in("yellow", f"! {who}, {event.step}{said}: {first}"))
+        if event.by == "endpoint":
+            more.append(f"Code: {event.code}. Clause: {event.clause}. Decision: {event.decision}.")
+        for line in more:
+            self._line(self._in("dim", f"  {line}"))
 
     def _item(self, item: ShownItem) -> None:
         match item:

@@ -7,7 +7,7 @@ arguments as an object, no finish reason, no `[DONE]`, no usage, reasoning under
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -210,13 +210,15 @@ class ChatDecoder:
         for building in self._calls:
             parts.append(ItemDone(call_of(building.name, building.id, "".join(building.arguments), self._freeform)))
         stop = "refusal" if self._refusal and not self._calls else "end"
+        filtered: Literal["", "answer"] = ""
         if self._finish == "content_filter":
-            stop = "refusal"
+            stop, filtered = "refusal", "answer"
             if not self._refusal:
                 parts.append(ItemDone(Message(role="assistant", content=(Refusal(DECLINED),))))
         elif self._finish == "length":
             stop = "length"
-        parts.append(Completed(usage=self._usage, model=self._model, response_id=self._id, stop=stop))
+        done = Completed(usage=self._usage, model=self._model, response_id=self._id, stop=stop, filtered=filtered)
+        parts.append(done)
         return parts
 
 

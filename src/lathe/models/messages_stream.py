@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -121,7 +121,11 @@ class MessagesDecoder:
             stop = "length"
         if texts:
             parts.append(ItemDone(Message(role="assistant", content=tuple(texts))))
-        parts.append(Completed(usage=read_usage(self._usage), model=self._model, response_id=self._id, stop=stop))
+        # A model that declines of itself stops as it always does: this stop is the endpoint's filter, which goes on
+        # refusing while the exchange is in the conversation (docs.anthropic.com, "Handle streaming refusals").
+        filtered: Literal["", "exchange"] = "exchange" if stop == "refusal" else ""
+        usage = read_usage(self._usage)
+        parts.append(Completed(usage, self._model, response_id=self._id, stop=stop, filtered=filtered))
         return parts
 
     def _stopped(self, index: int) -> list[ModelPart]:

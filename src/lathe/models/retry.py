@@ -11,9 +11,20 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from lathe.models.http import TransportError
-from lathe.protocol.errors import ContextOverflow, LatheError, ModelFailed, ModelRejected, ModelUnreachable
+from lathe.protocol.blocks import PolicyRefusal
+from lathe.protocol.errors import (
+    ContentRefused,
+    ContextOverflow,
+    LatheError,
+    ModelFailed,
+    ModelRejected,
+    ModelUnreachable,
+)
+from lathe.protocol.ids import short_id
 
-Verdict: TypeAlias = Literal["retry", "rejected", "missing_model", "missing_path", "key", "quota", "overflow", "failed"]
+Verdict: TypeAlias = Literal[
+    "retry", "rejected", "blocked", "missing_model", "missing_path", "key", "quota", "overflow", "failed"
+]
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
@@ -34,13 +45,21 @@ class EndpointError(Exception):
     """The endpoint's own error: an HTTP status, or an error event in a stream (`status` is None)."""
 
     def __init__(
-        self, message: str, *, status: int | None = None, code: str = "", headers: Mapping[str, str] | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        headers: Mapping[str, str] | None = None,
+        lathe: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.code = code
         self.headers = headers or {}
+        self.lathe = lathe or {}
+        """What a gateway of Lathe's says besides."""
 
 
 class BrokenStream(Exception):
@@ -62,6 +81,14 @@ _OVERFLOW = (
 _QUOTA = r"insufficient_quota|billing_not_active|credit balance is too low|insufficient[_ ]credits"
 _MODEL = r"model_not_found|\bmodels?\b"
 _KEY_CODES = frozenset(("authentication_error", "permission_error", "invalid_api_key"))
+# Codes of Azure, OpenAI and Google; words of Azure, OpenAI, Anthropic and OpenRouter.
+_POLICY_CODE = (
+    r"^(content_policy|content_filter|cyber_policy|bio_policy|misalignment_policy|prohibited_content$|moderation_blocked)"
+    r"|policy_violation|responsible_?ai_?policy"
+)
+_POLICY_WORDS = (
+    r"content management policy|blocked by content filter|flagged as potentially violating|your input was flagged"
+)
 _TRANSIENT = r"server_error|api_error|internal|overload|rate_limit|timeout|slow_down|unavailable"
 
 
@@ -74,7 +101,9 @@ def error_from_body(status: int, headers: Mapping[str, str], body: bytes) -> End
         plain = "" if text.startswith("<") else " ".join(text.split())[:300]
         return EndpointError(plain, status=status, headers=headers)
     error = error_from_json(data)
-    return EndpointError(error.message or text[:300], status=status, code=error.code, headers=headers)
+    return EndpointError(
+        error.message or text[:300], status=status, code=error.code, headers=headers, lathe=error.lathe
+    )
 
 
 def error_from_json(data: Any) -> EndpointError:
@@ -93,7 +122,13 @@ def error_from_json(data: Any) -> EndpointError:
     code, kind = error.get("code"), error.get("type")
     number = code if isinstance(code, int) and not isinstance(code, bool) else None
     name = code if isinstance(code, str) and code else kind if isinstance(kind, str) else ""
-    return EndpointError(message, status=number if number and 400 <= number < 600 else None, code=name)
+    own = error.get("lathe")
+    return EndpointError(
+        message,
+        status=number if number and 400 <= number < 600 else None,
+        code=name,
+        lathe=own if isinstance(own, dict) else None,
+    )
 
 
 def _sentence(value: Any) -> str:
@@ -107,6 +142,8 @@ def judge(failure: Failure) -> Verdict:
     if not isinstance(failure, EndpointError) or failure.headers.get("x-should-retry") == "true":
         return "retry"
     status, words = failure.status, f"{failure.code} {failure.message}"
+    if refusal_of(failure) is not None:
+        return "blocked"
     final = _final_cause(status, failure.code, words)
     if final is not None:
         return final
@@ -128,6 +165,43 @@ def _final_cause(status: int | None, code: str, words: str) -> Verdict | None:
     if status in (404, 405):
         return "missing_model" if _says(_MODEL, words) else "missing_path"
     return "missing_model" if code == "model_not_found" else None
+
+
+def refusal_of(failure: EndpointError) -> PolicyRefusal | None:
+    """Return the refusal by policy that an error is, None where it is another error.
+
+    A gateway of Lathe's names the clause of the taxonomy and the decision; a rule about access is no such clause.
+    """
+    if failure.status not in (None, 400, 403, 422, 451):
+        return None
+    own = failure.lathe
+    clause, decision = own.get("clause"), own.get("decision")
+    if isinstance(clause, str) and isinstance(decision, str) and re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", clause):
+        code, step = own.get("code"), own.get("step")
+        spans = own.get("spans")
+        listed = spans if isinstance(spans, list) else []
+        return PolicyRefusal(
+            code=code if isinstance(code, str) else failure.code,
+            clause=clause,
+            decision=decision,
+            message=failure.message,
+            step=step if isinstance(step, str) else "refuse",
+            items=_strings(own.get("items")),
+            parts=_strings([one.get("part") for one in listed if isinstance(one, dict)]),
+        )
+    by_code = _says(_POLICY_CODE, failure.code)
+    if not by_code and not _says(_POLICY_WORDS, failure.message):
+        return None
+    return PolicyRefusal(
+        code=failure.code if by_code else "content_policy",
+        clause="endpoint.policy",
+        decision=failure.headers.get("x-request-id") or failure.headers.get("request-id") or short_id("dec"),
+        message=failure.message,
+    )
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list | tuple) else ()
 
 
 def _says(pattern: str, words: str) -> bool:
@@ -159,6 +233,8 @@ def as_error(failure: Failure, verdict: Verdict, who: Naming) -> LatheError:
         case "quota":
             hint = "Check the plan and billing of the account, or use another provider."
             return ModelRejected(f"{who.provider} says the account may spend no more: {words}", hint=hint, code="quota")
+        case "blocked" if isinstance(failure, EndpointError) and (refusal := refusal_of(failure)) is not None:
+            return ContentRefused(f"{who.provider} refused this by its policy ({refusal.code}): {words}", refusal)
         case "overflow":
             return ContextOverflow(f"The conversation is too long for {who.model}: {words}")
         case "failed":
