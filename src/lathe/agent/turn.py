@@ -180,7 +180,7 @@ class Turn:
             items, stop = await self._step()
             calls: list[ToolCall] = [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]
             if calls:
-                await self._calls.run(calls, self)
+                await self._calls.run(calls, self, self._conversation.items)
                 if self._changes:
                     self.add(self._noticed(self._changes))
                     self._changes = []

@@ -78,6 +78,8 @@ class Renderer:
                 self._line(self._in("cyan", f"$ {_one_line(_by_name(command))}"))
             case ItemCompleted(item=item):
                 self._item(item)
+            case CallRejected(reason="forbidden"):
+                pass  # the event of the guard's decision has said it
             case CallRejected(name=name, message=message):
                 self._line(self._in("yellow", f"! {name or 'call'} refused: {_one_line(message)}"))
             case StepRetry(attempt=attempt, limit=limit, delay_s=delay, reason=reason):
@@ -103,6 +105,8 @@ class Renderer:
                 pass
 
     def _decided(self, event: GuardDecided) -> None:
+        if event.step in ("hold", "log"):  # a hold is put as a question; what is only kept on record stops nothing
+            return
         who = "the endpoint" if event.by == "endpoint" else "the guard"
         first, *more = event.message.split("\n")
         said = f" · you: {event.answer}" if event.answer else ""

@@ -199,7 +199,8 @@ class GuardDecided(msgspec.Struct, frozen=True, omit_defaults=True, tag="guard.d
     """What a safeguard did, and why: the agent's own guard, or the endpoint.
 
     `step` and `scope` are of the guard's ladder, `message` is the notice for the person, `call_id` the call that it is
-    about. `set_aside` says what of the conversation is not sent any more; `answer` what the person said to a hold.
+    about. `set_aside` says what of the conversation is not sent any more. A hold is told of when it begins, with the
+    `choices` that there are, and when it ends, with the person's `answer`: `approve`, `drop`, or `wait`.
     """
 
     by: Literal["agent", "endpoint"]
@@ -211,6 +212,7 @@ class GuardDecided(msgspec.Struct, frozen=True, omit_defaults=True, tag="guard.d
     message: str
     call_id: str = ""
     set_aside: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     answer: str = ""
     policy: str = ""
 

@@ -245,6 +245,8 @@ def _part_of(event: Event) -> str:
             return "end"
         case InputSteered():
             return "person"
+        case CallRejected(reason="forbidden") | GuardDecided(step="hold" | "log"):
+            return ""
         case CallRejected() | StepRetry() | ContextCompacted() | ThreadError() | GuardDecided() | ModelServed():
             return "note"
         case _:
