@@ -23,7 +23,7 @@ from lathe.protocol.events import CallRejected, Event, ItemCompleted, ItemDelta,
 from lathe.protocol.items import ContentPart, Item, ToolCall, ToolOutput, output_for
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.apply_patch import ApplyPatchTool
-from lathe.tools.base import MalformedCall, NothingHidden, Outcome, Tool, ToolContext
+from lathe.tools.base import MalformedCall, NothingHidden, Outcome, RunCommand, Tool, ToolContext
 from lathe.tools.exec import ExecArgs
 from lathe.tools.patch_command import intercepted_patch
 
@@ -198,7 +198,8 @@ class CallRunner:
         watched = not tool.parallel and may_change(tool, args)
         access, agreed = tool.access(args, self._cwd), False
         if self._guard is not None and access:
-            passes = await self._guarded(self._guard, Wished(call, access, watched, self._cwd, self._before), sink)
+            risky = watched or any(isinstance(one, RunCommand) and one.escalate for one in access)
+            passes = await self._guarded(self._guard, Wished(call, access, risky, self._cwd, self._before), sink)
             if passes is None:
                 return None
             agreed = passes

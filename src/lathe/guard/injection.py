@@ -51,7 +51,7 @@ PATTERNS = (
         "injection.order",
         0.75,
         rf"\b(?:ignore|disregard|forget|override|bypass)\b {_ALL}{_PAST} ?(?:\w+ )?"
-        r"(?:instructions?|prompts?|rules?|messages?|context|tasks?|directions?|commands?)"
+        r"(?:i\w{1,2}structions?|prompts?|rules?|messages?|context|tasks?|directions?|commands?)"
         r"|\b(?:ignore|forget|disregard) (?:everything|anything|what) (?:above|before|you (?:were|have been) told)",
     ),
     Pattern(
@@ -77,7 +77,7 @@ PATTERNS = (
         0.7,
         r"<\|(?:im_start|im_end|system|user|assistant|endoftext|start_header_id)\|?>?|\[/?INST\]|<</?SYS>>"
         r"|</?(?:information|system|instructions?|important|admin)>"
-        r"|^ {0,3}#{2,} ?(?:system|new instructions?|instructions?)\b ?:?$"
+        r"|#{2,3} ?\(?(?:system|new instructions?|instructions?)(?:_message)?\b ?[:)]"
         r"|\b(?:new|updated|real|actual) (?:system )?(?:instructions?|prompt|task)\b ?:",
     ),
     Pattern(
@@ -176,7 +176,7 @@ def look(parts: Iterable[Part]) -> list[Finding]:
     for part in parts:
         if part.provenance not in UNTRUSTED:
             continue
-        text = part.text[:_LONGEST]
+        text = part.text[:_LONGEST].replace("\\n", " \n").replace("\\", " ")  # as JSON and YAML quote and fold it
         for pattern, form in _compiled():
             match = form.search(text)
             if match is not None:
@@ -255,4 +255,5 @@ def _taken(arguments: str, read: Sequence[Part], said: str) -> tuple[Span, ...]:
 
 @functools.cache
 def _compiled() -> tuple[tuple[Pattern, re.Pattern[str]], ...]:
-    return tuple((one, re.compile(one.form, re.IGNORECASE | re.MULTILINE)) for one in PATTERNS)
+    forms = ((one, one.form.replace(" ?", r"\s*").replace(" ", r"\s+")) for one in PATTERNS)
+    return tuple((one, re.compile(form, re.IGNORECASE)) for one, form in forms)
