@@ -65,10 +65,13 @@ class Conversation:
             self.sent.append(fresh)
 
     def replace(self, items: Sequence[Item], *, unserved: int = 0) -> None:
-        """Start over with `items`, made of what was sent; the last `unserved` of them were in no request yet."""
+        """Start over with `items`, made of what was sent; the last `unserved` of them were in no request yet.
+
+        Neither were the words right before them that the person has said since the last request.
+        """
+        new = sum(map(is_request, self._open(self._served, len(self.items)))) if self._served < len(self.items) else 0
         self._whole.replace(items)
-        self._judged = len(items)
-        self._served = len(items) - unserved
+        self._served = self._judged = max(0, len(items) - unserved - new)
         self._tried = ()
         self.sent = self._whole
 
