@@ -19,7 +19,7 @@ import pytest
 from lathe.cli.main import COMMANDS
 from lathe.config import settings
 from lathe.config.checks import check
-from lathe.gateway.settings import GatewaySettings, ModelTable, UpstreamTable, load_settings
+from lathe.gateway.settings import GatewaySettings, GuardTable, ModelTable, UpstreamTable, load_settings
 from lathe.protocol import events
 from lathe.store.journal import Record
 
@@ -204,6 +204,7 @@ def test_every_configuration_on_a_page_is_accepted(page: Path, tmp_path: Path) -
         ("### Settings", GatewaySettings),
         ("### `[upstreams.NAME]`", UpstreamTable),
         ("### `[models.NAME]`", ModelTable),
+        ("### `[guard]`", GuardTable),
     ],
 )
 def test_every_key_of_the_gateway_is_on_its_page_with_its_built_in_value(heading: str, shape: Any) -> None:

@@ -13,16 +13,18 @@ from running import patch, run, says
 
 from lathe.agent.thread import Thread
 from lathe.gateway.dialects import DIALECTS
+from lathe.guard.quarantine import identity
 from lathe.models.script import WIRES, Call, Step, Words
 from lathe.models.scripted import RecordedRequest
 from lathe.protocol.errors import ContentRefused, ExitCode
 from lathe.protocol.events import CallRejected, FileChange, GuardDecided, ItemCompleted, StepRetry, TurnCompleted
+from lathe.protocol.items import FunctionCallOutput, text_of
 from lathe.store.journal import replay
 from lathe.store.threads import fork_thread, journal_path
 
 MARK = "MARK-7f3a"
 """What the endpoint's policy refuses, wherever it stands in a request."""
-NOTICE = {"clause": "exploit.chain", "decision": "dec_1", "step": "refuse", "hint": "lathe access appeal dec_1"}
+APPEAL = "Appeal: lathe access appeal dec_1"
 
 
 def by_provider(wire: str) -> Step:
@@ -34,8 +36,12 @@ def in_stream(wire: str) -> Step:
 
 
 def by_gateway(wire: str, **more: Any) -> Step:
-    body = DIALECTS[wire].error(403, "cyber_exploit_chain", "Outside of what is allowed.", extra={**NOTICE, **more})  # type: ignore[index]
-    return Step(status=403, body=body.decode())
+    notice = {"why": ["reasoner: It goes on to others."], "allowed_by": ["the tier specialist"], "next_steps": [APPEAL]}
+    told = {"clause": "exploit.chain", "decision": "dec_1", **more}
+    told["guard"] = {"step": more.get("step", "refuse"), "decision": "dec_1", "notice": notice}
+    status = 406 if wire == "messages" else 403
+    body = DIALECTS[wire].error(status, "cyber_exploit_chain", "Outside of what is allowed.", extra=told)  # type: ignore[index]
+    return Step(status=status, body=body.decode())
 
 
 def endpoint(wire: str, refuse: Callable[[str], Step], *steps: Step) -> Callable[[RecordedRequest], Step]:
@@ -70,6 +76,7 @@ async def test_words_that_are_refused_are_never_sent_again(
         assert isinstance(it.thread.failure, ContentRefused) and it.thread.failure.exit_code == ExitCode.SAFEGUARD
         told = decided(events)[0]
         assert told.set_aside == ("your message",) and told.code and told.clause and told.decision
+        assert (APPEAL in told.message) == (refuse is by_gateway)
         assert isinstance((await it.run("Hello."))[-1], TurnCompleted)
         assert all(one in it.said(2) for one in ("Before.", "First.", "withheld", "Hello."))
         # compaction: neither the request for the hand-over nor what comes of it has it back
@@ -115,6 +122,19 @@ async def test_an_output_that_is_refused_is_set_aside_and_the_work_goes_on(
     ) as it:
         await it.run("Hello.")
         assert it.thread.failure is None and not marked(it.server.requests)
+
+
+async def test_what_an_endpoint_names_is_all_that_is_set_aside(tmp_path: Path, own_home: Path) -> None:
+    def refuse(wire: str) -> Step:
+        outputs = [item for item in it.thread.items if isinstance(item, FunctionCallOutput)]
+        return by_gateway(wire, items=[identity(item) for item in outputs if MARK in text_of(item)])
+
+    for name, words in (("a", "fine"), ("b", MARK)):
+        (tmp_path / name).write_text(words)
+    two = Step(say=tuple(Call("exec_command", json.dumps({"cmd": f"cat {name}"})) for name in "ab"))
+    async with bench(tmp_path, own_home, endpoint("responses", lambda wire: refuse(wire), two, says("ok"))) as it:
+        await it.run("go")
+        assert it.thread.last_message == "ok" and "fine" in it.said(-1) and "dec_1" in it.said(-1)
 
 
 @pytest.mark.parametrize("wire", WIRES)

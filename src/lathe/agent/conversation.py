@@ -157,12 +157,11 @@ def _as_blocked(items: Iterable[Item], refusal: PolicyRefusal) -> tuple[Blocked,
 
 
 def _is_named(item: Item, refusal: PolicyRefusal) -> bool:
-    if not refusal.items and not refusal.parts:
+    if not refusal.items:
         return False
     from lathe.guard.quarantine import identity
 
-    names = {getattr(item, "id", None), getattr(item, "call_id", None)} - {None, ""}
-    return not names.isdisjoint(refusal.parts) or (bool(refusal.items) and identity(item) in refusal.items)
+    return identity(item) in refusal.items
 
 
 def _names(items: Iterable[Item]) -> tuple[str, ...]:

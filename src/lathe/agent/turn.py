@@ -263,7 +263,7 @@ class Turn:
             clause=refusal.clause,
             code=refusal.code,
             decision=refusal.decision,
-            message=f"{refusal.message}{gone}",
+            message="\n".join((f"{refusal.message}{gone}", *refusal.notes)),
             set_aside=aside.names,
         )
         conversation = self._conversation

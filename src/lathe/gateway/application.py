@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -87,6 +88,14 @@ class Gateway:
         stack.push_async_callback(records.aclose)
         telemetry = Telemetry(open_spans(self._environ, replica.id))
         stack.push_async_callback(telemetry.aclose)
+        secret = await installation_secret(database)
+        guard = None
+        if settings.guard.enabled:
+            # in a thread: it takes long enough for what is known of the database to grow stale
+            found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.guarding.guard")
+            opened = functools.partial(found.open_guard, secret=secret, home=self._home)
+            guard = await asyncio.to_thread(opened, settings.guard, directory, upstreams)
+            stack.callback(guard.close)
         self.relay = Relay(
             settings=settings,
             upstreams=upstreams,
@@ -95,9 +104,10 @@ class Gateway:
             limits=limits,
             records=records,
             signer=signer,
-            secret=await installation_secret(database),
+            secret=secret,
             replica=replica.id,
             telemetry=telemetry,
+            guard=guard,
         )
         self.runner = Runner(self.relay, self.services)
         stack.push_async_callback(self._stop_tasks)

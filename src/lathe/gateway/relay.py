@@ -52,7 +52,7 @@ _RECORD_S = 5.0
 
 
 class Refused(Exception):
-    """A request that is not served; `extra` is what machines are told besides."""
+    """A request that is not served; `extra` is what machines are told besides, `state` how it is on record."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Refused(Exception):
         self.param = param
         self.extra = extra or {}
         self.retry_after_s = retry_after_s
+        self.state = "failed"
         self.lines: Lines = ()
         self.response_id = ""
 
@@ -78,8 +79,12 @@ class Refused(Exception):
 class Guard(Protocol):
     """Where monitors are plugged in."""
 
-    async def before(self, exchange: Exchange) -> None:
-        """Look at a request before it is sent; raise `Refused`."""
+    async def before(self, exchange: Exchange, retention: Retention) -> None:
+        """Look at a request before it is sent; raise `Refused` and `BadRequest`."""
+        ...
+
+    def cleaned(self, project: str, wire: WireName, body: bytes) -> bytes:
+        """Return a body whose conversation is to be compacted, without what is set aside; raise `BadRequest`."""
         ...
 
 
@@ -112,7 +117,7 @@ class Relay:
         self._signer = signer
         self._secret = secret
         self._replica = replica
-        self._guard = guard
+        self.guard = guard
 
     async def answer(self, wire: WireName, scope: Scope, receive: Receive, sink: Sink) -> None:
         """Answer one HTTP request in the words of `wire`."""
@@ -252,14 +257,16 @@ class Relay:
         except BaseException as error:
             state, status, code = "cancelled", 499, "cancelled"
             if isinstance(error, Refused):
-                state, status, code = "failed", error.status, error.code
+                state, status, code = error.state, error.status, error.code
                 error.lines = self.lines(exchange)
                 error.response_id = exchange.response_id
             elif not isinstance(error, asyncio.CancelledError):
                 state, status, code = "failed", 500, "gateway_error"
             elif sink.started:  # what was sent is owed for
                 exchange.estimate()
-            self._settle(exchange, state, status, code)
+            done = self._settle(exchange, state, status, code)
+            if state == "refused":  # whoever is told of a decision can look it up
+                await self._on_record(done)
             raise
         await self._end(exchange, answered, sink)
 
@@ -310,14 +317,14 @@ class Relay:
         return found
 
     async def _serve(self, exchange: Exchange, sink: Sink) -> Answered:
-        if self._guard is not None:
-            await self._guard.before(exchange)
         try:
+            await self._look(exchange)
             try:
                 return await serve(self, exchange, sink)
             except Failed:
                 if sink.started or not self._fall_back(exchange):
                     raise
+                await self._look(exchange)  # the other model may take an access that the first did not
                 return await serve(self, exchange, sink)
         except Failed as failure:
             raise Refused(
@@ -332,6 +339,10 @@ class Relay:
         except QueueTimeout:
             message = f"No turn at {exchange.decision.model} came within {self._settings.queue_timeout_s:g} s."
             raise Refused(429, "queue_timeout", message, extra=self.extension(exchange), retry_after_s=5) from None
+
+    async def _look(self, exchange: Exchange) -> None:
+        if self.guard is not None:
+            await self.guard.before(exchange, self.retention(exchange.who))
 
     def _fall_back(self, exchange: Exchange) -> bool:
         """Go over to the model that the project agreed to have when the one it asked for does not answer."""
@@ -365,7 +376,11 @@ class Relay:
     ) -> asyncio.Future[None]:
         settled = exchange.settled(state, status, code, self._signer)
         self.telemetry.ended(exchange, settled)
-        return self.records.write(settled, *kept)
+        guarded = exchange.guarded
+        if guarded is None:
+            return self.records.write(settled, *kept)
+        guarded.drop()
+        return self.records.write(settled, *kept, *guarded.judged, *(guarded.let_in if state == "done" else ()))
 
     def retention(self, who: Principal) -> Retention:
         """Return how much the caller's project keeps."""
@@ -412,6 +427,8 @@ class Relay:
             said["substitution"] = decision.substitution
         if exchange.left_out:
             said["left_out"] = exchange.left_out
+        if exchange.guarded is not None:
+            said |= exchange.guarded.said
         if exchange.hold is not None and exchange.hold.warnings:
             said["warnings"] = exchange.hold.warnings
         return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -88,6 +89,22 @@ class MetricsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open: bool = False
 
 
+class GuardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[guard]`: which policy and taxonomy hold, "" for those that Lathe comes with; holidays are days as 2026-12-25.
+
+    `reasoner` is a model of this gateway that is asked for a second look at what the topical monitor passes on, "" for
+    the embedded reasoner alone. `shadow` is a policy that is only tried. Without `enabled` no
+    request is judged, and receipts say so.
+    """
+
+    enabled: bool = True
+    policy: str = ""
+    taxonomy: str = ""
+    reasoner: str = ""
+    shadow: str = ""
+    holidays: tuple[datetime.date, ...] = ()
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
@@ -113,6 +130,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proof: dict[Tier, tuple[tuple[str, ...], ...]] = {}
     batches: BatchTable = BatchTable()
     metrics: MetricsTable = MetricsTable()
+    guard: GuardTable = GuardTable()
 
 
 def load_settings(path: Path, *, required: bool) -> GatewaySettings:

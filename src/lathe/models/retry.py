@@ -172,14 +172,15 @@ def refusal_of(failure: EndpointError) -> PolicyRefusal | None:
 
     A gateway of Lathe's names the clause of the taxonomy and the decision; a rule about access is no such clause.
     """
-    if failure.status not in (None, 400, 403, 422, 451):
+    if failure.status not in (None, 400, 403, 406, 422, 451):
         return None
     own = failure.lathe
     clause, decision = own.get("clause"), own.get("decision")
     if isinstance(clause, str) and isinstance(decision, str) and re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", clause):
-        code, step = own.get("code"), own.get("step")
-        spans = own.get("spans")
-        listed = spans if isinstance(spans, list) else []
+        code = own.get("code")
+        guard = own.get("guard")
+        step = guard.get("step") if isinstance(guard, dict) else None
+        notice = guard.get("notice") if isinstance(guard, dict) else None
         return PolicyRefusal(
             code=code if isinstance(code, str) else failure.code,
             clause=clause,
@@ -187,7 +188,7 @@ def refusal_of(failure: EndpointError) -> PolicyRefusal | None:
             message=failure.message,
             step=step if isinstance(step, str) else "refuse",
             items=_strings(own.get("items")),
-            parts=_strings([one.get("part") for one in listed if isinstance(one, dict)]),
+            notes=_notes(notice) if isinstance(notice, dict) else (),
         )
     by_code = _says(_POLICY_CODE, failure.code)
     if not by_code and not _says(_POLICY_WORDS, failure.message):
@@ -197,6 +198,16 @@ def refusal_of(failure: EndpointError) -> PolicyRefusal | None:
         clause="endpoint.policy",
         decision=failure.headers.get("x-request-id") or failure.headers.get("request-id") or short_id("dec"),
         message=failure.message,
+    )
+
+
+def _notes(notice: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a gateway's notice says besides its sentence: why, what would allow it, and what can be done."""
+    allowed = _strings(notice.get("allowed_by"))
+    return (
+        *(f"Why: {one}" for one in _strings(notice.get("why"))),
+        *([f"It would be allowed by {'; or by '.join(allowed)}."] if allowed else ()),
+        *_strings(notice.get("next_steps")),
     )
 
 

@@ -18,8 +18,8 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class PolicyRefusal(msgspec.Struct, frozen=True, kw_only=True):
     """Why an endpoint refused what it was sent. `clause` is "endpoint.policy" where it names none.
 
-    `step` is a step of the guard's ladder. What it names as the cause are `items` (by identity) or `parts` (by the id
-    of an item or a call), () where it does not say.
+    `step` is a step of the guard's ladder. What it names as the cause are `items`, by identity, () where it does not
+    say. `notes` are further lines for the person: why, what would allow it, what can be done.
     """
 
     code: str
@@ -28,4 +28,4 @@ class PolicyRefusal(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     step: str = "refuse"
     items: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
