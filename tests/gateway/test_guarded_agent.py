@@ -69,6 +69,9 @@ async def test_a_thread_of_lathes_lives_on(wire: str, tmp_path: Path, own_home: 
         events = await turn(thread, "Write it.")
         assert isinstance(thread.failure, ContentRefused) and not (cwd / "made").exists()
         assert all(one.reason == "forbidden" for one in events if isinstance(one, CallRejected))
+        told = next(one for one in events if isinstance(one, GuardDecided))
+        assert told.clause == "malware.create" and f"access appeal {told.decision}" in told.message
+        assert told.set_aside and "your message" not in told.set_aside
         await turn(thread, "Go on with something else.")
         assert thread.failure is None
         thread.close()

@@ -23,6 +23,7 @@ from lathe.models.base import (
     RetryScheduled,
     TextDelta,
 )
+from lathe.models.refusals import withheld_by
 from lathe.models.served import same_model
 from lathe.protocol.blocks import PolicyRefusal
 from lathe.protocol.codec import DecodeError, decode_json
@@ -271,17 +272,19 @@ class Turn:
 
     def _drop_filtered(self, items: Sequence[Item], done: Completed) -> None:
         """Set aside an answer that the endpoint's filter broke off, and end the turn: none of its calls is run."""
+        told = withheld_by(done.lathe)
         message = f"A filter of the endpoint broke off the answer of {done.model or 'the model'}."
-        refusal = PolicyRefusal(
+        refusal = told or PolicyRefusal(
             code="content_filter", clause="endpoint.filter", decision=short_id("dec"), message=message
         )
+        exchange = done.filtered == "exchange" and told is None  # a gateway says itself what of the rest it withholds
         calls = [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]
-        aside = self._conversation.refuse(refusal, answer=len(items), exchange=done.filtered == "exchange")
+        aside = self._conversation.refuse(refusal, answer=len(items), exchange=exchange)
         self._tell_refused(refusal, aside)
         for call in calls:
-            why = f"{call.name} was not run: {message}"
+            why = f"{call.name} was not run: {refusal.message}"
             self.answered(output_for(call, why), CallRejected(call.call_id, call.name, "forbidden", why))
-        raise ContentRefused(message, refusal, hint=_SURVIVES)
+        raise ContentRefused(refusal.message, refusal, hint=_SURVIVES)
 
     async def _ask(self) -> tuple[list[Item], Completed]:
         items: list[Item] = []

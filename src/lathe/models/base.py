@@ -119,7 +119,7 @@ class Completed(msgspec.Struct, frozen=True):
 
     `filtered` says that not the model but a filter of the endpoint's refused: the "answer", or the "exchange", the
     answer with the input before it. `requested` is the model that was asked for, "" where that is not known, and
-    `substitution` why another one served, where the endpoint says so.
+    `substitution` why another one served, where the endpoint says so. `lathe` is what a gateway of ours says besides.
     """
 
     usage: Usage
@@ -129,6 +129,7 @@ class Completed(msgspec.Struct, frozen=True):
     filtered: Literal["", "answer", "exchange"] = ""
     requested: str = ""
     substitution: str = ""
+    lathe: dict[str, Any] | None = None
 
 
 ModelPart: TypeAlias = TextDelta | ReasoningDelta | ItemDone | RetryScheduled | Completed

@@ -71,6 +71,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
+    lathe: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
@@ -101,6 +102,7 @@ class ChatDecoder:
         self._usage = Usage()
         self._model = ""
         self._id = ""
+        self._lathe: dict[str, Any] | None = None
 
     def feed(self, event: SseEvent) -> Sequence[ModelPart]:
         if event.data.strip() == "[DONE]":
@@ -113,6 +115,7 @@ class ChatDecoder:
             raise error_from_json({"error": chunk.error})
         self._id = chunk.id or self._id
         self._model = chunk.model or self._model
+        self._lathe = chunk.lathe if isinstance(chunk.lathe, dict) else self._lathe
         if chunk.usage is not None:
             self._usage = _usage(chunk.usage)
         parts: list[ModelPart] = []
@@ -218,7 +221,7 @@ class ChatDecoder:
         elif self._finish == "length":
             stop = "length"
         done = Completed(usage=self._usage, model=self._model, response_id=self._id, stop=stop, filtered=filtered)
-        parts.append(done)
+        parts.append(msgspec.structs.replace(done, lathe=self._lathe))
         return parts
 
 

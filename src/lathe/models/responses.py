@@ -279,6 +279,7 @@ class ResponsesDecoder:
                 response_id=_text(response.get("id")),
                 stop=stop,
                 filtered=filtered,
+                lathe=own if isinstance(own := response.get("lathe"), dict) else None,
             )
         )
         return parts

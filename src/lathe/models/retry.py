@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from lathe.models.http import TransportError
-from lathe.protocol.blocks import PolicyRefusal
+from lathe.models.refusals import refusal_of
 from lathe.protocol.errors import (
     ContentRefused,
     ContextOverflow,
@@ -20,7 +20,6 @@ from lathe.protocol.errors import (
     ModelRejected,
     ModelUnreachable,
 )
-from lathe.protocol.ids import short_id
 
 Verdict: TypeAlias = Literal[
     "retry", "rejected", "blocked", "missing_model", "missing_path", "key", "quota", "overflow", "failed"
@@ -81,14 +80,6 @@ _OVERFLOW = (
 _QUOTA = r"insufficient_quota|billing_not_active|credit balance is too low|insufficient[_ ]credits"
 _MODEL = r"model_not_found|\bmodels?\b"
 _KEY_CODES = frozenset(("authentication_error", "permission_error", "invalid_api_key"))
-# Codes of Azure, OpenAI and Google; words of Azure, OpenAI, Anthropic and OpenRouter.
-_POLICY_CODE = (
-    r"^(content_policy|content_filter|cyber_policy|bio_policy|misalignment_policy|prohibited_content$|moderation_blocked)"
-    r"|policy_violation|responsible_?ai_?policy"
-)
-_POLICY_WORDS = (
-    r"content management policy|blocked by content filter|flagged as potentially violating|your input was flagged"
-)
 _TRANSIENT = r"server_error|api_error|internal|overload|rate_limit|timeout|slow_down|unavailable"
 
 
@@ -165,54 +156,6 @@ def _final_cause(status: int | None, code: str, words: str) -> Verdict | None:
     if status in (404, 405):
         return "missing_model" if _says(_MODEL, words) else "missing_path"
     return "missing_model" if code == "model_not_found" else None
-
-
-def refusal_of(failure: EndpointError) -> PolicyRefusal | None:
-    """Return the refusal by policy that an error is, None where it is another error.
-
-    A gateway of Lathe's names the clause of the taxonomy and the decision; a rule about access is no such clause.
-    """
-    if failure.status not in (None, 400, 403, 406, 422, 451):
-        return None
-    own = failure.lathe
-    clause, decision = own.get("clause"), own.get("decision")
-    if isinstance(clause, str) and isinstance(decision, str) and re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", clause):
-        code = own.get("code")
-        guard = own.get("guard")
-        step = guard.get("step") if isinstance(guard, dict) else None
-        notice = guard.get("notice") if isinstance(guard, dict) else None
-        return PolicyRefusal(
-            code=code if isinstance(code, str) else failure.code,
-            clause=clause,
-            decision=decision,
-            message=failure.message,
-            step=step if isinstance(step, str) else "refuse",
-            items=_strings(own.get("items")),
-            notes=_notes(notice) if isinstance(notice, dict) else (),
-        )
-    by_code = _says(_POLICY_CODE, failure.code)
-    if not by_code and not _says(_POLICY_WORDS, failure.message):
-        return None
-    return PolicyRefusal(
-        code=failure.code if by_code else "content_policy",
-        clause="endpoint.policy",
-        decision=failure.headers.get("x-request-id") or failure.headers.get("request-id") or short_id("dec"),
-        message=failure.message,
-    )
-
-
-def _notes(notice: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a gateway's notice says besides its sentence: why, what would allow it, and what can be done."""
-    allowed = _strings(notice.get("allowed_by"))
-    return (
-        *(f"Why: {one}" for one in _strings(notice.get("why"))),
-        *([f"It would be allowed by {'; or by '.join(allowed)}."] if allowed else ()),
-        *_strings(notice.get("next_steps")),
-    )
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list | tuple) else ()
 
 
 def _says(pattern: str, words: str) -> bool:
