@@ -149,6 +149,17 @@ async def test_a_pause_ends_the_turn_and_the_thread_goes_on(tmp_path: Path, own_
         assert it.thread.last_message == "Hello."
 
 
+async def test_an_agent_that_is_stopped_again_and_again_rests(tmp_path: Path, own_home: Path) -> None:
+    steps = [run(f"{STEALS} | head -{number}") for number in range(1, 9)]
+    async with bench(tmp_path, own_home, [*steps, says("never")]) as it:
+        events = await it.run("go")
+        assert isinstance(it.thread.failure, SafeguardStop)
+        assert [event.step for event in decided(events)] == ["withhold"] * 4 + ["pause"]
+    async with bench(tmp_path, own_home, [run(STEALS), run("echo fine"), *[run(STEALS)] * 4, says("ok")]) as it:
+        events = await it.run("go")  # the same again is one block, and what may run ends the row
+        assert [event.step for event in decided(events)] == ["withhold"] * 5 and it.thread.last_message == "ok"
+
+
 async def test_a_rule_that_forbids_needs_no_question(tmp_path: Path, own_home: Path) -> None:
     person = Person()
     rules = RuleTables(forbid=(RuleSpec(prefix=("ssh",), reason="no jobs"),))

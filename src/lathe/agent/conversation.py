@@ -27,10 +27,14 @@ _CALLS = FunctionCall | CustomToolCall
 
 
 class Aside(NamedTuple):
-    """What follows from a refusal: `names` of what is set aside, and whether the request may be sent again without."""
+    """What follows from a refusal: `names` of what is set aside, and whether the request may be sent again without.
+
+    What is left out `on_trial` is set aside if it is served then.
+    """
 
     names: tuple[str, ...]
     go_on: bool
+    on_trial: bool = False
 
 
 class Conversation:
@@ -109,7 +113,7 @@ class Conversation:
             # The refusal before this one was about other words, or about outputs that are gone.
             self._tried = _as_blocked(rest, refusal)
             self._look_again()
-            return Aside(_names(rest), True)
+            return Aside(_names(rest), True, on_trial=True)
         asked: list[Item] = [*outputs] or ([words] if words is not None else [])
         chosen = [*self.items[end:], *(asked if exchange else ())] if answer else named or asked
         from lathe.guard.quarantine import joined

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lathe.guard.injection import Wish
     from lathe.guard.ladder import Measure
     from lathe.guard.policy import MonitorState, Policy
+    from lathe.guard.quarantine import Looked
     from lathe.guard.targets import Ground
 
 _T = TypeVar("_T")
@@ -107,6 +108,7 @@ class Guarding:
         self._made_of = 0
         self._pool: ThreadPoolExecutor | None = None
         self._waiting = 0
+        self._judged: list[Looked] = []
         self._policy: Policy | None = None
         self._own = table.policy is not None
         if table.policy is not None:
@@ -126,13 +128,18 @@ class Guarding:
         wishes = self._wishes(wished)
         looks = stamp != 0 or self._own or _may_match(lines)
         if not looks and not wishes:
+            self._judged.clear()
             return None
         found, states = await self._looked(wished, lines, stamp) if looks and lines else ([], dict(_WELL))
         if wishes:
             found += self._injected(wished, wishes, states)
         if not self._own and not found and all(state == "ok" for state in states.values()):
+            self._judged.clear()
             return None  # as the shipped policy decides, which need not be read for that
+        from lathe.guard.quarantine import Looked, identity
+
         measure = await self._decided(wished, found, states)
+        self._judged.append(Looked(identity(wished.call), measure.blocks))
         if measure.step == "allow" or (measure.step == "log" and measure.ground == "monitor"):
             return None
         return self._told(wished, measure)
@@ -155,16 +162,16 @@ class Guarding:
             return [], {"acts": "flooded"}
         try:
             if self._acts is None or stamp != self._made_of:
-                self._acts, self._made_of = await self._aside(lambda: self._load(self._home), 10 * self._late_s), stamp
+                await self._aside(lambda: self._make(stamp), 10 * self._late_s)
         except TimeoutError:
             return [], {"acts": "late"}
         except Exception:
-            self._acts = None
             return [], {"acts": "dead"}
         acts, ground = self._acts, self._ground()
         name = wished.call.call_id
 
         def look() -> list[Finding]:
+            assert acts is not None
             return [one for line in lines for one in acts.look(line, ground, str(wished.cwd), part=name)]
 
         try:
@@ -176,6 +183,10 @@ class Guarding:
         if any(isinstance(one, CallExternal) for one in wished.access):
             found = [one for one in found if one.monitor == "intel"]  # arguments are no line of shell
         return found, dict(_WELL)
+
+    def _make(self, stamp: int) -> None:
+        self._acts = None
+        self._acts, self._made_of = self._load(self._home), stamp
 
     async def _aside(self, work: Callable[[], _T], limit_s: float) -> _T:
         """Do `work` in a thread of its own, after what was given to it before; raise `TimeoutError`."""
@@ -237,6 +248,7 @@ class Guarding:
     async def _decided(self, wished: Wished, found: Sequence[Finding], states: dict[str, MonitorState]) -> Measure:
         from lathe.guard.ladder import Situation, Target, decide
         from lathe.guard.policy import shipped
+        from lathe.guard.quarantine import blocks_in_a_row
 
         if self._policy is None:
             self._policy = await asyncio.to_thread(shipped)
@@ -253,6 +265,7 @@ class Guarding:
             # What can't leave the sandbox is aimed at what is in it.
             targets=(Target("the sandbox", "own"),) if confined else (),
             surface="cli" if self._can_ask() else "batch",
+            blocks=blocks_in_a_row(self._judged),
         )
         return decide(self._policy, situation)
 

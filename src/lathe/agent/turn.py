@@ -73,7 +73,7 @@ MAX_REFUSED = 5
 """How many requests of one turn an endpoint may refuse by its policy before the turn ends."""
 MAX_CONTINUATIONS = 3
 BUDGET_MARKS = (0.5, 0.75, 0.9)
-_SURVIVES = "The thread goes on: say something else, or the same in other words."
+_SURVIVES = "The thread goes on: what you say next is judged by itself."
 
 
 class TurnLimits(msgspec.Struct, frozen=True):
@@ -256,7 +256,8 @@ class Turn:
             raise error
 
     def _tell_refused(self, refusal: PolicyRefusal, aside: Aside) -> None:
-        gone = f" Set aside: {', '.join(aside.names)}. The rest of the thread goes on." if aside.names else ""
+        how = "Left out on trial" if aside.on_trial else "Set aside"
+        gone = f" {how}: {', '.join(aside.names)}. The rest of the thread goes on." if aside.names else ""
         event = GuardDecided(
             by="endpoint",
             step=refusal.step,

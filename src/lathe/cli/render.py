@@ -109,8 +109,10 @@ class Renderer:
             return
         who = "the endpoint" if event.by == "endpoint" else "the guard"
         first, *more = event.message.split("\n")
-        said = f" · you: {event.answer}" if event.answer else ""
-        self._line(self._in("yellow", f"! {who}, {event.step}{said}: {first}"))
+        if event.answer:  # the reasons were in the question
+            self._line(self._in("yellow", f"! {who}, {event.step} · you: {event.answer}"))
+            return
+        self._line(self._in("yellow", f"! {who}, {event.step}: {first}"))
         if event.by == "endpoint":
             more.append(f"Code: {event.code}. Clause: {event.clause}. Decision: {event.decision}.")
         for line in more:
