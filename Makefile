@@ -31,6 +31,7 @@ bench-guard:
 	@$(VENV)/bin/pip install -q -e '.[train]'
 	@$(PY) benchmarks/guard_topical.py
 	@$(PY) benchmarks/guard_benign_block.py
+	@$(PY) benchmarks/guard_acts.py
 
 format:
 	@scripts/setup dev

@@ -28,7 +28,18 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.
 SHELLS = ("sh", "console", "")
 DEPTH = {"config": 1, "access": 2, "guard": 2}
 """How many words behind a command are commands below it."""
-ACCESS_GROUPS = {"engagements", "rollout", "keys", "orgs", "projects", "users", "groups", "audit"}
+ACCESS_GROUPS = {
+    "appeals",
+    "accounts",
+    "engagements",
+    "rollout",
+    "keys",
+    "orgs",
+    "projects",
+    "users",
+    "groups",
+    "audit",
+}
 OF_GATEWAY = {"gateway.md", "gateway-operations.md", "console.md", "administration.md", "access.md"}
 """Pages on which a configuration is the gateway's."""
 TABLES = {

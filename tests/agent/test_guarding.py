@@ -272,11 +272,12 @@ async def test_what_others_report_counts_from_the_next_command_on(own_home: Path
 
 
 def test_the_first_look_knows_what_the_shipped_rules_need() -> None:
-    needles = {needle for rule in shipped_rules() for needle in rule.needles or ()}
-    programs = {needle[1:] for needle in needles if re.fullmatch(r"/[\w.+-]+", needle)}
-    assert all(rule.needles for rule in shipped_rules())
-    assert programs == first_look.PROGRAMS
-    assert {needle for needle in needles if needle[1:] not in programs} == first_look.PIECES
+    """A line without any of its words lacks a clue of every rule, and none matches without all of its clues."""
+    for rule in shipped_rules():
+        assert any(
+            clue.programs <= first_look.PROGRAMS and clue.pieces <= first_look.PIECES and not clue.patterns
+            for clue in rule.clues
+        ), rule.title
 
 
 @pytest.mark.parametrize(
@@ -285,8 +286,8 @@ def test_the_first_look_knows_what_the_shipped_rules_need() -> None:
         "cat /etc/sha''dow",
         "cat $'/etc/shadow'",
         "cat /etc/{shadow,passwd}",
-        "cat /etc/sh*dow",
-        "c\\\nrontab -l",
+        "c\\\nrontab x",
+        "echo Y2F0 | base64 -d | sh",
         '"nc" -l',
     ],
 )

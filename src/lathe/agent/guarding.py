@@ -126,7 +126,7 @@ class Guarding:
         stamp = self._stamp()
         lines = _lines(wished, bool(stamp))
         wishes = self._wishes(wished)
-        looks = stamp != 0 or self._own or _may_match(lines)
+        looks = stamp != 0 or self._own or _may_match(lines, str(wished.cwd))
         if not looks and not wishes:
             self._judged.clear()
             return None
@@ -297,12 +297,12 @@ def _load(home: Path) -> ActMonitor:
     return Intel(home).monitor()
 
 
-def _may_match(lines: Sequence[str]) -> bool:
+def _may_match(lines: Sequence[str], cwd: str) -> bool:
     if not lines:
         return False
     from lathe.guard.acts.first_look import may_match
 
-    return any(map(may_match, lines))
+    return any(may_match(line, cwd) for line in lines)
 
 
 def _lines(wished: Wished, known: bool) -> list[str]:

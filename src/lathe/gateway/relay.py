@@ -11,9 +11,9 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -38,7 +38,7 @@ from lathe.gateway.upstreams import Served, Upstream, Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.errors import StorageError
 from lathe.store.gateway.database import Database
-from lathe.store.gateway.ledger import Content, LineAnswer
+from lathe.store.gateway.ledger import Content, Judged, LineAnswer
 
 _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
@@ -76,6 +76,10 @@ class Refused(Exception):
         self.response_id = ""
 
 
+Follow: TypeAlias = Callable[[Sequence[Judged], "asyncio.Future[None]"], None]
+"""What is done with decisions that are being written: see `Accounts.follow`."""
+
+
 class Guard(Protocol):
     """Where monitors are plugged in."""
 
@@ -105,6 +109,7 @@ class Relay:
         replica: str,
         telemetry: Telemetry,
         guard: Guard | None = None,
+        follow: Follow | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.records = records
@@ -118,6 +123,7 @@ class Relay:
         self._secret = secret
         self._replica = replica
         self.guard = guard
+        self._follow = follow
 
     async def answer(self, wire: WireName, scope: Scope, receive: Receive, sink: Sink) -> None:
         """Answer one HTTP request in the words of `wire`."""
@@ -380,7 +386,10 @@ class Relay:
         if guarded is None:
             return self.records.write(settled, *kept)
         guarded.drop()
-        return self.records.write(settled, *kept, *guarded.judged, *(guarded.let_in if state == "done" else ()))
+        written = self.records.write(settled, *kept, *guarded.judged, *(guarded.let_in if state == "done" else ()))
+        if self._follow is not None and guarded.judged:
+            self._follow(guarded.judged, written)
+        return written
 
     def retention(self, who: Principal) -> Retention:
         """Return how much the caller's project keeps."""

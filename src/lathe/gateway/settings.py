@@ -11,6 +11,7 @@ import msgspec
 
 from lathe.gateway.identity.settings import OidcTable, SmtpTable, check_provider
 from lathe.gateway.principals import Tier
+from lathe.guard.working_days import Calendar, Clock
 from lathe.models.endpoint import parse_endpoint
 from lathe.models.provider import WireName
 from lathe.protocol.errors import ConfigError
@@ -93,8 +94,8 @@ class GuardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[guard]`: which policy and taxonomy hold, "" for those that Lathe comes with; holidays are days as 2026-12-25.
 
     `reasoner` is a model of this gateway that is asked for a second look at what the topical monitor passes on, "" for
-    the embedded reasoner alone. `shadow` is a policy that is only tried. Without `enabled` no
-    request is judged, and receipts say so.
+    the embedded reasoner alone. `shadow` is a policy that is only tried. Without `enabled` no request is judged, and
+    receipts say so. Appeals are not decided on Saturdays, Sundays and holidays, by the days of `zone`.
     """
 
     enabled: bool = True
@@ -103,6 +104,12 @@ class GuardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reasoner: str = ""
     shadow: str = ""
     holidays: tuple[datetime.date, ...] = ()
+    zone: str = "UTC"
+
+    @property
+    def calendar(self) -> Calendar:
+        """Which days are worked."""
+        return Calendar(holidays=self.holidays, zone=self.zone)
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +180,7 @@ def _check(settings: GatewaySettings, path: Path) -> None:
         raise ConfigError(f"{path}: public_url has a path.", hint="Give scheme, host and port only.")
     for name, table in settings.oidc.items():
         check_provider(name, table)
+    Clock.of(settings.guard.calendar)
 
 
 def listen_address(settings: GatewaySettings) -> tuple[str, int]:

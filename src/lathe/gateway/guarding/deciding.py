@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -103,9 +104,15 @@ def asker(
     at: int,
 ) -> Asker:
     """Return who asks; `thread` is anything that is the same for all of a conversation."""
-    name = mark(secret, "thread", f"{who.project}/{thread.hex()}")
-    marks = marks_of(secret, user=who.user, end_user=end_user, key=who.key, root_thread=name)
+    name, marks = _names(secret, who, end_user, thread)
     return Asker(who, request, replica, end_user, name, surface, retention, at, marks)
+
+
+@lru_cache(maxsize=4096)
+def _names(secret: bytes, who: Principal, end_user: str, thread: bytes) -> tuple[str, tuple[str, ...]]:
+    """Return by what a conversation, and who has it, are known again."""
+    name = mark(secret, "thread", f"{who.project}/{thread.hex()}")
+    return name, marks_of(secret, user=who.user, end_user=end_user, key=who.key, root_thread=name)
 
 
 def targets_of(access: AccessPolicy, engagement: str, findings: Sequence[Finding]) -> tuple[Target, ...]:

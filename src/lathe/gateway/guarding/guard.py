@@ -26,13 +26,14 @@ from lathe.gateway.guarding.shadow import Shadow
 from lathe.gateway.guarding.state import Known, salted
 from lathe.gateway.relay import Refused
 from lathe.guard.findings import Call, Material, Part
+from lathe.guard.intel import Intel
 from lathe.guard.ladder import Measure, Situation, decide
 from lathe.guard.policy import BLOCKS, Policy, shipped
 from lathe.guard.quarantine import Blocked, Looked, blocks_in_a_row, set_aside
 from lathe.guard.reasoner import Scene
 from lathe.guard.taxonomy import Authority, Taxonomy
 from lathe.guard.trial import tried
-from lathe.guard.working_days import Calendar, Clock
+from lathe.guard.working_days import Clock
 from lathe.protocol.errors import ConfigError
 from lathe.protocol.ids import short_id
 from lathe.protocol.items import Item
@@ -88,7 +89,6 @@ class GatewayGuard:
     def __init__(
         self,
         policy: Policy,
-        monitors: Monitors,
         directory: Directory,
         upstreams: Upstreams,
         *,
@@ -96,22 +96,35 @@ class GatewayGuard:
         clock: Clock,
         second: SecondLook | None = None,
         shadow: Shadow | None = None,
+        intel: Intel | None = None,
     ) -> None:
         self.policy = policy
         self.second = second
         self.shadow = shadow
-        self.monitors = monitors
+        self.intel = intel
+        self.monitors = Monitors({})
+        self._ready = False
+        self._loading = asyncio.Lock()
         self.clock = clock
         self.secret = secret
         self._directory = directory
         self._upstreams = upstreams
         self._passed = Passed()
 
+    async def load(self) -> None:
+        """Load the monitors; no request is judged before, and none is sent."""
+        async with self._loading:
+            if not self._ready:
+                self.monitors = await asyncio.to_thread(shipped_monitors, self.policy, self.intel)
+                self._ready = True
+
     async def before(self, exchange: Exchange, retention: Retention) -> None:
         """Judge a request; raise `Refused` where it is not served, and `BadRequest` where it can't be read.
 
         What is set aside is no longer in the exchange's request afterwards.
         """
+        if not self._ready:
+            await self.load()
         guarded = exchange.guarded = exchange.guarded or Guarded(self.policy.hash)
         rights = self._rights(exchange)
         talk = Conversation(exchange.wire, exchange.head.fields, self._context(exchange, rights), self._passed)
@@ -225,12 +238,14 @@ class GatewayGuard:
 
     async def _look(self, case: Case, talk: Conversation, new: list[Unseen], blocked: Mapping[bytes, Blocked]) -> Look:
         """Return what the monitors find in what is new."""
-        material = material_of(new, talk)
+        material = material_of(new, talk if self.second is not None else None)
         seen = await self.monitors.judge(material, Scene(case.rights.authority))
-        looked = [Looked(item.hex(), item in blocked) for item, person in talk.items() if person]
-        fresh = {one.item.hex() for one in new}
-        while looked and looked[-1].identity in fresh:
-            looked.pop()
+        looked: list[Looked] = []
+        if blocked:
+            looked = [Looked(item.hex(), item in blocked) for item, person in talk.items() if person]
+            fresh = {one.item.hex() for one in new}
+            while looked and looked[-1].identity in fresh:
+                looked.pop()
         named = {one.name: one.piece.item for one in new}
         last = next((one.name for one in reversed(new) if one.piece.provenance == "person"), "")
         return Look(material, seen, blocks_in_a_row(looked), named, last)
@@ -379,15 +394,16 @@ def open_guard(
     if not settings.enabled:
         return None
     policy, second, shadow = check_guard(settings, upstreams)
+    intel = Intel(home)
     return GatewayGuard(
         policy,
-        shipped_monitors(policy),
         directory,
         upstreams,
         secret=secret,
         clock=clock_of(settings),
         second=second,
-        shadow=Shadow(shadow, home / "guard-shadow.jsonl") if shadow is not None else None,
+        shadow=Shadow(shadow, home / "gateway" / "guard-shadow.jsonl") if shadow is not None else None,
+        intel=intel,
     )
 
 
@@ -411,4 +427,4 @@ def policy_of(settings: GuardTable) -> Policy:
 
 def clock_of(settings: GuardTable) -> Clock:
     """Return the clock by which appeals are decided."""
-    return Clock.of(Calendar(holidays=settings.holidays))
+    return Clock.of(settings.calendar)

@@ -13,12 +13,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import msgspec
+
 from lathe.guard.findings import Finding, Material
 from lathe.guard.policy import MonitorState
 from lathe.guard.reasoner import Scene
 from lathe.guard.reasoner_signs import command_in
 
 if TYPE_CHECKING:
+    from lathe.guard.intel import Intel
     from lathe.guard.policy import Policy
 
 _log = logging.getLogger(__name__)
@@ -130,35 +133,47 @@ class Monitors:
             self._beside.shutdown(wait=False, cancel_futures=True)
 
 
-def shipped_monitors(policy: Policy) -> Monitors:
-    """Return the monitors that Lathe comes with; one that can't be loaded is dead, and said so in the log."""
-    looks: dict[str, Look | None] = {"topical": None, "reasoner": None}
-    try:
-        from lathe.guard.reasoner import Reasoner
-        from lathe.guard.topical import TopicalMonitor
+def shipped_monitors(policy: Policy, intel: Intel | None = None) -> Monitors:
+    """Return the monitors that Lathe comes with; one that can't be loaded is dead, and said so in the log.
 
-        topical = TopicalMonitor.load()
-        reasoner = Reasoner(topical, policy.taxonomy)
-        looks = {"topical": lambda material, _: topical.findings(material), "reasoner": reasoner.judge}
-    except Exception:
-        _log.exception("The topical monitor and the reasoner can't be loaded.")
-    return Monitors({**looks, "acts": _acts()})
+    With `intel`, acts are held against what is known from others too, as it stands at the time.
+    """
+    looks: dict[str, Look | None] = dict.fromkeys(("topical", "reasoner", "acts", "secrets"))
+    for load in (_topics, _acts, _secrets):
+        try:
+            looks |= load(policy, intel)
+        except Exception:
+            _log.exception("A monitor of the guard can't be loaded.")
+    return Monitors(looks)
 
 
-def _acts() -> Look | None:
-    try:
-        from lathe.guard.acts.monitor import ActMonitor, shipped_rules
+def _topics(policy: Policy, intel: Intel | None) -> dict[str, Look]:
+    from lathe.guard.reasoner import Reasoner
+    from lathe.guard.topical import TopicalMonitor
 
-        monitor = ActMonitor(shipped_rules())
-    except Exception:
-        _log.exception("The monitor of acts can't be loaded.")
-        return None
+    topical = TopicalMonitor.load()
+    reasoner = Reasoner(topical, policy.taxonomy)
+    return {"topical": lambda material, _: topical.findings(material), "reasoner": reasoner.judge}
+
+
+def _acts(policy: Policy, intel: Intel | None) -> dict[str, Look]:
+    from lathe.guard.acts.monitor import ActMonitor, shipped_rules
+
+    shipped = ActMonitor(shipped_rules())
 
     def look(material: Material, _: Scene) -> list[Finding]:
-        found: list[Finding] = []
-        for call in material.calls:
-            if command := command_in(call.arguments):
-                found += monitor.look(command, part=call.id)
-        return found
+        commands = [(call.id, command) for call in material.calls if (command := command_in(call.arguments))]
+        if not commands:
+            return []
+        monitor = intel.current() if intel is not None else shipped
+        return [one for part, command in commands for one in monitor.look(command, part=part)]
 
-    return look
+    return {"acts": look}
+
+
+def _secrets(policy: Policy, intel: Intel | None) -> dict[str, Look]:
+    from lathe.guard.secrets_monitor import SecretsMonitor
+
+    monitor = SecretsMonitor()
+    # whether a call may send a key is for whoever runs it: what the person gave it may stand far up in the thread
+    return {"secrets": lambda material, _: monitor.findings(msgspec.structs.replace(material, calls=()))}

@@ -192,18 +192,22 @@ def _day(number: int) -> str:
     return (datetime.date(1970, 1, 1) + datetime.timedelta(days=number)).isoformat()
 
 
+def charged_to(key: str, project: str, organisation: str, at: int) -> tuple[tuple[str, str], ...]:
+    """Return the scopes and periods of the table `spend` that a request which ended at a time is charged to."""
+    month, day = periods(at)
+    return (
+        (f"key:{key}", month),
+        (f"project:{project}", month),
+        (f"project:{project}", day),
+        (f"organisation:{organisation}", month),
+    )
+
+
 def charges(settled: Iterable[Settled]) -> list[tuple[str, str, int, int, int]]:
     """Return rows for the table `spend`: scope, period, cost, tokens, requests, each scope and period once."""
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     for one in settled:
-        month, day = periods(one.ended)
-        project = f"project:{one.project}"
-        for scope, period in (
-            (f"key:{one.key}", month),
-            (project, month),
-            (project, day),
-            (f"organisation:{one.organisation}", month),
-        ):
+        for scope, period in charged_to(one.key, one.project, one.organisation, one.ended):
             entry = sums[scope, period]
             entry[0] += one.cost
             entry[1] += one.input_tokens + one.output_tokens
