@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_guarding import MARK, SAID, WIRES, guarded, sent
+from test_guarding import MARK, SAID, WIRES, error_of, guarded, sent
+from test_guarding import Thread as Conversation
 
 from lathe.agent.thread import Thread
 from lathe.agent.workshop import Workshop
 from lathe.cli.engine import open_engine
 from lathe.config.settings import Settings
+from lathe.guard.quarantine import identity
 from lathe.models.script import Call, Step
 from lathe.models.scripted import RecordedRequest, ScriptedServer
 from lathe.protocol.errors import ContentRefused
@@ -80,4 +82,8 @@ async def test_a_thread_of_lathes_lives_on(wire: str, tmp_path: Path, own_home: 
             await turn(again, "And here?")
             assert again.failure is None
             again.close()
+        # the gateway names what it refuses by what it says, and so the agent knows it
+        words = f"Do the {MARK}."
+        refused = await Conversation(wire, gateway).ask(words)
+        assert error_of(wire, refused)["items"] == [identity(user_message(words))]
         assert f"do the {MARK}" not in sent(server) and f"echo {MARK}" not in sent(server)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -24,6 +23,8 @@ from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.base import Access, CallExternal, ReachHost, RunCommand, WriteFiles
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from lathe.guard.acts.monitor import ActMonitor
     from lathe.guard.findings import Finding
     from lathe.guard.injection import Wish
@@ -191,6 +192,8 @@ class Guarding:
     async def _aside(self, work: Callable[[], _T], limit_s: float) -> _T:
         """Do `work` in a thread of its own, after what was given to it before; raise `TimeoutError`."""
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._pool = ThreadPoolExecutor(1, "guard")
         self._waiting += 1
         running = asyncio.get_running_loop().run_in_executor(self._pool, work)
