@@ -43,6 +43,7 @@ ACCESS_GROUPS = {
 OF_GATEWAY = {"gateway.md", "gateway-operations.md", "console.md", "administration.md", "access.md"}
 """Pages on which a configuration is the gateway's."""
 TABLES = {
+    "### `[guard]`": settings.GuardTable,
     "### `[egress]`": settings.EgressTable,
     "## Settings": settings.Settings,
     "### `[limits]`": settings.LimitTable,
@@ -171,6 +172,8 @@ def as_shown(value: Any) -> str:
         case None | "":
             return "not set"
         case dict() | settings.RuleTables() | settings.LimitTable() | settings.EgressTable() | settings.PathTable():
+            return "empty"
+        case settings.GuardTable():
             return "empty"
         case tuple():
             return "`[]`"

@@ -25,6 +25,7 @@ from lathe.protocol.events import (
     ItemDelta,
     ItemStarted,
     McpToolCall,
+    ModelServed,
     TurnCompleted,
     TurnFailed,
 )
@@ -237,3 +238,19 @@ async def test_a_tool_of_a_configured_server_is_called_like_any_other(tmp_path: 
         called = [event.item for event in of(events, ItemCompleted) if isinstance(event.item, McpToolCall)]
         assert [(item.server, item.tool, item.status) for item in called] == [("little", "echo", "completed")]
         assert "marker 77" in it.said(1).split('"function_call_output"')[-1]
+
+
+async def test_the_person_is_told_when_another_model_served(tmp_path: Path, own_home: Path) -> None:
+    behind = {"lathe-served-model": "smaller-1", "lathe-substitution": "fallback:model_unavailable"}
+    steps = [
+        Step(say=(Call("exec_command", '{"cmd":"true"}'),), model="other-2"),
+        Step(say=(Call("exec_command", '{"cmd":"true"}'),), model="other-2"),
+        Step(say=(Call("exec_command", '{"cmd":"true"}'),), headers=behind),
+        Step(say=(Words("ok"),), model="vendor/scripted-1-2026-05-01"),
+    ]
+    async with bench(tmp_path, own_home, steps) as it:
+        events = await it.run("go")
+        assert of(events, ModelServed) == [
+            ModelServed("scripted-1", "other-2"),
+            ModelServed("scripted-1", "smaller-1", "fallback:model_unavailable"),
+        ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lathe.config.layers import Loaded, load_settings
-from lathe.config.settings import PROJECT_KEYS, Settings
+from lathe.config.settings import PROJECT_KEYS, GuardTable, Settings
 from lathe.protocol.errors import ConfigError
 
 
@@ -257,6 +257,15 @@ def test_a_link_in_a_repository_does_not_lead_its_instructions_out(machine: Mach
 def test_no_key_that_reaches_outside_the_sandbox_is_a_projects() -> None:
     assert not PROJECT_KEYS & {"providers", "provider", "mcp", "models", "projects", "writable_roots"}
     assert set(Settings.__struct_fields__) >= PROJECT_KEYS
+
+
+def test_an_administrator_keeps_the_guard_and_says_by_which_policy(machine: Machine) -> None:
+    machine.write(machine.own, '[guard]\nenabled = false\npolicy = "mine.yaml"\n')
+    assert machine.load().settings.guard == GuardTable(False, str(machine.own.parent / "mine.yaml"))
+    path = machine.write(machine.system / "requirements.toml", '[guard]\nenabled = true\npolicy = "ours.yaml"\n')
+    loaded = machine.load()
+    assert loaded.settings.guard == GuardTable(True, str(machine.system / "ours.yaml"))
+    assert f"guard.enabled is true, not false: {path} demands it." in loaded.warnings
 
 
 def test_requirements_only_tighten_and_say_so(machine: Machine) -> None:

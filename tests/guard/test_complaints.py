@@ -2,8 +2,8 @@
 
 A row says the facts in words of our own, its classes, and the scene as monitors would see it at their worst: the
 topical monitor is sure that it is about security, and the reasoner suspects more than there is. Every class stands for
-promises, and each row is held to the promises of all its classes. Where the whole gateway is needed, the row names the
-tests that hold it.
+promises, and each row is held to the promises of all its classes. Where the whole gateway or the agent is needed, the
+class names the tests that hold it.
 
 A ordinary work is stopped; B an approval does not count; C another model is served in silence; D verification fails;
 E a thread is dead after a block; F nothing is explained; G a measure reaches too far or sticks; H authorised work is
@@ -124,7 +124,9 @@ HELD_BY = {
         "tests/gateway/test_relay.py::test_a_fallback_is_agreed_shown_and_refused_on_request",
         "tests/gateway/test_trust_policy.py::test_no_fallback_turns_it_into_an_error_and_nobody_else_gets_one",
         "tests/gateway/test_trust_receipts.py::test_a_receipt_is_verified_from_its_document_alone",
+        "tests/agent/test_complaints_of_threads.py::test_which_model_served_is_shown",
     ),
+    "E": ("tests/agent/test_complaints_of_threads.py::test_a_thread_survives_its_blocks",),
     "D": (
         "tests/gateway/test_proof.py::test_what_a_tier_needs_is_data",
         "tests/gateway/test_proof.py::test_a_reviewer_states_what_was_seen_of_somebody_else",
@@ -133,7 +135,7 @@ HELD_BY = {
         "tests/gateway/test_trust_policy.py::test_an_entitlement_lives_until_its_end_whatever_becomes_of_its_renewal",
     ),
 }
-"""The tests that hold what needs the whole gateway."""
+"""The tests that hold what needs the whole gateway, or the whole agent."""
 IN_THE_GATEWAY = (11883, 12172, 29360, 39570, 59604, 43185, 30271, 31032)
 """Complaints that have a case of their own against the whole gateway."""
 
@@ -329,7 +331,7 @@ def test_a_late_check_holds_a_risky_call_and_no_text(row: Row) -> None:
 
 
 @pytest.mark.parametrize(("letter", "tests"), HELD_BY.items(), ids=HELD_BY)
-def test_what_needs_the_gateway_is_held_by_tests_that_there_are(letter: str, tests: tuple[str, ...]) -> None:
+def test_what_needs_gateway_or_agent_is_held_by_tests_that_there_are(letter: str, tests: tuple[str, ...]) -> None:
     assert any(letter in row.classes for row in ROWS)
     for one in tests:
         path, _, name = one.partition("::")

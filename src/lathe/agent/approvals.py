@@ -35,18 +35,23 @@ NO_RISK = AtRisk()
 
 
 class ApprovalQuestion(NamedTuple):
-    """What a person is asked: the wish in one line, why it needs a yes, and the families for "don't ask again"."""
+    """What a person is asked: the wish in one line, why it needs a yes, and the families for "don't ask again".
+
+    `held` are the choices that there are with a call which the guard holds: `approve`, `drop`, `wait`; with them it is
+    about this call and no other. () for every other question.
+    """
 
     access: tuple[Access, ...]
     question: str
     reason: str
     families: tuple[Family, ...]
+    held: tuple[str, ...] = ()
 
 
 class ApprovalAnswer(NamedTuple):
-    """A person's answer; `words` go to the model with a no."""
+    """A person's answer; `words` go to the model with a no, and `wait` is an answer to what is held."""
 
-    choice: Literal["once", "session", "project", "no"]
+    choice: Literal["once", "session", "project", "no", "wait"]
     words: str = ""
 
 
@@ -227,9 +232,32 @@ class Approvals:
         """Whether there is a person, and questions may be put."""
         return self._ask is not None and self.mode != "never"
 
-    async def review(self, access: tuple[Access, ...], *, policy: SandboxPolicy, cwd: Path) -> Reviewed:
-        """Decide on a call's wishes, asking the person where that is needed; questions come one at a time."""
+    def forbids(self, access: tuple[Access, ...], *, policy: SandboxPolicy, cwd: Path) -> str:
+        """Return why a call's wishes are refused whatever the person says, "" where they are not."""
         verdict = self._decide(access, policy, cwd)
+        return verdict.reason if isinstance(verdict, Forbid) else ""
+
+    async def hold(self, question: ApprovalQuestion, wait_s: float) -> ApprovalAnswer:
+        """Ask about a call that the guard holds. Without an answer within `wait_s` seconds, the answer is `wait`."""
+        if self._ask is None:
+            return ApprovalAnswer("wait")
+        async with self._asking:
+            try:
+                async with asyncio.timeout(wait_s):
+                    return await self._ask(question)
+            except TimeoutError:
+                return ApprovalAnswer("wait")
+
+    async def review(
+        self, access: tuple[Access, ...], *, policy: SandboxPolicy, cwd: Path, agreed: bool = False
+    ) -> Reviewed:
+        """Decide on a call's wishes, asking the person where that is needed; questions come one at a time.
+
+        With `agreed` the person was shown this very call already, and said yes.
+        """
+        verdict = self._decide(access, policy, cwd)
+        if isinstance(verdict, MustAsk) and agreed:
+            return Reviewed(True, verdict.escalated, destructive=self._destroys(access, policy, cwd), agreed=True)
         if isinstance(verdict, MustAsk):
             async with self._asking:
                 # The answer to the question before this one may have settled it.

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from lathe.agent.approvals import Approvals
+from lathe.agent.approvals import ApprovalQuestion, Approvals
+from lathe.agent.guarding import Guarding, Judged, Wished
 from lathe.agent.hiding import HidingSink, revealed
 from lathe.agent.known import only_reads
 from lathe.agent.verdict import NO_WORKAROUND
 from lathe.guard.shell import plain_parts
 from lathe.guard.wrappers import Words
-from lathe.protocol.errors import LatheError
+from lathe.protocol.errors import LatheError, SafeguardStop
 from lathe.protocol.events import CallRejected, Event, ItemCompleted, ItemDelta, ItemStarted, ItemUpdated, ShownItem
-from lathe.protocol.items import ContentPart, ToolCall, ToolOutput, output_for
+from lathe.protocol.items import ContentPart, Item, ToolCall, ToolOutput, output_for
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.tools.apply_patch import ApplyPatchTool
-from lathe.tools.base import MalformedCall, NothingHidden, Outcome, Tool, ToolContext
+from lathe.tools.base import MalformedCall, NothingHidden, Outcome, RunCommand, Tool, ToolContext
 from lathe.tools.exec import ExecArgs
 from lathe.tools.patch_command import intercepted_patch
 
@@ -82,7 +83,7 @@ class CallRunner:
     """Runs calls for one thread. `watch` looks at the workspace around those that may change it.
 
     With a `vault` no secret leaves: a call is run with the values of its placeholders, and whatever comes of it is
-    hidden before it is journalled, shown or sent.
+    hidden before it is journalled, shown or sent. With a `guard` every call is judged before it runs.
     """
 
     def __init__(
@@ -96,10 +97,13 @@ class CallRunner:
         output_tokens: int,
         watch: CallWatch | None = None,
         vault: Vault | None = None,
+        guard: Guarding | None = None,
         deltas: bool = False,
     ) -> None:
         self._watch = watch
         self._vault = vault
+        self._guard = guard
+        self._before: Sequence[Item] = ()
         self.tools = {tool.spec.name: tool for tool in tools}
         self._approvals = approvals
         self._cwd = cwd
@@ -109,11 +113,13 @@ class CallRunner:
         self._deltas = deltas
         self.rejected_in_a_row = 0
 
-    async def run(self, calls: Sequence[ToolCall], sink: Sink) -> None:
+    async def run(self, calls: Sequence[ToolCall], sink: Sink, before: Sequence[Item] = ()) -> None:
         """Answer every call, in order; those of parallel tools that stand together run together.
 
-        When cancelled, the call that runs is ended, and it and all after it are answered as interrupted.
+        `before` is the conversation so far. When cancelled, the call that runs is ended, and it and all after it are
+        answered as interrupted. Raises `SafeguardStop` where the guard stops the turn; then no further call is run.
         """
+        self._before = before
         if self._vault is not None:
             sink = HidingSink(sink, self._vault)
         waiting = list(calls)
@@ -130,6 +136,11 @@ class CallRunner:
             for call in waiting:
                 if not sink.is_answered(call.call_id):
                     self._reject(call, "interrupted", INTERRUPTED, sink)
+            raise
+        except SafeguardStop:
+            for call in waiting:
+                if not sink.is_answered(call.call_id):
+                    self._reject(call, "forbidden", f"{call.name} was not run: a safeguard stopped the turn.", sink)
             raise
 
     def _parallel_group(self, calls: Sequence[ToolCall]) -> list[ToolCall]:
@@ -185,14 +196,64 @@ class CallRunner:
             self._reject(call, "malformed", f"{call.name} was not run: {error}", sink)
             return None
         watched = not tool.parallel and may_change(tool, args)
+        access, agreed = tool.access(args, self._cwd), False
+        if self._guard is not None and access:
+            risky = watched or any(isinstance(one, RunCommand) and one.escalate for one in access)
+            passes = await self._guarded(self._guard, Wished(call, access, risky, self._cwd, self._before), sink)
+            if passes is None:
+                return None
+            agreed = passes
         if self._watch is not None and watched:
             await self._watch.before()  # what the person has changed meanwhile counts in the review
-        review = await self._approvals.review(tool.access(args, self._cwd), policy=self._policy, cwd=self._cwd)
+        review = await self._approvals.review(access, policy=self._policy, cwd=self._cwd, agreed=agreed)
         if not review.allowed:
             self._reject(call, "denied", review.message, sink)
             return None
         self.rejected_in_a_row = 0
-        return Prepared(call, tool, args, review.escalated, review.destructive, watched, review.agreed)
+        return Prepared(call, tool, args, review.escalated, review.destructive, watched, agreed or review.agreed)
+
+    async def _guarded(self, guard: Guarding, wished: Wished, sink: Sink) -> bool | None:
+        """Return whether the person agreed to a call that may run; answer it and return None where it may not.
+
+        Raises `SafeguardStop`.
+        """
+        judged = await guard.judge(wished)
+        if judged is None:
+            return False
+        step: str = judged.measure.step
+        answer = words = ""
+        if step == "hold":
+            why = self._approvals.forbids(wished.access, policy=self._policy, cwd=self._cwd)
+            if why:  # nobody need be asked about it
+                self._reject(wished.call, "denied", why, sink)
+                return None
+            sink.emit(judged.event())
+            step, answer, words, judged = await self._held(guard, wished, judged)
+        sink.emit(judged.event(step=step, answer=answer))
+        if step in ("allow", "log"):
+            return answer == "approve"
+        said = f' The person said: "{words}"' if words else ""
+        self._reject(wished.call, "forbidden", f"{judged.output}{said} {NO_WORKAROUND}", sink)
+        if step in ("pause", "restrict"):
+            raise SafeguardStop(judged.measure.sentence, hint="Say how to go on: the thread is intact.")
+        return None
+
+    async def _held(self, guard: Guarding, wished: Wished, judged: Judged) -> tuple[str, str, str, Judged]:
+        """Return how a hold ends: the step, the person's answer and words, and what was judged last."""
+        measure = judged.measure
+        waits = measure.ground == "monitor"  # else no check is under way that could be waited for
+        choices = tuple(one for one in measure.choices if one != "wait" or waits)
+        question = ApprovalQuestion(wished.access, f"{wished.call.name} is held", judged.notice, (), choices)
+        answer = await self._approvals.hold(question, measure.wait_s)
+        if answer.choice == "once" and "approve" in choices:
+            return "allow", "approve", "", judged
+        if answer.choice != "wait":
+            return "withhold", "drop", answer.words.strip(), judged
+        again = await guard.judge(wished) if waits else judged
+        if again is None:
+            return "allow", "wait", "", judged
+        step = again.measure.then if again.measure.step == "hold" else again.measure.step
+        return step, "wait", "", again
 
     def _revealed(self, call: ToolCall) -> ToolCall:
         return revealed(call, self._vault) if self._vault is not None else call

@@ -13,8 +13,9 @@ from lathe import __version__
 from lathe.agent.calls import CallRunner
 from lathe.agent.compaction import Kept
 from lathe.agent.context import differences, estimate_tokens, opening
+from lathe.agent.conversation import Conversation
 from lathe.agent.turn import Turn, TurnLimits
-from lathe.models.base import ModelClient, ModelRequest, Transcript
+from lathe.models.base import ModelClient, ModelRequest
 from lathe.protocol.errors import Interrupted, LatheError, StorageError, TurnError
 from lathe.protocol.events import (
     CallRejected,
@@ -111,7 +112,11 @@ class Thread:
         self.last_message = ""
         self.usage = state.usage
         self._journal = journal
-        self._transcript = Transcript(state.items)
+        damaged = resumed and state.damaged
+        items = without_orphans(state.items) if damaged else state.items
+        self._conversation = Conversation(
+            items, state.blocked, served=0 if damaged else state.served, refused=state.refused
+        )
         self._context = dict(state.context)
         self._turns = state.turns
         self._resumed = resumed
@@ -192,8 +197,8 @@ class Thread:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """The transcript as it stands."""
-        return tuple(self._transcript.items)
+        """The transcript as it stands, what is set aside too."""
+        return tuple(self._conversation.items)
 
     def close(self) -> None:
         """Let go of the journal."""
@@ -248,7 +253,7 @@ class Thread:
     def _begin(self, message: Message, surface: Surface, show: Callable[[Event], None]) -> Turn:
         context = dict(surface.surroundings())
         first = opening(context)
-        told = differences(self._context, context) if self._transcript.items else first
+        told = differences(self._context, context) if self._conversation.items else first
         turn_id = new_id()
         surface.begin_turn(turn_id)
         self._turns += 1
@@ -267,15 +272,15 @@ class Thread:
             *(EventRecord(now, event) for event in started),
         )
         self._context = context
-        self._transcript.append(items)
+        self._conversation.append(items)
         for event in (*started, *(record.event for record in pending if isinstance(record, EventRecord))):
             show(event)
-        surface.request.transcript = self._transcript
         surface.request.thread_id = self.id
         return Turn(
             journal=self._journal,
             client=surface.client,
             request=surface.request,
+            conversation=self._conversation,
             calls=surface.calls,
             inbox=self._inbox,
             limits=surface.limits,
@@ -313,14 +318,11 @@ class Thread:
 
         Where a line is damaged its call is lost, and the output of it is left out, for no model takes that.
         """
-        if state.damaged:
-            state.items = without_orphans(state.items)
-            self._transcript.items = list(state.items)
-        outputs = [output_for(call, CRASHED) for call in unanswered(state.items)]
+        outputs = [output_for(call, CRASHED) for call in unanswered(self._conversation.items)]
         if outputs:
             now = now_ms()
             rejected = (CallRejected(o.call_id, "", "interrupted", CRASHED) for o in outputs)
-            self._transcript.append(outputs)
+            self._conversation.append(outputs)
             self._pending = [ItemsRecord(tuple(outputs)), *(EventRecord(now, event) for event in rejected)]
         if state.open_turn:
             self._pending.append(TurnEndRecord(now_ms(), "interrupted"))

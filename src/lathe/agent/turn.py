@@ -13,6 +13,7 @@ import msgspec
 from lathe.agent.calls import CallRunner
 from lathe.agent.compaction import Kept, ask_for_handover, compacted
 from lathe.agent.context import budget_note, estimate_tokens
+from lathe.agent.conversation import Aside, Conversation
 from lathe.models.base import (
     Completed,
     ItemDone,
@@ -21,22 +22,28 @@ from lathe.models.base import (
     ReasoningDelta,
     RetryScheduled,
     TextDelta,
-    Transcript,
 )
+from lathe.models.refusals import withheld_by
+from lathe.models.served import same_model
+from lathe.protocol.blocks import PolicyRefusal
 from lathe.protocol.codec import DecodeError, decode_json
-from lathe.protocol.errors import ContextOverflow, ModelFailed, TurnError
+from lathe.protocol.errors import ContentRefused, ContextOverflow, ModelFailed, TurnError
 from lathe.protocol.events import (
     AgentMessage,
+    CallRejected,
     ContextCompacted,
     Event,
     FileChange,
     FileUpdate,
+    GuardDecided,
     InputSteered,
     ItemCompleted,
     ItemDelta,
+    ModelServed,
     ReasoningSummary,
     StepRetry,
 )
+from lathe.protocol.ids import short_id
 from lathe.protocol.items import (
     CustomToolCall,
     FunctionCall,
@@ -45,15 +52,28 @@ from lathe.protocol.items import (
     Reasoning,
     ToolCall,
     ToolOutput,
+    output_for,
     text_of,
     user_message,
 )
 from lathe.protocol.usage import Usage
-from lathe.store.journal import CompactedRecord, EventRecord, ItemsRecord, Journal, Record, StepRecord, now_ms
+from lathe.store.journal import (
+    BlockedRecord,
+    CompactedRecord,
+    EventRecord,
+    ItemsRecord,
+    Journal,
+    Record,
+    StepRecord,
+    now_ms,
+)
 
 MAX_REJECTED_IN_A_ROW = 12
+MAX_REFUSED = 5
+"""How many requests of one turn an endpoint may refuse by its policy before the turn ends."""
 MAX_CONTINUATIONS = 3
 BUDGET_MARKS = (0.5, 0.75, 0.9)
+_SURVIVES = "The thread goes on: what you say next is judged by itself."
 
 
 class TurnLimits(msgspec.Struct, frozen=True):
@@ -73,6 +93,7 @@ class Turn:
         journal: Journal,
         client: ModelClient,
         request: ModelRequest,
+        conversation: Conversation,
         calls: CallRunner,
         inbox: deque[Message],
         limits: TurnLimits,
@@ -87,7 +108,7 @@ class Turn:
         self._journal = journal
         self._client = client
         self._request = request
-        self._transcript: Transcript = request.transcript
+        self._conversation = conversation
         self._calls = calls
         self._inbox = inbox
         self._limits = limits
@@ -101,6 +122,8 @@ class Turn:
         self._item_count = 0
         self._told_mark = max((mark for mark in BUDGET_MARKS if tokens >= mark * self._limit), default=0.0)
         self._answered: set[str] = set()
+        self._refused = 0
+        self._served_by = ""
         self.tokens = tokens
         self.usage = Usage()
         self.steps = 0
@@ -142,7 +165,7 @@ class Turn:
             self._join(items)
 
     def _join(self, items: Sequence[Item]) -> None:
-        self._transcript.append(items)
+        self._conversation.append(items)
         self.tokens += sum(map(estimate_tokens, items))
 
     # The loop.
@@ -158,7 +181,7 @@ class Turn:
             items, stop = await self._step()
             calls: list[ToolCall] = [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]
             if calls:
-                await self._calls.run(calls, self)
+                await self._calls.run(calls, self, self._conversation.items)
                 if self._changes:
                     self.add(self._noticed(self._changes))
                     self._changes = []
@@ -205,18 +228,71 @@ class Turn:
         overflows = 0
         while True:
             try:
-                return await self._ask()
+                items, done = await self._ask()
             except ContextOverflow:
                 overflows += 1
                 if overflows > 2:
                     raise
                 # A second overflow right after a compaction means that our idea of the window is too large.
                 await self._compact("overflow", self._limits.window // 2**overflows)
+            except ContentRefused as error:
+                self._set_aside(error)
+            else:
+                if done.filtered:
+                    self._drop_filtered(items, done)
+                return items, done.stop
 
-    async def _ask(self) -> tuple[list[Item], str]:
+    def _set_aside(self, error: ContentRefused) -> None:
+        """Set aside what the endpoint refused, tell of it, and return where the turn can go on; else raise."""
+        refusal = error.refusal
+        self._refused += 1
+        if refusal.step == "restrict" or refusal.clause.startswith("actor."):  # about who asks, not about what is sent
+            self._tell_refused(refusal, Aside((), False))
+            raise error
+        aside = self._conversation.refuse(refusal)
+        self._tell_refused(refusal, aside)
+        if not aside.go_on or refusal.step == "pause" or self._refused >= MAX_REFUSED:
+            error.hint = _SURVIVES
+            raise error
+
+    def _tell_refused(self, refusal: PolicyRefusal, aside: Aside) -> None:
+        how = "Left out on trial" if aside.on_trial else "Set aside"
+        gone = f" {how}: {', '.join(aside.names)}. The rest of the thread goes on." if aside.names else ""
+        event = GuardDecided(
+            by="endpoint",
+            step=refusal.step,
+            scope="request",
+            clause=refusal.clause,
+            code=refusal.code,
+            decision=refusal.decision,
+            message="\n".join((f"{refusal.message}{gone}", *refusal.notes)),
+            set_aside=aside.names,
+        )
+        conversation = self._conversation
+        self.emit(event, BlockedRecord(conversation.blocked, conversation.refused))
+
+    def _drop_filtered(self, items: Sequence[Item], done: Completed) -> None:
+        """Set aside an answer that the endpoint's filter broke off, and end the turn: none of its calls is run."""
+        told = withheld_by(done.lathe)
+        message = f"A filter of the endpoint broke off the answer of {done.model or 'the model'}."
+        refusal = told or PolicyRefusal(
+            code="content_filter", clause="endpoint.filter", decision=short_id("dec"), message=message
+        )
+        exchange = done.filtered == "exchange" and told is None  # a gateway says itself what of the rest it withholds
+        calls = [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]
+        aside = self._conversation.refuse(refusal, answer=len(items), exchange=exchange)
+        self._tell_refused(refusal, aside)
+        for call in calls:
+            why = f"{call.name} was not run: {refusal.message}"
+            self.answered(output_for(call, why), CallRejected(call.call_id, call.name, "forbidden", why))
+        raise ContentRefused(refusal.message, refusal, hint=_SURVIVES)
+
+    async def _ask(self) -> tuple[list[Item], Completed]:
         items: list[Item] = []
         done: Completed | None = None
         ids: dict[str, str] = {}
+        self._request.transcript = self._conversation.sent
+        count = len(self._conversation.items)
         stream = self._client.stream(self._request)
         try:
             async for part in stream:
@@ -239,10 +315,10 @@ class Turn:
                 await stream.aclose()
         if done is None:
             raise ModelFailed("The model's answer has no end.")
-        self._commit(items, done, ids)
-        return items, done.stop
+        self._commit(items, done, ids, count)
+        return items, done
 
-    def _commit(self, items: list[Item], done: Completed, ids: dict[str, str]) -> None:
+    def _commit(self, items: list[Item], done: Completed, ids: dict[str, str], count: int) -> None:
         usage = done.usage
         shown: list[Event] = []
         for item in items:
@@ -252,8 +328,15 @@ class Turn:
             elif isinstance(item, Reasoning) and text:
                 shown.append(ItemCompleted(ReasoningSummary(ids.pop("reasoning", "") or self.next_item_id(), text)))
         now = now_ms()
+        conversation = self._conversation
+        blocked: list[Record] = []
+        if not done.filtered and conversation.serve(count):
+            blocked.append(BlockedRecord(conversation.blocked))
         self._journal.append(
-            ItemsRecord(tuple(items)), StepRecord(usage, done.model), *(EventRecord(now, event) for event in shown)
+            ItemsRecord(tuple(items)),
+            StepRecord(usage, done.model),
+            *blocked,
+            *(EventRecord(now, event) for event in shown),
         )
         self._join(items)
         if usage.input_tokens:
@@ -262,6 +345,13 @@ class Turn:
         self.steps += 1
         for event in shown:
             self._show(event)
+        self._tell_model(done)
+
+    def _tell_model(self, done: Completed) -> None:
+        """Tell once a turn, and at every change, that another model served than was asked for."""
+        before, self._served_by = self._served_by, done.model
+        if done.model != before and not same_model(done.requested, done.model):
+            self.emit(ModelServed(done.requested, done.model, done.substitution))
 
     # Room.
 
@@ -288,13 +378,14 @@ class Turn:
 
     async def _compact(self, reason: Any, window: int) -> None:
         before = self.tokens
+        self._request.transcript = self._conversation.sent
         summary, spent = await ask_for_handover(self._client, self._request, int(window * 0.95))
         self.usage = self.usage + spent
-        items = compacted(self._transcript.items, self._opening, await self._kept(), summary, window)
+        items = compacted(self._conversation.sent.items, self._opening, await self._kept(), summary, window)
         after = sum(map(estimate_tokens, items))
         items.append(budget_note(after, self._limit))
         self.emit(ContextCompacted(reason, before, after), CompactedRecord(tuple(items)))
-        self._transcript.replace(items)
+        self._conversation.replace(items, unserved=2)
         self.tokens = after
         self._told_mark = 0.0
 

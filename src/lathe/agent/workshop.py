@@ -15,6 +15,7 @@ from lathe.agent.approvals import Approvals, Ask
 from lathe.agent.calls import CallRunner, CallWatch
 from lathe.agent.compaction import Kept
 from lathe.agent.context import system_prompt
+from lathe.agent.guarding import Guarding
 from lathe.agent.hiding import hidden, make_vault
 from lathe.agent.instructions import NestedInstructions, load_instructions
 from lathe.agent.protection import missing, path_rules
@@ -119,6 +120,7 @@ class Workshop:
             self._tools.append(AskUserTool(ask_user))
         self._instructions = load_instructions(cwd, home, environ)
         self._skills = load_skills(cwd, home, environ, extra=[Path(folder) for folder in settings.skills])
+        self._guard = self._make_guard()
         self._vault = make_vault(settings, home, environ, secret) if settings.hide_secrets else None
         self._nested = NestedInstructions(cwd, [file.path for file in self._instructions.files])
         self._pool: McpPool | None = None
@@ -129,6 +131,13 @@ class Workshop:
         self._warned = self._judged = False
         self._unpublished: list[str] = []
         self._restored: list[str] = []
+
+    def _make_guard(self) -> Guarding | None:
+        """Return what judges calls before they run; raise `ConfigError` where its policy is none."""
+        table, approvals = self.settings.guard, self._approvals
+        if not table.enabled:
+            return None
+        return Guarding(table, self._home, self.policy, can_ask=lambda: approvals.can_ask)
 
     def _way_out(self) -> tuple[Egress | None, dict[str, str]]:
         """Return how commands reach hosts one by one, None where they reach all, or none and nobody would ask."""
@@ -165,6 +174,7 @@ class Workshop:
             output_tokens=self.settings.tool_output_tokens,
             watch=self._watch_calls(),
             vault=self._vault,
+            guard=self._guard,
             deltas=self._deltas,
         )
         info = self.engine.info
@@ -199,6 +209,8 @@ class Workshop:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await self._sessions.aclose()
+        if self._guard is not None:
+            self._guard.close()
         if self._watch is not None:
             await self._watch.aclose()
             from lathe.agent.pruning import prune_if_due

@@ -15,10 +15,12 @@ from lathe.protocol.events import (
     ErrorItem,
     Event,
     FileChange,
+    GuardDecided,
     InputSteered,
     ItemCompleted,
     ItemStarted,
     McpToolCall,
+    ModelServed,
     OtherToolCall,
     ReasoningSummary,
     ShownItem,
@@ -76,6 +78,8 @@ class Renderer:
                 self._line(self._in("cyan", f"$ {_one_line(_by_name(command))}"))
             case ItemCompleted(item=item):
                 self._item(item)
+            case CallRejected(reason="forbidden"):
+                pass  # the event of the guard's decision has said it
             case CallRejected(name=name, message=message):
                 self._line(self._in("yellow", f"! {name or 'call'} refused: {_one_line(message)}"))
             case StepRetry(attempt=attempt, limit=limit, delay_s=delay, reason=reason):
@@ -85,6 +89,11 @@ class Renderer:
                 self._line(self._in("dim", f"~ conversation compacted ({reason}): {before:,} to {after:,} tokens"))
             case InputSteered(text=text):
                 self._said(text)
+            case GuardDecided():
+                self._decided(event)
+            case ModelServed(requested=requested, served=served, why=why):
+                because = f": {why}" if why else ", and the endpoint says no why"
+                self._line(self._in("yellow", f"! {served} served, not {requested} as asked{because}"))
             case TurnFailed(error=error, usage=usage):
                 self._line(self._in("yellow" if error.code == "interrupted" else "red", f"lathe: {error.message}"))
                 self._totals(usage, 0, 0.0)
@@ -94,6 +103,20 @@ class Renderer:
                 self._line(self._in("red", f"! {message}"))
             case _:
                 pass
+
+    def _decided(self, event: GuardDecided) -> None:
+        if event.step in ("hold", "log"):  # a hold is put as a question; what is only kept on record stops nothing
+            return
+        who = "the endpoint" if event.by == "endpoint" else "the guard"
+        first, *more = event.message.split("\n")
+        if event.answer:  # the reasons were in the question
+            self._line(self._in("yellow", f"! {who}, {event.step} · you: {event.answer}"))
+            return
+        self._line(self._in("yellow", f"! {who}, {event.step}: {first}"))
+        if event.by == "endpoint":
+            more.append(f"Code: {event.code}. Clause: {event.clause}. Decision: {event.decision}.")
+        for line in more:
+            self._line(self._in("dim", f"  {line}"))
 
     def _item(self, item: ShownItem) -> None:
         match item:

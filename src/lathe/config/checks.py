@@ -102,6 +102,10 @@ def known_keys(shape: type[msgspec.Struct], path: tuple[str, ...]) -> tuple[str,
         from lathe.config.settings import RuleSpec, RuleTables
 
         return (RuleTables if len(path) == 1 else RuleSpec).__struct_fields__
+    if path == ("guard",):
+        from lathe.config.settings import GuardTable
+
+        return GuardTable.__struct_fields__
     if path == ("limits",):
         from lathe.config.settings import LimitTable
 

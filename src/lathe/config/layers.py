@@ -150,6 +150,8 @@ def _with_folder(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key in ("instructions_file", "secret_rules"):
         if key in result:
             result[key] = str(folder / Path(result[key]).expanduser())
+    if "policy" in (guard := result.get("guard", {})):
+        result["guard"] = {**guard, "policy": str(folder / Path(guard["policy"]).expanduser())}
     if "skills" in result:
         result["skills"] = [str(folder / Path(name).expanduser()) for name in result["skills"]]
     return result
@@ -364,7 +366,7 @@ def _requirements(stack: _Stack, path: Path) -> Requirements | None:
         return None
     table, text = read
     _checked(table, str(path), text, Requirements)
-    return msgspec.convert(table, Requirements)
+    return msgspec.convert(_with_folder(table, path.parent), Requirements)
 
 
 def _tighten(settings: Settings, demands: Requirements, source: str, stack: _Stack) -> Settings:
@@ -381,6 +383,11 @@ def _tighten(settings: Settings, demands: Requirements, source: str, stack: _Sta
     if limits := _tighter_limits(settings.limits, demands.limits):
         changed["limits"] = msgspec.structs.replace(settings.limits, **limits)
         stack.origins.update({f"limits.{name}": source for name in limits})
+    if demands.guard.enabled and not settings.guard.enabled:
+        changed["guard"] = msgspec.structs.replace(settings.guard, enabled=True)
+        stack.warnings.append(f"guard.enabled is true, not false: {source} demands it.")
+    if demands.guard.policy is not None:
+        changed["guard"] = msgspec.structs.replace(changed.get("guard", settings.guard), policy=demands.guard.policy)
     denied = (*demands.egress.deny, *(_EVERYWHERE if demands.network is False else ()))
     if denied:
         changed["egress"] = msgspec.structs.replace(settings.egress, deny=(*settings.egress.deny, *denied))

@@ -116,6 +116,20 @@ class EgressDemands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deny: tuple[str, ...] = ()
 
 
+class GuardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys of `[guard]`: whether calls are judged before they run, and by which policy (None: the shipped one)."""
+
+    enabled: bool = True
+    policy: str | None = None
+
+
+class GuardDemands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an administrator demands of the guard. `policy` takes the place of the person's own."""
+
+    enabled: Literal[True] | None = None
+    policy: str | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings in force. Times are seconds, sizes tokens.
 
@@ -147,6 +161,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skills: tuple[str, ...] = ()
     allowed_providers: tuple[str, ...] | None = None
     limits: LimitTable = LimitTable()
+    guard: GuardTable = GuardTable()
     providers: dict[str, dict[str, Any]] = {}
     models: dict[str, dict[str, Any]] = {}
     mcp: dict[str, dict[str, Any]] = {}
@@ -213,6 +228,7 @@ class Requirements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     egress: EgressDemands = EgressDemands()
     allowed_providers: tuple[str, ...] | None = None
     limits: LimitTable = LimitTable()
+    guard: GuardDemands = GuardDemands()
     rules: RuleTables = RuleTables()
 
 

@@ -309,8 +309,8 @@ def _can_be_applied_for(opening: Opening) -> bool:
 
 def _choices(step: Step, situation: Situation, concern: Concern) -> tuple[str, ...]:
     if step == "hold":
-        # the person may stand for what the agent does, not for what they are themselves held for
-        return ("wait", "approve", "drop") if concern == "agent" else ("wait", "drop")
+        # the person may stand for what the agent does or was told to, not for what they are themselves held for
+        return ("wait", "drop") if concern == "misuse" else ("wait", "approve", "drop")
     if step == "pause":
         return ("go_on", "drop")
     if step == "offer":

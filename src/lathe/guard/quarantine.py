@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from lathe.guard.ladder import Measure
+from lathe.protocol.blocks import Blocked as Blocked
 from lathe.protocol.codec import encode
 from lathe.protocol.items import (
     CustomToolCall,
@@ -30,15 +30,8 @@ from lathe.protocol.items import (
     text_of,
 )
 
-
-class Blocked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An item that is set aside: its `identity`, its id where it had one, and why. It never holds the content."""
-
-    identity: str
-    code: str
-    clause: str
-    decision: str
-    id: str = ""
+if TYPE_CHECKING:
+    from lathe.guard.ladder import Measure
 
 
 class Looked(NamedTuple):

@@ -115,12 +115,21 @@ class RetryScheduled(msgspec.Struct, frozen=True):
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """The answer is whole. `model` is what the endpoint says served it; `stop` is "end", "length" or "refusal"."""
+    """The answer is whole. `model` is what the endpoint says served it; `stop` is "end", "length" or "refusal".
+
+    `filtered` says that not the model but a filter of the endpoint's refused: the "answer", or the "exchange", the
+    answer with the input before it. `requested` is the model that was asked for, "" where that is not known, and
+    `substitution` why another one served, where the endpoint says so. `lathe` is what a gateway of ours says besides.
+    """
 
     usage: Usage
     model: str = ""
     response_id: str = ""
     stop: str = "end"
+    filtered: Literal["", "answer", "exchange"] = ""
+    requested: str = ""
+    substitution: str = ""
+    lathe: dict[str, Any] | None = None
 
 
 ModelPart: TypeAlias = TextDelta | ReasoningDelta | ItemDone | RetryScheduled | Completed

@@ -7,7 +7,7 @@ arguments as an object, no finish reason, no `[DONE]`, no usage, reasoning under
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -71,6 +71,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
+    lathe: Any = None
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
@@ -101,6 +102,7 @@ class ChatDecoder:
         self._usage = Usage()
         self._model = ""
         self._id = ""
+        self._lathe: dict[str, Any] | None = None
 
     def feed(self, event: SseEvent) -> Sequence[ModelPart]:
         if event.data.strip() == "[DONE]":
@@ -113,6 +115,7 @@ class ChatDecoder:
             raise error_from_json({"error": chunk.error})
         self._id = chunk.id or self._id
         self._model = chunk.model or self._model
+        self._lathe = chunk.lathe if isinstance(chunk.lathe, dict) else self._lathe
         if chunk.usage is not None:
             self._usage = _usage(chunk.usage)
         parts: list[ModelPart] = []
@@ -210,13 +213,15 @@ class ChatDecoder:
         for building in self._calls:
             parts.append(ItemDone(call_of(building.name, building.id, "".join(building.arguments), self._freeform)))
         stop = "refusal" if self._refusal and not self._calls else "end"
+        filtered: Literal["", "answer"] = ""
         if self._finish == "content_filter":
-            stop = "refusal"
+            stop, filtered = "refusal", "answer"
             if not self._refusal:
                 parts.append(ItemDone(Message(role="assistant", content=(Refusal(DECLINED),))))
         elif self._finish == "length":
             stop = "length"
-        parts.append(Completed(usage=self._usage, model=self._model, response_id=self._id, stop=stop))
+        done = Completed(usage=self._usage, model=self._model, response_id=self._id, stop=stop, filtered=filtered)
+        parts.append(msgspec.structs.replace(done, lathe=self._lathe))
         return parts
 
 

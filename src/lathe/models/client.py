@@ -178,21 +178,32 @@ class WireClient:
                         # Given back before `Completed` is seen: its listener need not come for more.
                         answer.release()
                     for part in parts:
-                        yield self._finished(part)
+                        yield self._finished(part, answer)
                     if decoder.finished:
                         return
         parts = decoder.close()
         for part in parts:
-            yield self._finished(part)
+            yield self._finished(part, answer)
 
-    def _finished(self, part: ModelPart) -> ModelPart:
-        """Return `part` with what no wire can know: which ids of calls are taken, and what the answer cost."""
+    def _finished(self, part: ModelPart, answer: HttpAnswer) -> ModelPart:
+        """Return `part` with what no wire can know: which ids of calls are taken, what it cost, and who served it."""
         if isinstance(part, ItemDone):
             return ItemDone(self._call_ids.settle(part.item))
-        if not isinstance(part, Completed) or part.usage.cost_usd is not None:
+        if not isinstance(part, Completed):
             return part
-        usage = msgspec.structs.replace(part.usage, cost_usd=cost(part.usage, self._model))
-        return msgspec.structs.replace(part, usage=usage)
+        usage = part.usage
+        if usage.cost_usd is None:
+            usage = msgspec.structs.replace(usage, cost_usd=cost(usage, self._model))
+        headers = answer.headers
+        # An upstream behind a gateway repeats the name it was asked by: what the gateway says goes before that.
+        served = headers.get("lathe-served-model") or headers.get("openai-model") or part.model
+        return msgspec.structs.replace(
+            part,
+            usage=usage,
+            model=served,
+            requested=self._model.name,
+            substitution=headers.get("lathe-substitution", ""),
+        )
 
     def _redacted(self, failure: Failure) -> Failure:
         """Return `failure` without the key, which some endpoints repeat in their errors."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -52,6 +52,7 @@ class MessagesDecoder:
         self._usage: dict[str, Any] = {}
         self._stop = ""
         self._explanation = ""
+        self._lathe: dict[str, Any] | None = None
 
     def feed(self, event: SseEvent) -> Sequence[ModelPart]:
         data = loads(event.data)
@@ -70,6 +71,7 @@ class MessagesDecoder:
                 delta = _object(data.get("delta"))
                 self._stop = _text(delta.get("stop_reason")) or self._stop
                 self._explanation = _text(_object(delta.get("stop_details")).get("explanation"))
+                self._lathe = _object(data.get("lathe")) or self._lathe
                 self._count(data.get("usage"))
             case "message_stop":
                 return self._end()
@@ -121,7 +123,12 @@ class MessagesDecoder:
             stop = "length"
         if texts:
             parts.append(ItemDone(Message(role="assistant", content=tuple(texts))))
-        parts.append(Completed(usage=read_usage(self._usage), model=self._model, response_id=self._id, stop=stop))
+        # A model that declines of itself stops as it always does: this stop is the endpoint's filter, which goes on
+        # refusing while the exchange is in the conversation (docs.anthropic.com, "Handle streaming refusals").
+        filtered: Literal["", "exchange"] = "exchange" if stop == "refusal" else ""
+        usage = read_usage(self._usage)
+        done = Completed(usage, self._model, response_id=self._id, stop=stop, filtered=filtered)
+        parts.append(msgspec.structs.replace(done, lathe=self._lathe))
         return parts
 
     def _stopped(self, index: int) -> list[ModelPart]:

@@ -7,7 +7,7 @@ they do not find. Azure with `store: true` wants them, which is what its `item_i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -262,10 +262,11 @@ class ResponsesDecoder:
         if self._done == 0 and isinstance(output, list):
             parts.extend(self._item(raw) for raw in output)
         stop = "refusal" if self._refused and not self._called else "end"
+        filtered: Literal["", "answer"] = ""
         details = response.get("incomplete_details")
         cause = details.get("reason") if isinstance(details, dict) else None
         if cause == "content_filter":
-            stop = "refusal"
+            stop, filtered = "refusal", "answer"
             if not self._refused:
                 parts.append(ItemDone(Message(role="assistant", content=(Refusal(DECLINED),))))
         elif cause is not None or response.get("status") == "incomplete":
@@ -277,6 +278,8 @@ class ResponsesDecoder:
                 model=_text(response.get("model")),
                 response_id=_text(response.get("id")),
                 stop=stop,
+                filtered=filtered,
+                lathe=own if isinstance(own := response.get("lathe"), dict) else None,
             )
         )
         return parts

@@ -11,9 +11,19 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from lathe.models.http import TransportError
-from lathe.protocol.errors import ContextOverflow, LatheError, ModelFailed, ModelRejected, ModelUnreachable
+from lathe.models.refusals import refusal_of
+from lathe.protocol.errors import (
+    ContentRefused,
+    ContextOverflow,
+    LatheError,
+    ModelFailed,
+    ModelRejected,
+    ModelUnreachable,
+)
 
-Verdict: TypeAlias = Literal["retry", "rejected", "missing_model", "missing_path", "key", "quota", "overflow", "failed"]
+Verdict: TypeAlias = Literal[
+    "retry", "rejected", "blocked", "missing_model", "missing_path", "key", "quota", "overflow", "failed"
+]
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
@@ -34,13 +44,21 @@ class EndpointError(Exception):
     """The endpoint's own error: an HTTP status, or an error event in a stream (`status` is None)."""
 
     def __init__(
-        self, message: str, *, status: int | None = None, code: str = "", headers: Mapping[str, str] | None = None
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        headers: Mapping[str, str] | None = None,
+        lathe: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.code = code
         self.headers = headers or {}
+        self.lathe = lathe or {}
+        """What a gateway of Lathe's says besides."""
 
 
 class BrokenStream(Exception):
@@ -74,7 +92,9 @@ def error_from_body(status: int, headers: Mapping[str, str], body: bytes) -> End
         plain = "" if text.startswith("<") else " ".join(text.split())[:300]
         return EndpointError(plain, status=status, headers=headers)
     error = error_from_json(data)
-    return EndpointError(error.message or text[:300], status=status, code=error.code, headers=headers)
+    return EndpointError(
+        error.message or text[:300], status=status, code=error.code, headers=headers, lathe=error.lathe
+    )
 
 
 def error_from_json(data: Any) -> EndpointError:
@@ -93,7 +113,13 @@ def error_from_json(data: Any) -> EndpointError:
     code, kind = error.get("code"), error.get("type")
     number = code if isinstance(code, int) and not isinstance(code, bool) else None
     name = code if isinstance(code, str) and code else kind if isinstance(kind, str) else ""
-    return EndpointError(message, status=number if number and 400 <= number < 600 else None, code=name)
+    own = error.get("lathe")
+    return EndpointError(
+        message,
+        status=number if number and 400 <= number < 600 else None,
+        code=name,
+        lathe=own if isinstance(own, dict) else None,
+    )
 
 
 def _sentence(value: Any) -> str:
@@ -107,6 +133,8 @@ def judge(failure: Failure) -> Verdict:
     if not isinstance(failure, EndpointError) or failure.headers.get("x-should-retry") == "true":
         return "retry"
     status, words = failure.status, f"{failure.code} {failure.message}"
+    if refusal_of(failure) is not None:
+        return "blocked"
     final = _final_cause(status, failure.code, words)
     if final is not None:
         return final
@@ -159,6 +187,8 @@ def as_error(failure: Failure, verdict: Verdict, who: Naming) -> LatheError:
         case "quota":
             hint = "Check the plan and billing of the account, or use another provider."
             return ModelRejected(f"{who.provider} says the account may spend no more: {words}", hint=hint, code="quota")
+        case "blocked" if isinstance(failure, EndpointError) and (refusal := refusal_of(failure)) is not None:
+            return ContentRefused(f"{who.provider} refused this by its policy ({refusal.code}): {words}", refusal)
         case "overflow":
             return ContextOverflow(f"The conversation is too long for {who.model}: {words}")
         case "failed":

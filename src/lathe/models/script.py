@@ -20,6 +20,7 @@ ErrorKind: TypeAlias = Literal[
     "conflict",
     "server",
     "overloaded",
+    "content_policy",
 ]
 
 
@@ -233,6 +234,15 @@ ERRORS: dict[str, ErrorForm] = {
         529,
         "overloaded_error",
         "Overloaded",
+    ),
+    "content_policy": ErrorForm(
+        400,
+        "invalid_request_error",
+        "cyber_policy",
+        "This request has been flagged for possible cybersecurity risk.",
+        400,
+        "invalid_request_error",
+        "Output blocked by content filtering policy",
     ),
 }
 

@@ -11,12 +11,17 @@ LatheError
 │   ├── ModelUnreachable  4  nothing usable came back within the retry budget
 │   └── ModelFailed       1  the model itself reported a failure of this turn
 ├── SafeguardStop         3  policy stopped the turn
+│   └── ContentRefused    3  the endpoint refused what it was sent, by its policy
 └── Interrupted         130  the person stopped it
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lathe.protocol.blocks import PolicyRefusal
 
 
 class ExitCode(IntEnum):
@@ -109,6 +114,14 @@ class SafeguardStop(LatheError):
 
     code = "safeguard"
     exit_code = ExitCode.SAFEGUARD
+
+
+class ContentRefused(SafeguardStop):
+    """The endpoint refused what it was sent, by its policy; `refusal` is what it said."""
+
+    def __init__(self, message: str, refusal: PolicyRefusal, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.refusal = refusal
 
 
 class Interrupted(LatheError):

@@ -1,8 +1,9 @@
 """Events: what a turn says to its listener.
 
 The names and fields of `thread.*`, `turn.*`, `item.*` and `error` are those of `codex exec --json`, so what
-reads one reads the other. Lathe adds `step.retry`, `call.rejected`, `context.compacted`, `input.steered` and,
-for listeners that ask for it, `item.delta`; the fields it adds to shared events come after the shared ones.
+reads one reads the other. Lathe adds `step.retry`, `call.rejected`, `context.compacted`, `input.steered`,
+`guard.decided`, `model.served` and, for listeners that ask for it, `item.delta`; the fields it adds to shared events
+come after the shared ones.
 """
 
 from __future__ import annotations
@@ -194,6 +195,36 @@ class InputSteered(msgspec.Struct, frozen=True, tag="input.steered", tag_field="
     text: str
 
 
+class GuardDecided(msgspec.Struct, frozen=True, omit_defaults=True, tag="guard.decided", tag_field="type"):
+    """What a safeguard did, and why: the agent's own guard, or the endpoint.
+
+    `step` and `scope` are of the guard's ladder, `message` is the notice for the person, `call_id` the call that it is
+    about. `set_aside` says what of the conversation is not sent any more. A hold is told of when it begins, with the
+    `choices` that there are, and when it ends, with the person's `answer`: `approve`, `drop`, or `wait`.
+    """
+
+    by: Literal["agent", "endpoint"]
+    step: str
+    scope: str
+    clause: str
+    code: str
+    decision: str
+    message: str
+    call_id: str = ""
+    set_aside: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    answer: str = ""
+    policy: str = ""
+
+
+class ModelServed(msgspec.Struct, frozen=True, omit_defaults=True, tag="model.served", tag_field="type"):
+    """Another model served than was asked for; `why` is the endpoint's reason, "" where it gives none."""
+
+    requested: str
+    served: str
+    why: str = ""
+
+
 Event: TypeAlias = (
     ThreadStarted
     | TurnStarted
@@ -208,4 +239,6 @@ Event: TypeAlias = (
     | CallRejected
     | ContextCompacted
     | InputSteered
+    | GuardDecided
+    | ModelServed
 )

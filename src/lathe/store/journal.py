@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from lathe.protocol.blocks import Blocked
 from lathe.protocol.errors import StorageError, UsageError
 from lathe.protocol.events import Event
 from lathe.protocol.items import Item
@@ -82,8 +83,23 @@ class RewindRecord(msgspec.Struct, frozen=True, tag="rewind", tag_field="kind"):
     turn: str
 
 
+class BlockedRecord(msgspec.Struct, frozen=True, omit_defaults=True, tag="blocked", tag_field="kind"):
+    """All that is set aside from here on. `refused` counts the requests in a row that were refused."""
+
+    blocked: tuple[Blocked, ...]
+    refused: int = 0
+
+
 Record: TypeAlias = (
-    ThreadRecord | TurnRecord | ItemsRecord | CompactedRecord | StepRecord | EventRecord | TurnEndRecord | RewindRecord
+    ThreadRecord
+    | TurnRecord
+    | ItemsRecord
+    | CompactedRecord
+    | StepRecord
+    | EventRecord
+    | TurnEndRecord
+    | RewindRecord
+    | BlockedRecord
 )
 
 
@@ -103,6 +119,7 @@ _ReplayRecord: TypeAlias = (
     | _RawEventRecord
     | TurnEndRecord
     | RewindRecord
+    | BlockedRecord
 )
 
 
@@ -221,6 +238,8 @@ class Replay(msgspec.Struct):
     `items` is the transcript as it stands, `generation` how often it was compacted, `usage` the sum over all
     steps, `last_input_tokens` what the last step read and wrote, `open_turn` whether the last turn has no end,
     `damaged` how many lines could not be read. `began` has the turns that were not taken back, oldest first.
+    `blocked` is what is set aside, `refused` how many requests in a row were refused, and the first `served` items
+    were in a request that was not.
     """
 
     header: ThreadRecord
@@ -236,6 +255,11 @@ class Replay(msgspec.Struct):
     open_turn: bool = False
     damaged: int = 0
     began: dict[str, TurnStart] = {}
+    blocked: tuple[Blocked, ...] = ()
+    refused: int = 0
+    served: int = 0
+    answered: int = 0
+    """How many items there were before the newest that joined."""
 
 
 def replay(path: Path) -> Replay:
@@ -298,6 +322,7 @@ def _rewind(state: Replay, turn: str) -> None:
     state.items = start.items[: start.length]
     state.context = start.context
     state.last_step, state.items_since_step = start.last_step, start.items_since_step
+    state.served = min(state.served, start.length)
     state.open_turn = False
 
 
@@ -321,6 +346,7 @@ def _locked(fd: int) -> bool:
 def _fold(state: Replay, record: Any) -> None:
     match record:
         case ItemsRecord(items=items):
+            state.answered = len(state.items)
             state.items.extend(items)
             state.items_since_step += len(items)
         case CompactedRecord(items=items):
@@ -328,7 +354,11 @@ def _fold(state: Replay, record: Any) -> None:
             state.generation += 1
             state.last_step = Usage()
             state.items_since_step = len(items)
+            state.served = 0
+        case BlockedRecord(blocked=blocked, refused=refused):
+            state.blocked, state.refused = blocked, refused
         case StepRecord(usage=usage):
+            state.served, state.refused = state.answered, 0
             state.usage = state.usage + usage
             state.last_step = usage
             state.items_since_step = 0

@@ -19,6 +19,8 @@ class Asks(Protocol):
 
 async def ask_approval(question: ApprovalQuestion, view: View, screen: Asks) -> ApprovalAnswer:
     """Show what is wished in full and return the answer; words that are no key are a no with these words."""
+    if question.held:
+        return await _ask_held(question, view, screen)
     title, body, facts = _shown(question)
     if question.reason:
         facts.insert(0, f"why: {question.reason}")
@@ -49,6 +51,31 @@ async def ask_approval(question: ApprovalQuestion, view: View, screen: Asks) -> 
             continue
         view.declined(words)
         return ApprovalAnswer("no", words)
+
+
+async def _ask_held(question: ApprovalQuestion, view: View, screen: Asks) -> ApprovalAnswer:
+    """Ask about a call that the guard holds: it is about this call alone."""
+    title, body, facts = _shown(question)
+    view.question(f"the guard holds this: {title}", body, [*facts, *question.reason.split("\n")])
+    keys = {"approve": "y run it", "wait": "w wait for the check", "drop": "n leave it out"}
+    hint = " · ".join([*(keys[one] for one in question.held if one in keys), "or say what to do instead"])
+    while True:
+        words = (await screen.ask(hint)).strip()
+        key = words.lower()
+        if key in ("y", "yes") and "approve" in question.held:
+            view.answer("allowed once", good=True)
+            return ApprovalAnswer("once")
+        if key in ("y", "yes"):
+            view.note("This can't be approved here.")
+        elif key in ("w", "wait") and "wait" in question.held:
+            view.answer("waiting for the check", good=True)
+            return ApprovalAnswer("wait")
+        elif key in ("n", "no"):
+            view.answer("left out", good=False)
+            return ApprovalAnswer("no")
+        elif words:
+            view.answer(f"left out: {words}", good=False)
+            return ApprovalAnswer("no", words)
 
 
 async def ask_user(question: str, options: tuple[str, ...], view: View, screen: Asks) -> str | None:

@@ -14,10 +14,12 @@ from lathe.protocol.events import (
     ContextCompacted,
     Event,
     FileChange,
+    GuardDecided,
     InputSteered,
     ItemCompleted,
     ItemDelta,
     ItemStarted,
+    ModelServed,
     OtherToolCall,
     ReasoningSummary,
     ShownItem,
@@ -243,7 +245,9 @@ def _part_of(event: Event) -> str:
             return "end"
         case InputSteered():
             return "person"
-        case CallRejected() | StepRetry() | ContextCompacted() | ThreadError():
+        case CallRejected(reason="forbidden") | GuardDecided(step="hold" | "log"):
+            return ""
+        case CallRejected() | StepRetry() | ContextCompacted() | ThreadError() | GuardDecided() | ModelServed():
             return "note"
         case _:
             return ""

@@ -123,7 +123,7 @@ def refused(failure: Failure, wire: WireName, model: str) -> Refused:
             return Refused(502, "upstream_model_missing", f"The upstream of {model} does not serve it.")
         case "overflow":
             return Refused(400, "context_length_exceeded", _overflow(failure, wire))
-        case "rejected":
+        case "rejected" | "blocked":
             status = failure.status if failure.status in (400, 409, 413, 415, 422) else 400
             return Refused(status, failure.code or "invalid_request", failure.message or "The upstream refused it.")
         case _:

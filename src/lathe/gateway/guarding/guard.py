@@ -137,7 +137,7 @@ class GatewayGuard:
         second = look if self.second is not None and doubted else None
         measure = self._decided(case, look) if second is None else None
         if measure is not None and measure.blocks:
-            raise self.refused(exchange, measure)
+            raise self.refused(exchange, measure, look)
         served = frozenset(one.item for one in new)
         for one in talk.unseen:
             if one.item not in served and one.item not in known:
@@ -178,7 +178,7 @@ class GatewayGuard:
         seen = Seen(findings, {**look.seen.monitors, "reasoner": judgement.state})
         measure = self._decided(case, look._replace(seen=seen))
         if measure.blocks:
-            raise self.refused(case.exchange, measure)
+            raise self.refused(case.exchange, measure, look)
         self._pass(case.exchange, talk, left, again)
 
     def asker(self, exchange: Exchange, talk: Conversation, retention: Retention) -> Asker:
@@ -197,11 +197,14 @@ class GatewayGuard:
             at=exchange.asked.at,
         )
 
-    def refused(self, exchange: Exchange, measure: Measure) -> Refused:
-        """Return the refusal of a measure that is on record in the exchange."""
+    def refused(self, exchange: Exchange, measure: Measure, look: Look) -> Refused:
+        """Return the refusal of a measure that is on record in the exchange; it names the items by what they say."""
         guarded = exchange.guarded
         assert guarded is not None
         extra = {"clause": measure.clause, "decision": guarded.decision, "request_id": exchange.id, **guarded.said}
+        items = set_aside(measure, look.items, newest=look.last, decision=guarded.decision)
+        if items:
+            extra["items"] = [one.identity for one in items]
         status = _NOT_SERVED.get(exchange.wire, 403)
         refused = Refused(status, measure.code, measure.sentence, extra=extra)
         refused.state = "refused"
