@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from lathe.guard.vault import Vault
 
 INTERRUPTED = "Interrupted by the person before it finished. It may have had part of its effect."
+HALTED = (
+    "Not finished: Lathe stopped the turn and all that ran in it, and asks the person. It may have had part of its"
+    " effect. Do not try the same in another way."
+)
 
 
 class Sink(Protocol):
@@ -108,6 +112,8 @@ class CallRunner:
         self._output_tokens = output_tokens
         self._deltas = deltas
         self.rejected_in_a_row = 0
+        self.interruption = INTERRUPTED
+        """What a call is answered with that a cancelled turn cuts short."""
 
     async def run(self, calls: Sequence[ToolCall], sink: Sink) -> None:
         """Answer every call, in order; those of parallel tools that stand together run together.
@@ -129,7 +135,7 @@ class CallRunner:
         except asyncio.CancelledError:
             for call in waiting:
                 if not sink.is_answered(call.call_id):
-                    self._reject(call, "interrupted", INTERRUPTED, sink)
+                    self._reject(call, "interrupted", self.interruption, sink)
             raise
 
     def _parallel_group(self, calls: Sequence[ToolCall]) -> list[ToolCall]:
@@ -225,7 +231,7 @@ class CallRunner:
         try:
             outcome = await tool.run(args, context)
         except asyncio.CancelledError:
-            sink.answered(output_for(call, INTERRUPTED), ItemCompleted(_with_status(begun, "interrupted")))
+            sink.answered(output_for(call, self.interruption), ItemCompleted(_with_status(begun, "interrupted")))
             raise
         except LatheError:
             raise

@@ -7,12 +7,13 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lathe import __version__
 from lathe.agent.calls import CallRunner
 from lathe.agent.compaction import Kept
 from lathe.agent.context import differences, estimate_tokens, opening
+from lathe.agent.stopping import Stopper
 from lathe.agent.turn import Turn, TurnLimits
 from lathe.models.base import ModelClient, ModelRequest, Transcript
 from lathe.protocol.errors import Interrupted, LatheError, StorageError, TurnError
@@ -55,6 +56,7 @@ from lathe.store.journal import (
 )
 from lathe.store.threads import journal_path
 
+_T = TypeVar("_T")
 CRASHED = "Lathe stopped while this call ran. It may have had part of its effect: look before you repeat it."
 
 
@@ -63,7 +65,7 @@ class Surface:
 
     `surroundings` is read at the start of each turn; `mentioned` gives the items that a prompt calls for beside
     itself, `noticed` those that changed files call for. `begin_turn` is told the id of each turn, `end_turn` is
-    awaited when it is over, however it ended.
+    awaited when it is over, however it ended. `stopper` stops the turn and all that it runs.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Surface:
         kept: Callable[[], Awaitable[Kept]],
         begin_turn: Callable[[str], None],
         end_turn: Callable[[], Coroutine[Any, Any, None]],
+        stopper: Stopper,
         deltas: bool = False,
     ) -> None:
         self.client = client
@@ -95,6 +98,7 @@ class Surface:
         self.kept = kept
         self.begin_turn = begin_turn
         self.end_turn = end_turn
+        self.stopper = stopper
         self.deltas = deltas
 
 
@@ -120,6 +124,7 @@ class Thread:
         self._turn: Turn | None = None
         self._task: asyncio.Task[None] | None = None
         self._interrupted = False
+        self._halted: Awaitable[LatheError] | None = None
         self._compact_next = False
         self._pending: list[Record] = []
         last = state.last_step
@@ -173,6 +178,18 @@ class Thread:
         self._task.cancel()
         return True
 
+    def halt(self, failure: Awaitable[LatheError]) -> bool:
+        """End the running turn with the error that `failure` gives, and return whether there is one.
+
+        The turn waits for the error when all that runs in it has ended; the thread rests until its person says
+        something.
+        """
+        if self._halted is None:
+            self._halted = failure
+        if self._turn is not None:
+            self._turn.say_halted()
+        return self.interrupt()
+
     def request_compaction(self) -> None:
         """Compact at the next step boundary: of the running turn, else of the next one."""
         if self._turn is not None:
@@ -208,6 +225,7 @@ class Thread:
         self.failure = None
         self.last_message = ""
         self._interrupted = False
+        self._halted = None
         self._task = asyncio.create_task(self._run_turn(message, surface, events.put_nowait))
         self._task.add_done_callback(lambda _: events.put_nowait(None))
         try:
@@ -242,6 +260,8 @@ class Thread:
             self._turn = None
             try:
                 await _to_its_end(surface.end_turn())
+                if self._halted is not None:
+                    self.failure = await _to_its_end(self._halted)
             finally:
                 self._finish(turn, show)
 
@@ -251,6 +271,7 @@ class Thread:
         told = differences(self._context, context) if self._transcript.items else first
         turn_id = new_id()
         surface.begin_turn(turn_id)
+        surface.stopper.begin(self.halt)
         self._turns += 1
         started: list[Event] = []
         if not self._said_started:
@@ -326,7 +347,7 @@ class Thread:
             self._pending.append(TurnEndRecord(now_ms(), "interrupted"))
 
 
-async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(ending: Awaitable[_T]) -> _T:
     """Wait for `ending` however often the person interrupts it: what it ends would be left behind."""
     task = asyncio.ensure_future(ending)
     while not task.done():
@@ -334,7 +355,7 @@ async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             continue
-    task.result()
+    return task.result()
 
 
 def without_orphans(items: Sequence[Item]) -> list[Item]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from lathe.agent.calls import CallRunner
+from lathe.agent.calls import HALTED, INTERRUPTED, CallRunner
 from lathe.agent.compaction import Kept, ask_for_handover, compacted
 from lathe.agent.context import budget_note, estimate_tokens
 from lathe.models.base import (
@@ -89,6 +89,7 @@ class Turn:
         self._request = request
         self._transcript: Transcript = request.transcript
         self._calls = calls
+        calls.interruption = INTERRUPTED
         self._inbox = inbox
         self._limits = limits
         self._show = show
@@ -144,6 +145,10 @@ class Turn:
     def _join(self, items: Sequence[Item]) -> None:
         self._transcript.append(items)
         self.tokens += sum(map(estimate_tokens, items))
+
+    def say_halted(self) -> None:
+        """Let calls that are cut short from now on be answered with why: it is not the person who interrupts."""
+        self._calls.interruption = HALTED
 
     # The loop.
 

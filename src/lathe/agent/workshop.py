@@ -20,6 +20,7 @@ from lathe.agent.instructions import NestedInstructions, load_instructions
 from lathe.agent.protection import missing, path_rules
 from lathe.agent.rules import load_rules
 from lathe.agent.skills import explicit_skills, load_skills, skill_body
+from lathe.agent.stopping import Stopper
 from lathe.agent.thread import Surface
 from lathe.agent.turn import TurnLimits
 from lathe.agent.undo import tracker_for
@@ -108,6 +109,7 @@ class Workshop:
             egress=egress,
             memory=home / "kept",
         )
+        self.stopper = Stopper(self._sessions)
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),
             WriteStdinTool(self._sessions),
@@ -189,6 +191,7 @@ class Workshop:
             kept=self._kept,
             begin_turn=self._begin_turn,
             end_turn=self._end_turn,
+            stopper=self.stopper,
             deltas=self._deltas,
         )
 

@@ -86,6 +86,11 @@ class Server:
             await self._gone(_END_SECONDS)
         self.abandon()
 
+    def kill(self) -> None:
+        """Kill what was started, be it the server itself or the program around it; from any thread."""
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
     def abandon(self) -> None:
         """Let go of a server that has left by itself."""
         self.link.close()
