@@ -65,6 +65,7 @@ class Census:
         self.reach = reach
         self.sure = True
         self._known: dict[int, int] = {}
+        self._strangers: dict[int, int] = {}
         self._namespace = -1
         self._inode = 0
         if reach.own_namespace and self.server_lives():
@@ -164,10 +165,15 @@ class Census:
         if self.reach.own_namespace:
             # whoever is in the namespace descends from its first process as well; setns(2) takes others in
             return self._inode != 0 and _namespace_of(pid) == self._inode
+        if self._strangers.get(pid) == started:
+            return False
         try:
-            return self.reach.mark in Path(f"/proc/{pid}/environ").read_bytes()
+            first = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             return False
+        if first and self.reach.mark not in first:  # there is nothing while it is being executed
+            self._strangers[pid] = started
+        return self.reach.mark in first
 
 
 def reach_of(server: int, *, own_namespace: bool, groups: tuple[Path, ...], mark: bytes) -> Reach:

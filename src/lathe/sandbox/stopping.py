@@ -152,6 +152,7 @@ def _freeze(census: Census) -> None:
         asked |= fresh
         if not fresh or time.monotonic() > limit:
             return
+        census.chase(_PAUSE_S)
 
 
 def _kill(census: Census, began: float, longest_s: float) -> tuple[list[Member], float]:
@@ -170,7 +171,10 @@ def _kill(census: Census, began: float, longest_s: float) -> tuple[list[Member],
             return left, passed
         for one in left:
             send(one, signal.SIGKILL)
-        time.sleep(_PAUSE_S)
+        if census.reach.own_namespace:
+            time.sleep(_PAUSE_S)
+        else:
+            census.chase(_PAUSE_S)
     return [], killed_s
 
 
