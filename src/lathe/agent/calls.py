@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -83,7 +85,7 @@ class Prepared(NamedTuple):
 
 
 class CallRunner:
-    """Runs calls for one thread. `watch` looks at the workspace around those that may change it.
+    """Runs calls for one thread. `watch` looks at the workspace around those that may change it; `risky` is held then.
 
     With a `vault` no secret leaves: a call is run with the values of its placeholders, and whatever comes of it is
     hidden before it is journalled, shown or sent.
@@ -101,8 +103,10 @@ class CallRunner:
         watch: CallWatch | None = None,
         vault: Vault | None = None,
         deltas: bool = False,
+        risky: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._watch = watch
+        self._risky = risky
         self._vault = vault
         self.tools = {tool.spec.name: tool for tool in tools}
         self._approvals = approvals
@@ -161,6 +165,10 @@ class CallRunner:
         prepared = await self._prepare(call, sink)
         if prepared is None:
             return
+        with self._risky() if prepared.watched else contextlib.nullcontext():
+            await self._run_watched(call, prepared, sink)
+
+    async def _run_watched(self, call: ToolCall, prepared: Prepared, sink: Sink) -> None:
         watch = self._watch if prepared.watched else None
         if watch is None:
             await self._execute(prepared, sink)

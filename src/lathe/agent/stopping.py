@@ -64,16 +64,29 @@ class Stopper:
 
     def stop_now(self, why: str, *, code: str = "agent_stopped", began: float | None = None) -> Stopped:
         """Do the same from another thread, even where the event loop hangs; the turn ends as soon as that goes on."""
-        stopped = self.last = self._sessions.stop_now(f"{_UNSTARTED}. {why}", began=began)
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._halt_with, _failure(why, stopped, code))
-        return stopped
+        halting: list[asyncio.Future[LatheError]] = []
 
-    def _halt_with(self, error: LatheError) -> None:
-        failure: asyncio.Future[LatheError] = asyncio.get_running_loop().create_future()
-        failure.set_result(error)
-        self.halt(failure)
+        def halt() -> None:
+            halting.append(asyncio.get_running_loop().create_future())
+            self.halt(halting[0])
+
+        def fail(error: LatheError) -> None:
+            halting[0].set_result(error)
+
+        if loop is None or loop.is_closed():
+            self.last = self._sessions.stop_now(f"{_UNSTARTED}. {why}", began=began)
+            return self.last
+        # before anything is killed: the model must not be asked what to do about it
+        loop.call_soon_threadsafe(halt)
+        try:
+            self.last = self._sessions.stop_now(f"{_UNSTARTED}. {why}", began=began)
+        except BaseException as error:
+            failed = SafeguardStop(f"{why} Stopping it failed: {error}.", hint=GO_ON, code=code)
+            loop.call_soon_threadsafe(fail, failed)
+            raise
+        loop.call_soon_threadsafe(fail, _failure(why, self.last, code))
+        return self.last
 
 
 def _failure(why: str, stopped: Stopped, code: str) -> SafeguardStop:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lathe import __version__
 from lathe.agent.calls import CallRunner
@@ -56,6 +56,9 @@ from lathe.store.journal import (
 )
 from lathe.store.threads import journal_path
 
+if TYPE_CHECKING:
+    from lathe.agent.oversight import Oversight
+
 _T = TypeVar("_T")
 CRASHED = "Lathe stopped while this call ran. It may have had part of its effect: look before you repeat it."
 
@@ -65,7 +68,8 @@ class Surface:
 
     `surroundings` is read at the start of each turn; `mentioned` gives the items that a prompt calls for beside
     itself, `noticed` those that changed files call for. `begin_turn` is told the id of each turn, `end_turn` is
-    awaited when it is over, however it ended. `stopper` stops the turn and all that it runs.
+    awaited when it is over, however it ended. `stopper` stops the turn and all that it runs,
+    `oversight` looks at what it did.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Surface:
         begin_turn: Callable[[str], None],
         end_turn: Callable[[], Coroutine[Any, Any, None]],
         stopper: Stopper,
+        oversight: Oversight | None = None,
         deltas: bool = False,
     ) -> None:
         self.client = client
@@ -99,6 +104,7 @@ class Surface:
         self.begin_turn = begin_turn
         self.end_turn = end_turn
         self.stopper = stopper
+        self.oversight = oversight
         self.deltas = deltas
 
 
@@ -307,6 +313,7 @@ class Thread:
             noticed=surface.noticed,
             item_prefix=f"item_{self._turns}",
             deltas=surface.deltas,
+            oversight=surface.oversight,
         )
 
     def _finish(self, turn: Turn | None, show: Callable[[Event], None]) -> None:

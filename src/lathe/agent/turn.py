@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,6 +28,7 @@ from lathe.protocol.errors import ContextOverflow, ModelFailed, TurnError
 from lathe.protocol.events import (
     AgentMessage,
     ContextCompacted,
+    ErrorItem,
     Event,
     FileChange,
     FileUpdate,
@@ -50,6 +51,9 @@ from lathe.protocol.items import (
 )
 from lathe.protocol.usage import Usage
 from lathe.store.journal import CompactedRecord, EventRecord, ItemsRecord, Journal, Record, StepRecord, now_ms
+
+if TYPE_CHECKING:
+    from lathe.agent.oversight import Oversight
 
 MAX_REJECTED_IN_A_ROW = 12
 MAX_CONTINUATIONS = 3
@@ -83,6 +87,7 @@ class Turn:
         noticed: Callable[[Sequence[FileUpdate]], list[Item]],
         item_prefix: str,
         deltas: bool,
+        oversight: Oversight | None = None,
     ) -> None:
         self._journal = journal
         self._client = client
@@ -97,6 +102,7 @@ class Turn:
         self._kept = kept
         self._noticed = noticed
         self._changes: list[FileUpdate] = []
+        self._oversight = oversight
         self._item_prefix = item_prefix
         self._deltas = deltas
         self._item_count = 0
@@ -161,6 +167,8 @@ class Turn:
             self._take_inbox()
             await self._make_room()
             items, stop = await self._step()
+            if self._oversight is not None:
+                self._tell(await self._oversight.look(self._transcript.items))
             calls: list[ToolCall] = [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]
             if calls:
                 await self._calls.run(calls, self)
@@ -178,11 +186,18 @@ class Turn:
             text = "\n".join(text for item in items if isinstance(item, Message) and (text := text_of(item)))
             again = self._why_again(stop, text, items)
             if not again:
+                if self._oversight is not None:
+                    self._tell(await self._oversight.account(text, self._transcript.items))
                 return text
             continuations += 1
             if continuations > MAX_CONTINUATIONS:
                 raise ModelFailed("The model gave no usable answer.", hint=f"The last problem: {again}")
             self.add([user_message(f"<context_note>{again}</context_note>")])
+
+    def _tell(self, notice: str) -> None:
+        """Tell the person something that does not end the turn."""
+        if notice:
+            self.emit(ItemCompleted(ErrorItem(self.next_item_id(), notice)))
 
     def _why_again(self, stop: str, text: str, items: Sequence[Item]) -> str:
         """Return what to tell a model whose answer can't stand, or "" where it can; raise on a refusal."""

@@ -17,6 +17,7 @@ from lathe.agent.compaction import Kept
 from lathe.agent.context import system_prompt
 from lathe.agent.hiding import hidden, make_vault
 from lathe.agent.instructions import NestedInstructions, load_instructions
+from lathe.agent.oversight import Oversight
 from lathe.agent.protection import missing, path_rules
 from lathe.agent.rules import load_rules
 from lathe.agent.skills import explicit_skills, load_skills, skill_body
@@ -110,6 +111,7 @@ class Workshop:
             memory=home / "kept",
         )
         self.stopper = Stopper(self._sessions)
+        self.oversight = Oversight(self.stopper, self.policy, cwd=cwd, home=home, settled=self._settled)
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),
             WriteStdinTool(self._sessions),
@@ -168,6 +170,7 @@ class Workshop:
             watch=self._watch_calls(),
             vault=self._vault,
             deltas=self._deltas,
+            risky=self.oversight.risky,
         )
         info = self.engine.info
         request = ModelRequest(
@@ -192,6 +195,7 @@ class Workshop:
             begin_turn=self._begin_turn,
             end_turn=self._end_turn,
             stopper=self.stopper,
+            oversight=self.oversight,
             deltas=self._deltas,
         )
 
@@ -201,6 +205,7 @@ class Workshop:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        self.oversight.close()
         await self._sessions.aclose()
         if self._watch is not None:
             await self._watch.aclose()
@@ -301,6 +306,7 @@ class Workshop:
         self._watch = Watch(
             tracker, busy=lambda: bool(busy()), baseline=self._wait_for_baseline, writes=self._sessions.writes
         )
+        self._watch.seen = self.oversight.seen
         self._watch.open()
         self._approvals.at_risk = self._watch.at_risk
         return self._watch
@@ -313,6 +319,10 @@ class Workshop:
         await self._sessions.end_turn()
         if self._watch is not None:
             await self._watch.end_turn()
+
+    async def _settled(self) -> None:
+        if self._watch is not None:
+            await self._watch.settled()
 
     async def _wait_for_baseline(self) -> None:
         if self._baseline is not None and not self._baseline.done():
