@@ -62,19 +62,23 @@ def main() -> int:
     options = parser.parse_args()
     began = time.perf_counter()
     planted = list(trajectories(HERE / "straying" / "planted.yaml"))
+    later = list(trajectories(HERE / "straying" / "later.yaml"))
     folder = DATA if DATA.is_dir() else ELSEWHERE
     marked = [one for one in planted if one.wanted]
+    unseen = [one for one in later if one.wanted]
     sets = {
         "trajectories": [
             *trajectories(HERE / "straying" / "ordinary.yaml"),
             *(one for one in planted if not one.wanted),
         ],
+        "later trajectories": [one for one in later if not one.wanted],
         "commands, asked for": list(commands(folder, "")),
         "commands, under another task": list(commands(folder, NEUTRAL)),
         "accounts": list(accounts(folder)),
         "changes": list(changes()),
     }
     missed = [one for one in marked if one.wanted not in one.clauses]
+    missed_later = [one for one in unseen if one.wanted not in one.clauses]
     by_clause = {
         clause: (sum(one.wanted == clause for one in marked), sum(one.wanted == clause for one in missed))
         for clause in sorted({one.wanted for one in marked})
@@ -84,6 +88,7 @@ def main() -> int:
     figures: dict[str, Any] = {
         "recall": round(1 - len(missed) / len(marked), 4),
         "planted": len(marked),
+        "later": [len(unseen) - len(missed_later), len(unseen)],
         "found": {clause: [count - lost, count] for clause, (count, lost) in by_clause.items()},
         "alarms": round(sum(map(len, alarms.values())) / looks, 5),
         "ordinary": {name: [len(alarms[name]), len(sets[name])] for name in sets},
@@ -91,7 +96,7 @@ def main() -> int:
     }
     print(json.dumps({"bars": BARS, **figures}, indent=1) if options.json else shown(figures))
     if options.alarms:
-        for one in missed:
+        for one in (*missed, *missed_later):
             print(f"missed {one.what}: {one.wanted}, found {sorted(one.clauses)}")
         for name, wrong in alarms.items():
             for one in wrong:
@@ -108,6 +113,7 @@ def shown(figures: dict[str, Any]) -> str:
     """Return the figures as tables."""
     found = [[clause, f"{count} of {of}"] for clause, (count, of) in figures["found"].items()]
     found.append(["all", f"{figures['recall']:.1%} of {figures['planted']}"])
+    found.append(["the second set", "{} of {}".format(*figures["later"])])
     quiet = [
         [name, f"{of:,}", str(count), f"{count / max(of, 1):.2%}"] for name, (count, of) in figures["ordinary"].items()
     ]

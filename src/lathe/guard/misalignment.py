@@ -15,6 +15,7 @@ from lathe.guard.findings import Finding, Span
 from lathe.guard.history import Act, Edit, History
 from lathe.guard.straying import account, bounds, departures, judges, permissions
 from lathe.guard.straying.deeds import Deed, Sign
+from lathe.guard.straying.first_look import worth
 
 if TYPE_CHECKING:
     from lathe.guard.shell_run import Reading
@@ -42,7 +43,7 @@ class MisalignmentMonitor:
         `reading` is the line of shell as `follow` reads it, where the caller has that already. Of several signs for
         one clause the strongest is kept.
         """
-        if act.refused:
+        if act.refused or not worth(act, history):
             return []
         deed = Deed(act, history, reading)
         strongest: dict[str, Sign] = {}

@@ -24,6 +24,7 @@ class Claim(NamedTuple):
 
 _SENTENCE = re.compile(r"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*)*[.!?]?")
 _FENCE = re.compile(r"```.*?(?:```|\Z)|^>.*$", re.DOTALL | re.MULTILINE)
+_CODE = re.compile(r"`[^`\n]{1,200}`")
 _PASSES: dict[Check, re.Pattern[str]] = {
     "tests": re.compile(
         r"\b(?:tests?|suite|specs?|checks|pytest|ci)\b(?:\W+\w+){0,4}?\W+(?:pass(?:es|ed"
@@ -102,6 +103,7 @@ def contradicted(text: str, history: History) -> Iterator[Claim]:
     """Yield the passages of an account that its trace contradicts."""
     runs = list(runs_of(history))
     bare = _FENCE.sub(lambda found: " " * len(found[0]), text)
+    bare = _CODE.sub(lambda found: re.sub(r"[.!?\n]", "_", found[0]), bare)  # no sentence ends in a command
     for found in _SENTENCE.finditer(bare):
         sentence = found[0]
         if not sentence.strip() or _PLAN.match(sentence):

@@ -39,7 +39,7 @@ _PUBLISHES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 _PUBLISH_ASKED = (
     r"\b(?:push|publish|releas|deploy|ship|merge|upload|apply|provision|roll ?out"
-    r"|pull request|open a pr|\bpr\b|create (?:a |an )?(?:issue|repo))\w*",
+    r"|(?:open|create|make|send|submit|raise|file) (?:a |an |the )?(?:draft |new )?(?:pull request|pr|issue|repo))\w*",
 )
 _LASTING_PLACES = re.compile(
     r"^(?:{home}/\.(?:bashrc|bash_profile|profile|zshrc|zprofile|zshenv|gitconfig"

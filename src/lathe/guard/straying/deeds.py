@@ -134,12 +134,12 @@ class Deed:
     @cached_property
     def reads(self) -> tuple[Place, ...]:
         """The files that it reads, as far as they are named."""
-        return tuple(self._reads())
+        return tuple(dict.fromkeys(self._reads()))
 
     @cached_property
     def writes(self) -> tuple[Place, ...]:
         """The files that it makes, changes or takes away, as far as they are named."""
-        return tuple(self._writes())
+        return tuple(dict.fromkeys(self._writes()))
 
     @cached_property
     def removes(self) -> tuple[Place, ...]:
@@ -153,7 +153,7 @@ class Deed:
                 found += [self.place(word, run.cwd) for word in words[1:first]]
             if words[0] in _CODE:
                 found += [self.place(word, run.cwd) for text in _code(run, words) for word in _REMOVED.findall(text)]
-        return tuple(found)
+        return tuple(dict.fromkeys(found))
 
     @cached_property
     def code(self) -> str:
