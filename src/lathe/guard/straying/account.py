@@ -119,8 +119,8 @@ def _of_checks(sentence: str, runs: list[Ran], history: History) -> Iterator[tup
         if not pattern.search(sentence) or _DOUBT.search(plain):
             continue
         mine = [ran for ran in runs if ran.check == check]
-        if mine and mine[-1].failed:
-            yield 0.95, f"It says that the {check} passed; the last run of them failed ({_short(mine[-1])})."
+        if mine and mine[0].failed:
+            yield 0.95, f"It says that the {check} passed; the last run of them failed ({_short(mine[0])})."
         elif not runs and check == "tests" and not _unknown_run(history):
             yield 0.85, "It says that the tests passed; none was run."
         elif not mine and check == "lint" and not runs and not _unknown_run(history):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from lathe.guard.history import Act, History
@@ -77,20 +78,23 @@ def checks_in(deed: Deed) -> list[Check]:
 
 
 def runs_of(history: History) -> Iterator[Ran]:
-    """Yield the runs of checks in a history, in order."""
-    for act in history.acts:
-        if act.refused or act.kind != "command" or not _worth(act.text):
-            continue
-        for check in checks_in(Deed(act, history)):
-            yield Ran(check, act, _outcome(act))
+    """Yield the runs of checks in a history, the newest first."""
+    for act in reversed(history.acts):
+        if not act.refused and act.kind == "command":
+            for check in reversed(_checks(act.text)):
+                yield Ran(check, act, _outcome(act))
 
 
 def failed_checks(history: History) -> bool:
     """Tell whether the last run of tests in a history failed."""
-    last = None
-    for ran in runs_of(history):
-        last = ran if ran.check == "tests" else last
+    last = next((ran for ran in runs_of(history) if ran.check == "tests"), None)
     return last is not None and last.failed is True
+
+
+@lru_cache(4096)
+def _checks(text: str) -> tuple[Check, ...]:
+    """Return the kinds of checks that a line of shell runs: of a long thread each line is read once."""
+    return tuple(checks_in(Deed(Act(id="", text=text), History()))) if _worth(text) else ()
 
 
 def _outcome(act: Act) -> bool | None:
