@@ -18,6 +18,7 @@ _DEAD = frozenset("ZX")
 _STILL = frozenset("Tt")
 _PEEK_S = 0.01
 _LONGEST_CHASE_S = 1.0
+_MOST_FRESH = 8192
 
 
 class Reach(NamedTuple):
@@ -58,12 +59,13 @@ class Census:
     """Counts the live processes of a session, again and again; whoever was seen once is known from then on.
 
     The namespace is held open meanwhile: the kernel gives a free number to the next one at once. `sure` says whether
-    everything could be read that a count rests on.
+    there is, and could be read, what a count rests on.
     """
 
     def __init__(self, reach: Reach) -> None:
         self.reach = reach
-        self.sure = True
+        # without any of these, whoever has lost its parent and emptied its environment is anybody's
+        self.sure = reach.own_namespace or self.server_lives() or any(one.exists() for one in reach.groups)
         self._known: dict[int, int] = {}
         self._strangers: dict[int, int] = {}
         self._namespace = -1
@@ -137,26 +139,31 @@ class Census:
         began = time.monotonic()
         limit = began + seconds
         last = _last_number()
-        fresh: list[int] = []
+        waiting: list[int] = []
         found = []
         while (now := time.monotonic()) < limit:
             newest = _last_number()
-            fresh += range(last + 1, newest + 1)
+            # the newest first: by the time that older ones have been looked at, it has left as well
+            fresh, waiting = [*_between(last, newest), *waiting], []
             last = newest
-            waiting = []
             for pid in fresh:
                 seen = _look(pid)
                 if seen is None:
                     continue
-                if seen.parent == self.reach.server or seen.parent in self._known or self._belongs(seen):
+                if seen.parent == self.reach.server or self._is_known(seen.parent) or self._belongs(seen):
                     send(seen.member, signal.SIGKILL)
                     self._known[pid] = seen.member.started
                     found.append(seen.member)
                     limit = min(now + seconds, began + _LONGEST_CHASE_S)
                 else:
                     waiting.append(pid)  # its parent may be gone with the next look, and the exec server in its place
-            fresh = waiting
         return found
+
+    def _is_known(self, pid: int) -> bool:
+        """Tell whether under a number runs who was seen to run there before, and nobody who got it since."""
+        started = self._known.get(pid)
+        seen = _look(pid) if started is not None else None
+        return seen is not None and seen.member.started == started
 
     def _belongs(self, one: _Seen) -> bool:
         pid, started, *_ = one.member
@@ -232,6 +239,14 @@ def send(member: Member, number: int) -> bool:
 def _last_number() -> int:
     """Return the number that the last process or thread got (proc(5), loadavg)."""
     return int(Path("/proc/loadavg").read_bytes().split()[4])
+
+
+def _between(last: int, newest: int) -> list[int]:
+    """Return the numbers given out after `last`, the newest first; they begin anew when they have come to an end."""
+    if newest >= last:
+        return list(range(newest, last, -1))
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    return [*range(newest, 0, -1), *range(most, last, -1)][:_MOST_FRESH]
 
 
 def _everybody() -> Iterator[_Seen]:

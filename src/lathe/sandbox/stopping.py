@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,6 +23,7 @@ LONGEST_S: Final = 5.0
 """How long it is tried to kill what does not die, such as a process in the middle of a call to a dead disk."""
 _FREEZE_S: Final = 0.25
 _CHASE_S: Final = 0.03
+_FIRST: Final = -20
 _CLEAN_LOOKS: Final = 2
 _PAUSE_S: Final = 0.002
 _NAMED: Final = 5
@@ -40,7 +42,7 @@ class Stopped(NamedTuple):
 
     `found` counts the processes that ran when it began, as far as they were seen, `connections` those that were cut.
     `killed_s` are the seconds until none was left, `proven_s` until that was found to be so. `ways` are the means that
-    were there, the strongest first. `sure` says whether all of /proc could be read.
+    were there, the strongest first. `sure` says whether nobody can have been overlooked.
     """
 
     found: int = 0
@@ -64,7 +66,7 @@ class Stopped(NamedTuple):
             return f"{_processes(len(self.survivors))} could not be ended: {named}{more}."
         cut = f", {self.connections} of its connections were cut" if self.connections else ""
         if not self.sure:
-            return f"Its processes were killed{cut}, but whether all are gone could not be seen in /proc."
+            return f"Its processes were killed{cut}, but whether all are gone is not certain."
         return f"{_processes(self.found)} ended within {self.killed_s:.2f} s{cut}; none is left."
 
     def with_other(self, other: Stopped) -> Stopped:
@@ -91,6 +93,9 @@ def stop(reach: Reach, *, began: float | None = None, longest_s: float = LONGEST
     it is not given.
     """
     began = time.monotonic() if began is None else began
+    with contextlib.suppress(OSError):
+        # before those that it is to catch, where we may
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FIRST)
     census = Census(reach)
     try:
         running = census.peek()
@@ -100,7 +105,7 @@ def stop(reach: Reach, *, began: float | None = None, longest_s: float = LONGEST
             left, killed_s = _kill(census, began, longest_s)
         if not reach.own_namespace and census.send_server(signal.SIGKILL):
             # until here it was needed: whoever lost a parent came to it, and not to the first process of the machine
-            left = census.take()
+            left, killed_s = _kill(census, began, longest_s)
         survivors = [Survivor(one.pid, one.program, one.state) for one in left]
         if reach.own_namespace and census.server_lives():
             survivors.append(Survivor(reach.server, "exec server", "D"))

@@ -383,6 +383,8 @@ async def run_server(
     """
     _compile_once()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # before there is anybody to say something: what was sent earlier would come without a pid
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     code = f"{_CODE}confine={bool(rules)}, notify={notify})"
@@ -420,7 +422,6 @@ async def run_server(
         if rules:
             with contextlib.suppress(BrokenPipeError):  # it has ended already, and is about to be asked why
                 ours.send(rules)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         answer, server.inner_pid, server.listener = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         kind, *facts = answer.split(b"\0")
