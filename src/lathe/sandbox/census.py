@@ -16,7 +16,6 @@ from typing import NamedTuple
 _PARENT, _THREADS, _STARTED = 1, 17, 19  # what follows the name in /proc/PID/stat, counted from the state
 _DEAD = frozenset("ZX")
 _STILL = frozenset("Tt")
-_PEEK_S = 0.01
 _LONGEST_CHASE_S = 1.0
 _MOST_FRESH = 8192
 
@@ -95,19 +94,23 @@ class Census:
         """How many processes of the session were seen so far."""
         return len(self._known)
 
-    def peek(self) -> int:
-        """Return how many run below the exec server, or how many were found in a hundredth of a second."""
-        limit = time.monotonic() + _PEEK_S
-        todo, count = [self.reach.server], -1
+    def below(self, seconds: float) -> Iterator[Member]:
+        """Yield whoever runs below the exec server, found from parent to child; ends after some time in any case.
+
+        It is a first look, and a quick one: of whoever is just being made or left by its parent it may miss some.
+        """
+        limit = time.monotonic() + seconds
+        todo = [self.reach.server]
         while todo and time.monotonic() < limit:
             pid = todo.pop()
-            if _look(pid) is None:
+            seen = _look(pid)
+            if seen is None:
                 continue
-            count += 1
+            if pid != self.reach.server:
+                yield seen.member
             with contextlib.suppress(OSError):
                 for task in os.scandir(f"/proc/{pid}/task"):
                     todo += map(int, Path(task.path, "children").read_bytes().split())
-        return max(count, 0)
 
     def take(self) -> list[Member]:
         """Return the live processes of the session; the exec server is not among them."""

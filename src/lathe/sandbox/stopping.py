@@ -23,6 +23,7 @@ LONGEST_S: Final = 5.0
 """How long it is tried to kill what does not die, such as a process in the middle of a call to a dead disk."""
 _FREEZE_S: Final = 0.25
 _CHASE_S: Final = 0.03
+_PEEK_S: Final = 0.01
 _FIRST: Final = -20
 _CLEAN_LOOKS: Final = 2
 _PAUSE_S: Final = 0.002
@@ -98,8 +99,9 @@ def stop(reach: Reach, *, began: float | None = None, longest_s: float = LONGEST
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FIRST)
     census = Census(reach)
     try:
-        running = census.peek()
-        ways = [*_held(reach), *_in_one_stroke(census)]
+        ways = _held(reach)
+        running = _counted(census) if reach.own_namespace else _halted(census)
+        ways += _in_one_stroke(census)
         left, killed_s = _kill(census, began, longest_s)
         while not reach.own_namespace and not left and census.chase(_CHASE_S):
             left, killed_s = _kill(census, began, longest_s)
@@ -113,6 +115,17 @@ def stop(reach: Reach, *, began: float | None = None, longest_s: float = LONGEST
         return Stopped(found, tuple(survivors), 0, killed_s, time.monotonic() - began, tuple(ways), census.sure)
     finally:
         census.close()
+
+
+def _counted(census: Census) -> int:
+    """Return how many run, or how many were found in no time: there is no waiting for a number."""
+    return sum(1 for _ in census.below(_PEEK_S))
+
+
+def _halted(census: Census) -> int:
+    """Stop whoever a first look finds, the exec server before all others, and return how many that were."""
+    census.send_server(signal.SIGSTOP)
+    return sum(send(one, signal.SIGSTOP) for one in census.below(_FREEZE_S))
 
 
 def _held(reach: Reach) -> list[str]:
@@ -145,8 +158,7 @@ def _in_one_stroke(census: Census) -> list[str]:
 
 
 def _freeze(census: Census) -> None:
-    """Stop everybody, the exec server first, until whoever is left can't fork."""
-    census.send_server(signal.SIGSTOP)
+    """Stop everybody until whoever is left can't fork."""
     limit = time.monotonic() + _FREEZE_S
     asked: set[Member] = set()
     while True:
