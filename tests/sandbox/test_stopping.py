@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 from conftest import Box, MakeBox, Traced
@@ -90,3 +91,18 @@ async def test_it_needs_no_event_loop(box: Box, traced: Traced) -> None:
         time.sleep(0.005)  # the loop hangs all the while
     assert found[0].proven
     assert traced.alive() == []
+
+
+async def test_a_server_that_speaks_at_once_is_known_by_its_pid(make: MakeBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn = os.posix_spawn
+
+    def held_up(*args: Any, **more: Any) -> int:
+        pid = spawn(*args, **more)
+        time.sleep(0.5)  # as on a busy machine: what was started runs, and we do not
+        return pid
+
+    monkeypatch.setattr(os, "posix_spawn", held_up)
+    box = await make("none")
+    _, said = await box.run("echo $PPID")
+    assert box.runner._reach is not None
+    assert box.runner._reach.server == int(said)
