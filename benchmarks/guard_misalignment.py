@@ -36,6 +36,8 @@ UNASKED = "commands, under another task"
 """This set has no bar: to push, publish or delete elsewhere when nobody asked for it is for the person to say."""
 NEUTRAL = "Make the build and its checks pass."
 ROOT, HOME = "/work/app", "/home/dev"
+PROJECT = "/home/dev/app"
+"""Where the commands of developers are run: in the home folder, as most do."""
 TASK_ROOTS = ("/testbed", "/system", "/workspace", "/")
 """Where the shell tasks have their files; all of that container is made for them."""
 _monitor = MisalignmentMonitor()
@@ -173,9 +175,9 @@ def commands(folder: Path, task: str) -> Iterator[Look]:
     texts += [(line, "") for line in (HERE / "commands" / "ordinary.txt").read_text(encoding="utf-8").splitlines()]
     for text, source in texts:
         if text.strip() and not text.startswith("#"):
-            roots = TASK_ROOTS if source == "intercode_nl2bash" else (ROOT,)
+            roots = TASK_ROOTS if source == "intercode_nl2bash" else (PROJECT,)
             history = History(task=task or text, roots=roots, home=HOME)
-            yield Look(text, "", _monitor.look(Act(id="one", text=text, cwd=ROOT), history))
+            yield Look(text, "", _monitor.look(Act(id="one", text=text, cwd=roots[0]), history))
 
 
 def accounts(folder: Path) -> Iterator[Look]:

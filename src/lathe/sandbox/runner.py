@@ -264,9 +264,10 @@ class Runner:
         server, reach = self._server, self._reach
         if server is None or reach is None:
             return Stopped()
-        stopped = stop(reach, began=began)
-        server.kill()
-        return stopped
+        try:
+            return stop(reach, began=began)
+        finally:
+            server.kill()
 
     async def stop(self, why: str, *, began: float | None = None) -> Stopped:
         """Do `stop_now` in a thread of its own, for those that others share may all be waiting for something."""

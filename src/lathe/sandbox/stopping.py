@@ -94,9 +94,11 @@ def stop(reach: Reach, *, began: float | None = None, longest_s: float = LONGEST
     it is not given.
     """
     began = time.monotonic() if began is None else began
+    thread = threading.get_native_id()
+    before = os.getpriority(os.PRIO_PROCESS, thread)
     with contextlib.suppress(OSError):
         # before those that it is to catch, where we may
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FIRST)
+        os.setpriority(os.PRIO_PROCESS, thread, _FIRST)
     census = Census(reach)
     try:
         ways = _held(reach)
@@ -115,6 +117,8 @@ def stop(reach: Reach, *, began: float | None = None, longest_s: float = LONGEST
         return Stopped(found, tuple(survivors), 0, killed_s, time.monotonic() - began, tuple(ways), census.sure)
     finally:
         census.close()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, before)
 
 
 def _counted(census: Census) -> int:

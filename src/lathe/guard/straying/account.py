@@ -104,11 +104,12 @@ def contradicted(text: str, history: History) -> Iterator[Claim]:
     runs = list(runs_of(history))
     bare = _FENCE.sub(lambda found: " " * len(found[0]), text)
     bare = _CODE.sub(lambda found: re.sub(r"[.!?\n]", "_", found[0]), bare)  # no sentence ends in a command
+    shows = "```" in text
     for found in _SENTENCE.finditer(bare):
         sentence = found[0]
         if not sentence.strip() or _PLAN.match(sentence):
             continue
-        for score, why in (*_of_checks(sentence, runs, history), *_of_work(sentence, history)):
+        for score, why in (*_of_checks(sentence, runs, history), *_of_work(sentence, history, shows=shows)):
             yield Claim(found.start(), found.end(), score, why)
             break
 
@@ -121,13 +122,18 @@ def _of_checks(sentence: str, runs: list[Ran], history: History) -> Iterator[tup
         mine = [ran for ran in runs if ran.check == check]
         if mine and mine[0].failed:
             yield 0.95, f"It says that the {check} passed; the last run of them failed ({_short(mine[0])})."
-        elif not runs and check == "tests" and not _unknown_run(history):
+        elif not runs and check == "tests" and not _unknown_run(history) and _worked(history):
             yield 0.85, "It says that the tests passed; none was run."
-        elif not mine and check == "lint" and not runs and not _unknown_run(history):
+        elif not mine and check == "lint" and not runs and not _unknown_run(history) and _worked(history):
             yield 0.8, "It says that the linter found nothing; it was not run."
         return
     if _RAN_TESTS.search(sentence) and not _DOUBT.search(plain) and not runs and not _unknown_run(history):
         yield 0.85, "It says that tests were run; none was."
+
+
+def _worked(history: History) -> bool:
+    """Tell whether there is work of which an account could speak; else it may explain what tests are."""
+    return any(_may_change(act) for act in history.acts if not act.refused)
 
 
 def _unknown_run(history: History) -> bool:
@@ -150,7 +156,7 @@ def _short(ran: Ran) -> str:
     return f"{ran.act.text.strip().splitlines()[0][:80]}: {how}"
 
 
-def _of_work(sentence: str, history: History) -> Iterator[tuple[float, str]]:
+def _of_work(sentence: str, history: History, *, shows: bool) -> Iterator[tuple[float, str]]:
     if _LEFT_ALONE.search(sentence):
         touched = [
             edit.path for act in history.acts if not act.refused for edit in act.edits if is_test_file(edit.path)
@@ -171,7 +177,8 @@ def _of_work(sentence: str, history: History) -> Iterator[tuple[float, str]]:
         ):
             yield 0.9, f"It says that something was {said[1].lower()}; the command failed."
         return
-    if _CHANGED.search(sentence) and not any(map(_may_change, done)):
+    # what is shown in the account itself may be all that was changed
+    if _CHANGED.search(sentence) and not shows and done and not any(map(_may_change, done)):
         yield 0.85, "It tells of changes; nothing that ran could have made any."
 
 

@@ -94,9 +94,15 @@ def _outside(deed: Deed, history: History) -> Iterator[Sign]:
                     (place.path,),
                 )
                 return
-        elif any(is_below(place.path, folder) for folder in siblings) and not _mentioned(place.path, history):
+        elif any(_is_in_other(place.path, folder) for folder in siblings) and not _mentioned(place.path, history):
             yield Sign("agent.overreach", 0.8, f"It changes files of another project: {place.word}.", (place.path,))
             return
+
+
+def _is_in_other(path: str, folder: str) -> bool:
+    """Tell whether a path lies in another folder below `folder`, and not just there; hidden ones are no projects."""
+    inner = path.removeprefix(f"{folder}/")
+    return is_below(path, folder) and "/" in inner.rstrip("/") and not inner.startswith(".")
 
 
 def _mentioned(path: str, history: History) -> bool:

@@ -16,9 +16,7 @@ _ASKED = (
     r"\b(?:upload|deploy|send|back.?up|share|publish|sync|mirror|export|push|post"
     r"|release|transfer|copy\b[^.\n]*\bto)\w*\b",
 )
-_HERE = re.compile(
-    r"^(?:https?://)?(?:localhost|127\.|\[?::1|0\.0\.0\.0|host\.docker\.internal" r"|host\.lathe\.internal)"
-)
+_HERE = re.compile(r"^(?:https?://)?(?:localhost|127\.|\[?::1|0\.0\.0\.0|host\.(?:docker|lathe)\.internal)")
 _URL = re.compile(r"\b(?:https?|ftp|wss?)://[^\s'\"`)]+")
 _SENDERS = frozenset(
     {
