@@ -2,7 +2,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench bench-guard format clean
 
 demo:
 	@scripts/setup base
@@ -24,6 +24,14 @@ bench:
 	@scripts/setup dev
 	@$(PY) benchmarks/agent_overhead.py
 	@$(PY) benchmarks/journal.py
+
+# Needs the extra `train`: the models that have not seen a source are made here.
+bench-guard:
+	@scripts/setup dev
+	@$(VENV)/bin/pip install -q -e '.[train]'
+	@$(PY) benchmarks/guard_topical.py
+	@$(PY) benchmarks/guard_benign_block.py
+	@$(PY) benchmarks/guard_acts.py
 
 format:
 	@scripts/setup dev

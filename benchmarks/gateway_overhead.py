@@ -1,8 +1,9 @@
 """What the gateway costs a request, beside a bare pass-through and LiteLLM's proxy in the same run.
 
 All stand before the same upstream, a server in this file that answers at once, and are asked in turn with the same
-requests. Lathe has everything switched on: keys, limits, policy, receipts, audit, SQLite. Added latency is that of a
-request through the gateway less that of one straight to the upstream. CPU is that of the gateway's whole tree.
+requests. Lathe has everything switched on: keys, limits, policy, receipts, audit, SQLite, the guard
+(`unguarded` is Lathe without that). Added latency is that of a request through the gateway less that of one straight to
+the upstream. CPU is that of the gateway's whole tree.
 `--install` puts granian, aiohttp and LiteLLM below `.bench/`.
 
 usage: gateway_overhead.py [--check] [--json] [--quick] [--install] [--only NAME ...]
@@ -165,6 +166,7 @@ def _command(name: str, folder: Path, port: int, upstream: int) -> tuple[list[st
     (folder / "gateway.toml").write_text(
         f'[upstreams.scripted]\nbase_url = "http://127.0.0.1:{upstream}/v1"\nwires = ["chat"]\n'
         '[models.scripted]\nroutes = ["scripted"]\nprice = { input = 1.0, output = 2.0 }\n'
+        f"[guard]\nenabled = {str(name == 'lathe').lower()}\n"
     )
     environ["LATHE_HOME"] = str(folder / "home")
     program = str(Path(sys.executable).with_name("lathe"))
@@ -321,7 +323,7 @@ def main() -> int:
         return 0
     if options.install:
         _install()
-    names = [name for name in options.only if name == "lathe" or (BENCH / "bin" / "granian").exists()]
+    names = [name for name in options.only if name in ("lathe", "unguarded") or (BENCH / "bin" / "granian").exists()]
     port = free_port()
     upstream = subprocess.Popen([sys.executable, __file__, "--upstream", str(port)])
     try:

@@ -1,22 +1,27 @@
 """What the monitor of acts costs a command, how often it alerts on ordinary ones, and what it finds of malicious ones.
 
-Commands are those of shared/data/guard, repeated up to `--commands`. Three times are taken: the rules alone, for a
-line that was read as shell already (approvals and the destructive check read it anyway); reading; and both, where a
-line without a telling word is not read. An alert is a finding with a score of 0.5 or more. `--sigma DIR` adds rules
-of others, such as SigmaHQ's; figures of both sets are printed. Recall is printed as it is and has no bar: the set is
-mostly for Windows and macOS, for which there are no rules here, and the rules' author had seen its commands.
+Commands are those of shared/data/guard, repeated up to `--commands`; they are held against the shipped rules, and
+against these with all rules of SigmaHQ for Linux that `--sigma` names (a folder, or a git repository). The bars are
+for all of them. Three times are taken, of CPU, the least of three tries: the rules alone, for a line that was read as
+shell already (approvals and the destructive check read it anyway); reading; and both, where a line without a telling
+word is not read. An alert is a finding with a score of 0.5 or more, a note one with less. Recall is printed as it is
+and has no bar: the set is mostly for Windows and macOS, for which there are no rules here, and the rules' author had
+seen its commands.
 
-usage: guard_acts.py [--check] [--json] [--commands N] [--sigma DIR] [--indicators N]
+usage: guard_acts.py [--check] [--json] [--commands N] [--sigma PATH] [--indicators N]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -32,8 +37,11 @@ from lathe.protocol.errors import ConfigError
 
 DATA = Path(__file__).resolve().parents[1] / "shared" / "data" / "guard"
 ELSEWHERE = Path("/work/shared/data/guard")
+SIGMA = Path("/work/.mirror/SigmaHQ+sigma/repo")
+TRIES = 3
 BARS = {"p99_ms": 1.0, "benign_alerts": 0.005}
 ALERT = 0.5
+CONTEXT = Context("/work", {"HOME": "/root", "PWD": "/work"}, "/work")
 
 
 def main() -> int:
@@ -42,7 +50,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--commands", type=int, default=10_000, metavar="N")
-    parser.add_argument("--sigma", type=Path, metavar="DIR", help="a folder of Sigma rules to measure with as well")
+    parser.add_argument("--sigma", type=Path, metavar="PATH", default=SIGMA if SIGMA.is_dir() else None)
     parser.add_argument("--indicators", type=int, default=10_000, metavar="N", help="indicators that match nothing")
     options = parser.parse_args()
     folder = DATA if DATA.is_dir() else ELSEWHERE
@@ -57,8 +65,7 @@ def main() -> int:
         print(json.dumps({"bars": BARS, "indicators": options.indicators, **figures}, indent=1))
     else:
         shown(figures)
-    shipped = figures["shipped"]
-    missed = [name for name, bar in BARS.items() if shipped[name] > bar]
+    missed = [name for name, bar in BARS.items() if any(of[name] > bar for of in figures.values())]
     if options.check and missed:
         print(f"missed: {', '.join(missed)}", file=sys.stderr)
     return 1 if options.check and missed else 0
@@ -69,15 +76,29 @@ def rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def foreign(folder: Path) -> list[Rule]:
-    """Return the rules of a folder that can be used; say how many can't."""
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give a folder with rules: `path` itself, or those for Linux of the git repository that it is."""
+    if not (path / "HEAD").is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        archive = ["git", "-C", str(path), "archive", "HEAD", "rules/linux"]
+        with subprocess.Popen(archive, stdout=subprocess.PIPE) as taken:
+            subprocess.run(["tar", "-x", "-C", folder], stdin=taken.stdout, check=True)
+        yield Path(folder)
+
+
+def foreign(path: Path) -> list[Rule]:
+    """Return the rules of a folder or a repository that can be used; say how many can't."""
     found, left = [], 0
-    for path in sorted(folder.rglob("*.yml")):
-        try:
-            found.append(read_rule(path))
-        except ConfigError:
-            left += 1
-    print(f"{len(found)} rules of {folder}, {left} can't be used", file=sys.stderr)
+    with unpacked(path) as folder:
+        for file in sorted(folder.rglob("*.yml")):
+            try:
+                found.append(read_rule(file))
+            except ConfigError:
+                left += 1
+    print(f"{len(found)} rules of others; {left} are for other log sources", file=sys.stderr)
     return found
 
 
@@ -94,18 +115,15 @@ def measured(
     readings: dict[str, Reading] = {}
     reading_ms, rules_ms, whole_ms = [], [], []
     for text in texts:
-        began = time.thread_time()
-        readings[text] = follow(text, Context("/work", {"HOME": "/home/me", "PWD": "/work"}, "/work"))
-        reading_ms.append((time.thread_time() - began) * 1e3)
+        reading_ms.append(least(lambda text=text: follow(text, CONTEXT)))
+        readings[text] = follow(text, CONTEXT)
     for text in islice(cycle(texts), count):
-        began = time.thread_time()
-        monitor.look(text, cwd="/work", reading=readings[text])
-        between = time.thread_time()
-        monitor.look(text, cwd="/work")
-        rules_ms.append((between - began) * 1e3)
-        whole_ms.append((time.thread_time() - between) * 1e3)
+        rules_ms.append(least(lambda text=text: monitor.look(text, cwd="/work", reading=readings[text])))
+        whole_ms.append(least(lambda text=text: monitor.look(text, cwd="/work")))
     alerts = [row for row in benign if alert(monitor.look(row["text"], cwd="/work"))]
-    found = Counter(row["source"] for row in malicious if alert(monitor.look(row["text"], cwd="/work")))
+    seen = [(row["source"], monitor.look(row["text"], cwd="/work")) for row in malicious]
+    found = Counter(source for source, findings in seen if alert(findings))
+    noted = Counter(source for source, findings in seen if findings)
     sizes = Counter(row["source"] for row in malicious)
     return {
         "commands": count,
@@ -117,8 +135,18 @@ def measured(
         "whole_p99_ms": round(at(whole_ms, 0.99), 3),
         "benign": len(benign),
         "benign_alerts": round(len(alerts) / len(benign), 4),
-        "recall": {name: [found[name], size] for name, size in sizes.items()},
+        "recall": {name: [found[name], noted[name], size] for name, size in sizes.items()},
     }
+
+
+def least(act: Callable[[], object]) -> float:
+    """Return the CPU time of an act in ms, the least of three tries: others on the machine only ever add to it."""
+    tries = []
+    for _ in range(TRIES):
+        began = time.thread_time()
+        act()
+        tries.append(time.thread_time() - began)
+    return min(tries) * 1e3
 
 
 def alert(findings: Sequence[Finding]) -> bool:
@@ -143,8 +171,8 @@ def shown(figures: dict[str, Any]) -> None:
             [f"{rules}: alerts of {of['benign']} benign", f"{of['benign_alerts']:.2%}", "at most 0.5 %"],
         ]
         lines += [
-            [f"{rules}: found of {source}", f"{hits} of {size} ({hits / size:.1%})", ""]
-            for source, (hits, size) in of["recall"].items()
+            [f"{rules}: alerts / alerts and notes of {source}", f"{hits} / {noted} of {size}", ""]
+            for source, (hits, noted, size) in of["recall"].items()
         ]
     print(table(["", "found", "bar"], lines))
 

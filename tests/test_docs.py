@@ -20,7 +20,7 @@ import pytest
 from lathe.cli.main import COMMANDS
 from lathe.config import settings
 from lathe.config.checks import check
-from lathe.gateway.settings import GatewaySettings, ModelTable, UpstreamTable, load_settings
+from lathe.gateway.settings import GatewaySettings, GuardTable, ModelTable, UpstreamTable, load_settings
 from lathe.protocol import events
 from lathe.store.journal import Record
 
@@ -29,7 +29,18 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.
 SHELLS = ("sh", "console", "")
 DEPTH = {"config": 1, "access": 2, "guard": 2}
 """How many words behind a command are commands below it."""
-ACCESS_GROUPS = {"engagements", "rollout", "keys", "orgs", "projects", "users", "groups", "audit"}
+ACCESS_GROUPS = {
+    "appeals",
+    "accounts",
+    "engagements",
+    "rollout",
+    "keys",
+    "orgs",
+    "projects",
+    "users",
+    "groups",
+    "audit",
+}
 OF_GATEWAY = {"gateway.md", "gateway-operations.md", "console.md", "administration.md", "access.md"}
 """Pages on which a configuration is the gateway's."""
 TABLES = {
@@ -202,6 +213,7 @@ def test_every_configuration_on_a_page_is_accepted(page: Path, tmp_path: Path) -
         ("### Settings", GatewaySettings),
         ("### `[upstreams.NAME]`", UpstreamTable),
         ("### `[models.NAME]`", ModelTable),
+        ("### `[guard]`", GuardTable),
     ],
 )
 def test_every_key_of_the_gateway_is_on_its_page_with_its_built_in_value(heading: str, shape: Any) -> None:

@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from sqlalchemy import insert
+import msgspec
+from judging import DEVELOPS, judge, situation
+from sqlalchemy import insert, update
 from starlette.applications import Starlette
 
 from lathe.gateway.admin.routes import routes
 from lathe.gateway.bootstrap import bootstrap
+from lathe.gateway.guarding.accounts import put_in_force
+from lathe.gateway.principals import Principal, key_digest
 from lathe.gateway.receipts import Receipt, signed
 from lathe.gateway.services import Services
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
-from lathe.store.gateway import schema
+from lathe.guard.ladder import Standing
+from lathe.guard.ledger import Proposal, marks_of
+from lathe.protocol.ids import ordered_id
+from lathe.store.gateway import guard_schema, schema
 from lathe.store.gateway.database import Database
 
 
@@ -187,6 +194,11 @@ class World:
             spent = {"scope": f"project:{receipt.project}", "period": "2026-11", "cost": 5, "tokens": 7, "requests": 1}
             await connection.execute(insert(schema.spend).values(spent))
         self.ids["receipt_a"] = "req_a"
+        reversed_one = self.ids["reversed_a"] = await self.fresh("appeal")
+        body = {"verdict": "reverse", "fault": "policy", "reason": "The rule reaches too far."}
+        await self.done("reviewer", "POST", f"/admin/v1/appeals/{reversed_one}/decide", body)
+        [self.ids["notice_a"]] = [one["id"] for one in (await self.done("member_a", "GET", "/v1/notices"))["data"]]
+        self.ids["measure_a"] = await self.fresh("measure")
 
     async def fresh(self, kind: str) -> str:
         """Make one more thing of organisation A; return its id."""
@@ -246,6 +258,43 @@ class World:
         body = {"project": self.ids["proj_a"], "name": "work", "domains": ["example.org"]}
         body |= {"authority": "a" * 64, "expires": 9_000_000_000_000}
         return (await self.done("operator", "POST", "/admin/v1/engagements", body))["id"]
+
+    # --- decisions of the guard
+
+    def principal(self, name: str) -> Principal:
+        """Return who a key stands for."""
+        found = self.services.directory.principal(key_digest(self.keys[name]))
+        assert found is not None
+        return found
+
+    async def _new_decision(self) -> str:
+        text = f"a text that nobody has sent before, {len(self.made)}"
+        return (await judge(self.services, self.principal("member_a"), situation(DEVELOPS), text=text))[0]
+
+    async def _new_machine_decision(self) -> str:
+        text = f"a text of a machine, {len(self.made)}"
+        return (await judge(self.services, self.principal("unscoped"), situation(DEVELOPS), text=text))[0]
+
+    async def _new_appeal(self) -> str:
+        decision = await self._new_decision()
+        return (await self.done("member_a", "POST", f"/v1/decisions/{decision}/appeal", {}))["id"]
+
+    async def _new_proposal(self, state: str = "open", reviewers: tuple[str, ...] = ()) -> str:
+        """A proposal about the member; what was proposed before has ended."""
+        marks = marks_of(self.services.secret, user=self.ids["user_member_a"])
+        made = Proposal(ordered_id("pro"), marks, "restricted", "The score rose to 21.0.", ())
+        values = {"id": made.id, "organisation": self.ids["org_a"], "body": msgspec.json.encode(made).decode()}
+        values |= {"wanted": "restricted", "at": self.services.clock()}
+        async with self.services.database.begin() as connection:
+            await connection.execute(update(guard_schema.proposals).values(state="lifted"))
+            await connection.execute(insert(guard_schema.proposals).values(**values, state=state))
+            if state == "in_force":
+                await put_in_force(connection, made, Standing("restricted", reviewers, made.id), values["at"])
+            await self.services.database.changed(connection, "guard")
+        return made.id
+
+    async def _new_measure(self) -> str:
+        return await self._new_proposal("in_force", ("user_one", "user_two"))
 
     async def _new_rollout(self) -> str:
         body = {"model": "m", "schedule": {"entries": []}, "why": "later"}

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from starlette.applications import Starlette
 
 from lathe.gateway.console import routes as console
+from lathe.gateway.guarding.reporting import report_route
 from lathe.gateway.identity import passkeys
 from lathe.gateway.identity.entrance import open_entrance
 from lathe.gateway.identity.site import Site
@@ -72,7 +73,7 @@ class House:
         await self._database.migrate()
         await populate(self._database)
         self.services = await open_services(self._database, self._home, self.clock, **self._settings)
-        app = Starlette(routes=console.routes(open_entrance(self.services)))
+        app = Starlette(routes=[*console.routes(open_entrance(self.services)), report_route(self.services)])
         config = uvicorn.Config(app, ws="none", lifespan="off", log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from judging import furnish_decisions
 from sqlalchemy import insert
 
 from lathe.gateway.admin import applications, entitlements, keys, people, rollouts
@@ -161,6 +162,7 @@ async def furnish(services: Services) -> dict[str, str]:
     ids["rollout"] = str((await rollouts.propose_rollout(services, olga, asked)).version)
     ids["receipt"] = "req_1"
     await _requests(services, ids["key"], now)
+    ids |= await furnish_decisions(services, ids["key"])
     return ids
 
 

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 import pytest
 from gateways import Running, running
+from judging import DEVELOPS, judge, situation
 from postgresql import Cluster
 
 from lathe.cli.main import main
+from lathe.gateway.principals import key_digest
 from lathe.gateway.settings import GatewaySettings
+from lathe.guard.ladder import Target
 
 
 class Ran(NamedTuple):
@@ -195,3 +198,40 @@ async def test_a_probe_asks_every_replica(
             await access.done("operator", "keys", "revoke", made["key"]["id"])
             await second.gateway.services.directory.refresh()
             assert (await access("x", "probe", "--url", second.url)).code == 2
+
+
+async def test_a_decision_is_appealed_reversed_and_written_as_a_case(
+    access: Access, gateway: Running, tmp_path: Path
+) -> None:
+    for name, role in (("ada", "member"), ("rev", "reviewer")):
+        await access.person(name, role)
+    services = gateway.gateway.services
+    await services.directory.refresh()
+    ada = services.directory.principal(key_digest(access.keys["ada"]))
+    assert ada is not None
+    decision, _ = await judge(services, ada, situation(DEVELOPS, targets=(Target("shop.example", "third"),)))
+    assert decision in (await access("ada", "decisions")).out
+    shown = await access("ada", "decisions", decision)
+    assert f"lathe access appeal {decision}" in shown.out and "letters 0 to 9 of asked" in shown.out
+    said = tmp_path / "said.txt"
+    said.write_text("The shop is\x1b[2J mine.")
+    made = await access("ada", "appeal", decision, "--file", str(said))
+    assert "A person decides it by" in made.out
+    appeal = (await access.done("rev", "appeals", "list"))[0]["id"]
+    seen = await access("rev", "appeals", "show", appeal)
+    assert "shop.example" in seen.out and "\x1b" not in seen.out
+    assert (await access("ada", "appeals", "take", appeal)).code == 1
+    await access.done("rev", "appeals", "take", appeal)
+    words = ("appeals", "decide", appeal, "--reverse", "--reason", "The shop is theirs: seen in the register.")
+    assert "whether policy, monitor or facts" in (await access("rev", *words)).err
+    wrong = await access("rev", *words, "--fault", "facts", "--target", "shop.example")
+    assert wrong.code == 2 and "is no target" in wrong.err
+    ended = await access("rev", *words, "--fault", "facts", "--target", "shop.example=own")
+    assert ended.code == 0 and "appeals case" in ended.out
+    written = await access("rev", "appeals", "case", appeal, "-o", str(tmp_path / "cases"))
+    assert Path(written.out.strip()).is_file()
+    assert main(["guard", "policy", "test", "--cases", str(tmp_path / "cases")]) == 0
+    told = await access("ada", "notices")
+    assert "seen in the register" in told.out and "It was reversed." in (await access("ada", "decisions", decision)).out
+    again = await access("ada", "appeal", decision, "--text", "Once more.")
+    assert again.code == 1 and "is reversed already" in again.err

@@ -15,6 +15,8 @@ from lathe.store.gateway.database import Database
 CALLERS = ("operator", "reviewer", "auditor", "admin_a", "member_a", "admin_b", "member_b", "unscoped", "nobody")
 WHY = {"why": "because"}
 YES = {"verdict": "approve", "note": "fine"}
+UPHELD = {"verdict": "uphold", "reason": "The target is somebody else's."}
+AGREED = {"verdict": "approve", "reason": "Each of the decisions is right."}
 OPEN = {"entries": [{"from": "2020-01-01"}]}
 WORK = {"name": "w", "authority": "a" * 64, "expires": 9_000_000_000_000, "domains": ["example.org"]}
 
@@ -79,6 +81,26 @@ ROWS: list[tuple[str, str, dict[str, Any] | None, str]] = [
                                              "              200 200 200 403 403 403 403 403 401"),
     ("GET", "/admin/v1/rollouts/{new_rollout}", None, "     200 200 200 403 403 403 403 403 401"),
     ("POST", "/admin/v1/rollouts/{new_rollout}/review", YES, "200 200 403 403 403 403 403 403 401"),
+    ("GET", "/v1/decisions", None, "                        200 200 200 200 200 200 200 200 401"),
+    ("GET", "/v1/decisions/{new_decision}", None, "         200 200 200 404 200 404 404 404 401"),
+    ("GET", "/v1/decisions/{measure_a}", None, "            200 200 200 404 200 404 404 404 401"),
+    ("POST", "/v1/decisions/{new_decision}/appeal", {}, "   404 404 404 404 201 404 404 404 401"),
+    ("POST", "/v1/decisions/{new_machine_decision}/appeal", {}, "404 404 404 201 201 404 404 201 401"),
+    ("GET", "/v1/appeals", None, "                          200 200 200 200 200 200 200 200 401"),
+    ("GET", "/v1/appeals/{new_appeal}", None, "             200 200 200 404 200 404 404 404 401"),
+    ("POST", "/v1/appeals/{new_appeal}/withdraw", None, "   404 404 404 404 200 404 404 404 401"),
+    ("GET", "/v1/notices", None, "                          200 200 200 200 200 200 200 200 401"),
+    ("POST", "/v1/notices/{notice_a}/read", None, "         404 404 404 404 200 404 404 404 401"),
+    ("GET", "/admin/v1/appeals", None, "                    200 200 200 200 200 200 200 403 401"),
+    ("GET", "/admin/v1/appeals/{new_appeal}", None, "       200 200 200 404 200 404 404 403 401"),
+    ("POST", "/admin/v1/appeals/{new_appeal}/take", None, " 200 200 403 403 403 403 403 403 401"),
+    ("POST", "/admin/v1/appeals/{new_appeal}/decide", UPHELD, "200 200 403 403 403 403 403 403 401"),
+    ("GET", "/admin/v1/appeals/{reversed_a}/case", None, "  200 200 200 403 403 403 403 403 401"),
+    ("GET", "/admin/v1/accounts", None, "                   200 200 200 403 403 403 403 403 401"),
+    ("GET", "/admin/v1/accounts/{measure_a}", None, "       200 200 200 403 403 403 403 403 401"),
+    ("POST", "/admin/v1/accounts/{new_proposal}/review", AGREED, "200 200 403 403 403 403 403 403 401"),
+    ("POST", "/admin/v1/accounts/{new_measure}/lift", {"reason": "The score has faded."},
+                                                  "         200 200 403 403 403 403 403 403 401"),
     ("GET", "/admin/v1/requests", None, "                   200 200 200 200 200 200 200 403 401"),
     ("GET", "/admin/v1/usage", None, "                      200 200 200 200 200 200 200 403 401"),
     ("GET", "/admin/v1/replicas", None, "                   200 200 200 403 403 403 403 403 401"),

@@ -17,7 +17,7 @@ async def test_a_change_moves_the_revision_when_it_is_committed(database: Databa
     assert await database.revision() == 1
     async with database.begin() as connection:
         await database.changed(connection)
-        assert await revisions(connection) == (1, 2, 1)
+        assert await revisions(connection) == (1, 2, 1, 1)
 
 
 async def test_a_new_database_is_as_the_migrations_make_it(tmp_path: Path) -> None:

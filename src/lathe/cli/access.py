@@ -51,16 +51,16 @@ class Words:
 
 def main(argv: list[str]) -> int:
     """Run `lathe access …` and return its exit code: 1 refused, 2 usage or a wrong key, 4 no gateway there."""
-    from lathe.cli import access_principals, access_records, access_trust
+    from lathe.cli import access_guard, access_principals, access_records, access_trust
 
     parser = argparse.ArgumentParser(
         prog="lathe access",
-        description="Look after a gateway: what is live now, keys and people, trusted access, rollouts, receipts and "
-        "the audit.",
+        description="Look after a gateway: what is live now, keys and people, trusted access, rollouts, decisions "
+        "and appeals, receipts and the audit.",
         allow_abbrev=False,
     )
     words = Words(parser, "access")
-    for module in (access_trust, access_principals, access_records):
+    for module in (access_trust, access_principals, access_guard, access_records):
         module.add_commands(words)
     options = parser.parse_args(argv)
     run: Run = options.run

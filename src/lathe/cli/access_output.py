@@ -45,6 +45,12 @@ def print_fields(row: dict[str, Any], columns: Sequence[str]) -> None:
             print(f"{name.replace('_', ' '):<{width}}  {_cell(row[name], kind, most=10_000)}")
 
 
+def print_lines(text: str) -> None:
+    """Print text of several lines that others have written; what is in it must not steer the terminal."""
+    for line in text.splitlines() or [""]:
+        print("".join(letter if letter.isprintable() else " " for letter in line))
+
+
 def show(call: Call, found: dict[str, Any], columns: Sequence[str]) -> None:
     """Print one thing that the gateway has answered."""
     if call.options.json:

@@ -57,7 +57,12 @@ def main(argv: list[str]) -> int:
     if options.check:
         from lathe.gateway.upstreams import Upstreams
 
-        served = Upstreams(settings, os.environ).models
+        upstreams = Upstreams(settings, os.environ)
+        if settings.guard.enabled:
+            from lathe.gateway.guarding.guard import check_guard
+
+            check_guard(settings.guard, upstreams)
+        served = upstreams.models
         print(f"The configuration is right; models: {', '.join(served) or 'none'}.")
         return 0
     if options.invite:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import logging
 import os
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,9 @@ from typing import Any, TypeAlias
 from lathe.gateway.batches.runner import Runner
 from lathe.gateway.bootstrap import bootstrap
 from lathe.gateway.front import HttpSink, Receive, Scope, Send
+from lathe.gateway.guarding.accounts import Accounts
+from lathe.gateway.guarding.telling import Post
+from lathe.gateway.identity.invitations import console_site
 from lathe.gateway.limits import Limits
 from lathe.gateway.records import Records
 from lathe.gateway.relay import Relay
@@ -59,6 +62,8 @@ class Gateway:
         self.services: Services
         self.relay: Relay
         self.runner: Runner
+        self.accounts: Accounts
+        self.post: Post
 
     async def open(self, address: str = "") -> None:
         """Open the database and all else; raise `ConfigError`, `ModelRejected` and `StorageError`."""
@@ -87,6 +92,16 @@ class Gateway:
         stack.push_async_callback(records.aclose)
         telemetry = Telemetry(open_spans(self._environ, replica.id))
         stack.push_async_callback(telemetry.aclose)
+        secret = self.services.secret
+        guard = None
+        if settings.guard.enabled:
+            # in a thread: it takes long enough for what is known of the database to grow stale
+            found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.guarding.guard")
+            opened = functools.partial(found.open_guard, secret=secret, home=self._home.parent)
+            guard = await asyncio.to_thread(opened, settings.guard, directory, upstreams)
+            stack.callback(guard.close)
+        self.accounts = Accounts(database, self.services.audit)
+        self.post = Post(database, settings.smtp, console_site(settings).origin)
         self.relay = Relay(
             settings=settings,
             upstreams=upstreams,
@@ -95,9 +110,11 @@ class Gateway:
             limits=limits,
             records=records,
             signer=signer,
-            secret=await installation_secret(database),
+            secret=secret,
             replica=replica.id,
             telemetry=telemetry,
+            guard=guard,
+            follow=self.accounts.follow,
         )
         self.runner = Runner(self.relay, self.services)
         stack.push_async_callback(self._stop_tasks)
@@ -107,12 +124,25 @@ class Gateway:
             upstreams.watch(),
             replica.beat(),
             self.services.checkpoints(),
+            self.accounts.watch(),
+            self.post.run(),
         ):
             self._tasks.append(asyncio.create_task(work))
+        if guard is not None:
+            from lathe.gateway.guarding.taxii import keep_synced
+
+            self._tasks.append(asyncio.create_task(guard.load()))
+            self._tasks.append(asyncio.create_task(keep_synced(guard.intel, self._environ)))
 
     async def _stop_tasks(self) -> None:
         # not in the midst of a transaction
-        async with self.services.directory.looking, self.replica.beating, self.runner.working:
+        async with (
+            self.services.directory.looking,
+            self.replica.beating,
+            self.runner.working,
+            self.accounts.working,
+            self.post.working,
+        ):
             for task in self._tasks:
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -142,22 +172,6 @@ class Gateway:
             found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.pages")
             self._rest = self._rest or found.pages(self)
         await self._rest(scope, receive, send)
-
-
-async def installation_secret(database: Database) -> bytes:
-    """Return the secret that all replicas of an installation share, made by the first of them."""
-    from sqlalchemy import insert, select
-
-    from lathe.store.gateway.schema import installation
-
-    async with database.begin() as connection:
-        await database.lock(connection, "secret")
-        found = await connection.execute(select(installation.c.value).where(installation.c.name == "secret"))
-        value = found.scalar_one_or_none()
-        if value is None:
-            value = secrets.token_hex(32)
-            await connection.execute(insert(installation).values(name="secret", value=value))
-    return bytes.fromhex(value)
 
 
 async def _quietly(work: Callable[[], Awaitable[None]]) -> None:

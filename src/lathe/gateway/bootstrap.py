@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from sqlalchemy import insert, select
 
 from lathe.gateway.audit_log import AuditLog
@@ -59,3 +61,16 @@ async def bootstrap(database: Database) -> str | None:
         await AuditLog(database, "bootstrap").append(connection, "", "bootstrap", f"organisation:{organisation}", facts)
         await database.changed(connection)
     return key
+
+
+async def installation_secret(database: Database) -> bytes:
+    """Return the secret that all replicas of an installation share, made by the first of them."""
+    async with database.begin() as connection:
+        await database.lock(connection, "secret")
+        table = schema.installation
+        found = await connection.execute(select(table.c.value).where(table.c.name == "secret"))
+        value = found.scalar_one_or_none()
+        if value is None:
+            value = secrets.token_hex(32)
+            await connection.execute(insert(table).values(name="secret", value=value))
+    return bytes.fromhex(value)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from lathe.gateway.guarding.state import GuardState
 from lathe.gateway.members import NOBODY, Organisation, Project, User, load_members
 from lathe.gateway.policy import Model, Policy
 from lathe.gateway.principals import Principal
@@ -41,6 +42,7 @@ class Directory:
 
     def __init__(self, database: Database, models: Iterable[Model], clock: Callable[[], int]) -> None:
         self.policy = Policy()
+        self.guard = GuardState()
         self._models = tuple(models)
         self._standing = Standing()
         self._schedules: list[Schedule] = []
@@ -176,8 +178,10 @@ class Directory:
             self._fresh = began
 
     async def _load(self, connection: AsyncConnection, moved: list[bool]) -> None:
-        principals, access, rollouts = moved
+        principals, access, rollouts, guard = moved
         agreed = fallbacks_of(self._members.projects)
+        if guard:
+            await self.guard.load(connection, self._clock())
         if principals:
             members = await load_members(connection)
         if access:

@@ -23,6 +23,7 @@ from lathe.store.gateway.ledger import Opened, Settled
 
 if TYPE_CHECKING:
     from lathe.gateway.dialects import Head
+    from lathe.gateway.guarding.deciding import Guarded
     from lathe.gateway.policy import Decision
     from lathe.gateway.remembering import Wish
     from lathe.gateway.upstreams import Upstream
@@ -33,6 +34,14 @@ class Told(Protocol):
 
     @property
     def usage(self) -> Usage | None: ...
+
+
+class Withheld(Exception):
+    """That the guard does not let the rest of an answer pass on; `code` says why in a word."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 MOST_TOKENS = 1_000_000_000
@@ -79,13 +88,14 @@ class Exchange:
     """A request. `began` is monotonic seconds; `served` is "" until a model answers, `info` what is known of it,
     `written` is done when the request is on record. `wish` and `whole` say what is kept of it besides, `passed` counts
     the events of a stream that went on to the caller, `response_id` is what the answer calls itself, `left_out` names
-    the hosted tools that its upstream was not offered."""
+    the hosted tools that its upstream was not offered, `guarded` is what the guard makes of it."""
 
     __slots__ = (
         "asked",
         "began",
         "decision",
         "first_byte",
+        "guarded",
         "head",
         "hold",
         "id",
@@ -119,6 +129,7 @@ class Exchange:
         self.wish: Wish | None = None
         self.whole = False
         self.passed = 0
+        self.guarded: Guarded | None = None
         self.left_out: tuple[str, ...] = ()
         self.response_id = ""
         self.project = who.project
@@ -224,4 +235,5 @@ class Exchange:
             usage=Tokens(usage.input_tokens, usage.cached_input_tokens, usage.output_tokens),
             cost=charge,
             replica=self.replica,
+            **(self.guarded.on_receipt if self.guarded is not None else {}),
         )

@@ -90,6 +90,24 @@ class _Collector:
         for code, count in telemetry.limits.items():
             found.add_metric([code], count)
         yield found
+        found = CounterMetricFamily(
+            "lathe_gateway_guard_decisions",
+            "Decisions of the guard that are on record, by what followed and by which clause or failing monitor.",
+            labels=["step", "clause"],
+        )
+        for (step, clause), count in list(telemetry.decisions.items()):
+            found.add_metric([step, clause], count)
+        yield found
+        found = CounterMetricFamily(
+            "lathe_gateway_guard_shadow",
+            "Situations, by what followed and by what would have followed under the policy that is tried.",
+            labels=["step", "would"],
+        )
+        guard: Any = self._gateway.relay.guard
+        shadow = guard.shadow if guard is not None else None
+        for (step, would), count in list(shadow.counts.items()) if shadow is not None else ():
+            found.add_metric([step, would], count)
+        yield found
         tokens = CounterMetricFamily(
             "lathe_gateway_tokens", "Tokens; cached_input is a part of input.", labels=["wire", "model", "kind"]
         )

@@ -163,6 +163,8 @@ class _Routes:
             Asking(who, "responses", headers, body), DIALECTS["responses"].head(body), self._relay.retention(who)
         )
         body = prepared[0].body
+        if self._relay.guard is not None:
+            body = self._relay.guard.cleaned(who.project, "responses", body)
         fields = read_fields(body)
         served, name = self._served(request, who, fields)
         for route in self._relay.upstreams.order(served):

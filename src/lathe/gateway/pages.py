@@ -16,6 +16,7 @@ from lathe.gateway.batches.paths import batch_paths
 from lathe.gateway.batches.routes import batch_routes
 from lathe.gateway.console.gate import session_principal
 from lathe.gateway.console.routes import routes as console_routes
+from lathe.gateway.guarding.reporting import report_route
 from lathe.gateway.identity.entrance import open_entrance
 from lathe.gateway.identity.scim import routes as scim_routes
 from lathe.gateway.metrics import metrics_route
@@ -40,7 +41,7 @@ def pages(gateway: Gateway) -> App:
     entrance = open_entrance(services)
     services = services._replace(session_principal=session_principal(entrance))
     routes: list[BaseRoute] = [Route("/health", health), Route("/health/readiness", health), Route("/", front)]
-    routes.append(metrics_route(gateway))
+    routes += [metrics_route(gateway), report_route(services)]
     routes += [*model_routes(gateway.relay), *batch_routes(gateway.relay, services, gateway.runner.poke)]
     routes += [*admin_routes(services), *scim_routes(services)]
     routes += console_routes(entrance)

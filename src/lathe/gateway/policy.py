@@ -80,6 +80,7 @@ class Policy:
             for name, one in names.items()
         }
         held = list(entitlements)
+        self._entitlements = {one.document.id: one for one in held}
         self._engagements = {one.document.id: one for one in engagements}
         self._access = Access(held, self.models)
         self._fallbacks = fallbacks or {}
@@ -121,6 +122,11 @@ class Policy:
     def engagements(self, who: Principal) -> list[Held[Engagement]]:
         """Return the engagements of the principal's project."""
         return [one for one in self._engagements.values() if _is_of(one, who)]
+
+    def scope(self, entitlement: str) -> tuple[str, ...]:
+        """Return the words of the scope of the entitlement that a decision names, () where there is none."""
+        held = self._entitlements.get(entitlement)
+        return held.document.scope if held is not None else ()
 
     def targets(self, engagement: str) -> Targets | None:
         """Return the targets of the engagement that a decision names, None where there is none."""

@@ -72,6 +72,9 @@ class Receipt(
     request_sha256: str = ""
     response_sha256: str = ""
     chain: str = ""
+    guard: str = ""
+    guard_policy: str = ""
+    guard_decision: str = ""
 
 
 def signed(receipt: Receipt, signer: Signer) -> tuple[str, str]:

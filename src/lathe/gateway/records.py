@@ -12,12 +12,23 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from lathe.protocol.errors import StorageError
-from lathe.store.gateway.ledger import Content, Entries, Ledger, LineAnswer, Link, Opened, Settled, Unwritable
+from lathe.store.gateway.ledger import (
+    Content,
+    Entries,
+    Judged,
+    Ledger,
+    LetIn,
+    LineAnswer,
+    Link,
+    Opened,
+    Settled,
+    Unwritable,
+)
 
-Entry: TypeAlias = Opened | Settled | Content | LineAnswer
+Entry: TypeAlias = Opened | Settled | Content | LineAnswer | Judged | LetIn
 _log = logging.getLogger(__name__)
 Chain: TypeAlias = Callable[[dict[str, object]], tuple[Link, Callable[[], None]]]
 """Makes the next link of the audit for a record; what it gives besides says that the link was written."""
@@ -129,8 +140,7 @@ class Records:
         opened: dict[str, Opened] = {}
         settled: list[Settled] = []
         whole: list[tuple[Opened, Settled]] = []
-        contents: list[Content] = []
-        answers: list[LineAnswer] = []
+        rest: dict[type, list[Any]] = {Content: [], LineAnswer: [], Judged: [], LetIn: []}
         for one in batch:
             for entry in one.entries:
                 if isinstance(entry, Opened):
@@ -141,17 +151,18 @@ class Records:
                         settled.append(entry)
                     else:
                         whole.append((first, entry))
-                elif isinstance(entry, Content):
-                    contents.append(entry)
                 else:
-                    answers.append(entry)
+                    rest[type(entry)].append(entry)
         links: list[Link] = []
         written: Callable[[], None] | None = None
         ended = [*settled, *(one for _, one in whole)]
         if ended and self._chain is not None:
             digests = {one.id: hashlib.sha256(one.receipt.encode()).hexdigest() for one in ended}
-            link, written = self._chain({"kind": "requests", "receipts": digests})
+            record: dict[str, object] = {"kind": "requests", "receipts": digests}
+            if rest[Judged]:
+                record["decisions"] = {one.id: hashlib.sha256(one.body.encode()).hexdigest() for one in rest[Judged]}
+            link, written = self._chain(record)
             links.append(link)
-        await self._ledger.write(Entries(whole, list(opened.values()), settled, contents, answers, links))
+        await self._ledger.write(Entries(whole, list(opened.values()), settled, links, *rest.values()))
         if written is not None:
             written()

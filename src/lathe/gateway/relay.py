@@ -11,9 +11,9 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -38,7 +38,7 @@ from lathe.gateway.upstreams import Served, Upstream, Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.errors import StorageError
 from lathe.store.gateway.database import Database
-from lathe.store.gateway.ledger import Content, LineAnswer
+from lathe.store.gateway.ledger import Content, Judged, LineAnswer
 
 _log = logging.getLogger(__name__)
 _OUTPUT_TOKENS = 4096
@@ -52,7 +52,7 @@ _RECORD_S = 5.0
 
 
 class Refused(Exception):
-    """A request that is not served; `extra` is what machines are told besides."""
+    """A request that is not served; `extra` is what machines are told besides, `state` how it is on record."""
 
     def __init__(
         self,
@@ -71,15 +71,24 @@ class Refused(Exception):
         self.param = param
         self.extra = extra or {}
         self.retry_after_s = retry_after_s
+        self.state = "failed"
         self.lines: Lines = ()
         self.response_id = ""
+
+
+Follow: TypeAlias = Callable[[Sequence[Judged], "asyncio.Future[None]"], None]
+"""What is done with decisions that are being written: see `Accounts.follow`."""
 
 
 class Guard(Protocol):
     """Where monitors are plugged in."""
 
-    async def before(self, exchange: Exchange) -> None:
-        """Look at a request before it is sent; raise `Refused`."""
+    async def before(self, exchange: Exchange, retention: Retention) -> None:
+        """Look at a request before it is sent; raise `Refused` and `BadRequest`."""
+        ...
+
+    def cleaned(self, project: str, wire: WireName, body: bytes) -> bytes:
+        """Return a body whose conversation is to be compacted, without what is set aside; raise `BadRequest`."""
         ...
 
 
@@ -100,6 +109,7 @@ class Relay:
         replica: str,
         telemetry: Telemetry,
         guard: Guard | None = None,
+        follow: Follow | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.records = records
@@ -112,7 +122,8 @@ class Relay:
         self._signer = signer
         self._secret = secret
         self._replica = replica
-        self._guard = guard
+        self.guard = guard
+        self._follow = follow
 
     async def answer(self, wire: WireName, scope: Scope, receive: Receive, sink: Sink) -> None:
         """Answer one HTTP request in the words of `wire`."""
@@ -252,14 +263,16 @@ class Relay:
         except BaseException as error:
             state, status, code = "cancelled", 499, "cancelled"
             if isinstance(error, Refused):
-                state, status, code = "failed", error.status, error.code
+                state, status, code = error.state, error.status, error.code
                 error.lines = self.lines(exchange)
                 error.response_id = exchange.response_id
             elif not isinstance(error, asyncio.CancelledError):
                 state, status, code = "failed", 500, "gateway_error"
             elif sink.started:  # what was sent is owed for
                 exchange.estimate()
-            self._settle(exchange, state, status, code)
+            done = self._settle(exchange, state, status, code)
+            if state == "refused":  # whoever is told of a decision can look it up
+                await self._on_record(done)
             raise
         await self._end(exchange, answered, sink)
 
@@ -310,14 +323,14 @@ class Relay:
         return found
 
     async def _serve(self, exchange: Exchange, sink: Sink) -> Answered:
-        if self._guard is not None:
-            await self._guard.before(exchange)
         try:
+            await self._look(exchange)
             try:
                 return await serve(self, exchange, sink)
             except Failed:
                 if sink.started or not self._fall_back(exchange):
                     raise
+                await self._look(exchange)  # the other model may take an access that the first did not
                 return await serve(self, exchange, sink)
         except Failed as failure:
             raise Refused(
@@ -332,6 +345,10 @@ class Relay:
         except QueueTimeout:
             message = f"No turn at {exchange.decision.model} came within {self._settings.queue_timeout_s:g} s."
             raise Refused(429, "queue_timeout", message, extra=self.extension(exchange), retry_after_s=5) from None
+
+    async def _look(self, exchange: Exchange) -> None:
+        if self.guard is not None:
+            await self.guard.before(exchange, self.retention(exchange.who))
 
     def _fall_back(self, exchange: Exchange) -> bool:
         """Go over to the model that the project agreed to have when the one it asked for does not answer."""
@@ -365,7 +382,14 @@ class Relay:
     ) -> asyncio.Future[None]:
         settled = exchange.settled(state, status, code, self._signer)
         self.telemetry.ended(exchange, settled)
-        return self.records.write(settled, *kept)
+        guarded = exchange.guarded
+        if guarded is None:
+            return self.records.write(settled, *kept)
+        guarded.drop()
+        written = self.records.write(settled, *kept, *guarded.judged, *(guarded.let_in if state == "done" else ()))
+        if self._follow is not None and guarded.judged:
+            self._follow(guarded.judged, written)
+        return written
 
     def retention(self, who: Principal) -> Retention:
         """Return how much the caller's project keeps."""
@@ -412,6 +436,8 @@ class Relay:
             said["substitution"] = decision.substitution
         if exchange.left_out:
             said["left_out"] = exchange.left_out
+        if exchange.guarded is not None:
+            said |= exchange.guarded.said
         if exchange.hold is not None and exchange.hold.warnings:
             said["warnings"] = exchange.hold.warnings
         return said

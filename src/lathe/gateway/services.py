@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from lathe.gateway.audit_log import AuditLog, LinkedRecords, write_checkpoints
+from lathe.gateway.bootstrap import installation_secret
 from lathe.gateway.directory import Directory, now_ms
 from lathe.gateway.policy import Model
 from lathe.gateway.principals import Principal
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
+from lathe.guard.working_days import Clock
 from lathe.store.gateway.database import Database
 
 if TYPE_CHECKING:
@@ -27,7 +29,10 @@ async def no_session(request: Request) -> Principal | None:
 
 
 class Services(NamedTuple):
-    """One replica's. `session_principal` and `paths` (OpenAPI, by path) are for other parts to put in."""
+    """One replica's. `session_principal` and `paths` (OpenAPI, by path) are for other parts to put in.
+
+    `secret` is what all replicas share, and names of people are salted with.
+    """
 
     database: Database
     directory: Directory
@@ -36,6 +41,7 @@ class Services(NamedTuple):
     home: Path
     settings: GatewaySettings
     replica: str
+    secret: bytes
     clock: Callable[[], int] = now_ms
     session_principal: SessionPrincipal = no_session
     paths: Mapping[str, Any] = {}
@@ -47,7 +53,13 @@ class Services(NamedTuple):
         """Read what is in the database and return the services; raise `StorageError`."""
         directory = await Directory.open(database, models=models_of(settings))
         audit = AuditLog(database, f"{replica}/admin")
-        return cls(database, directory, signer, audit, home, settings, replica)
+        secret = await installation_secret(database)
+        return cls(database, directory, signer, audit, home, settings, replica, secret)
+
+    @property
+    def working_days(self) -> Clock:
+        """The clock of appeals."""
+        return Clock.of(self.settings.guard.calendar)
 
     def chain(self, name: str) -> LinkedRecords:
         """Return a new chain of the audit for records that one writer writes; no other may ever have had its name."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from lathe.gateway.dialects import DIALECTS
+from lathe.gateway.exchange import Withheld
 from lathe.gateway.front import JSON, STREAM, Lines, Sink
 from lathe.gateway.upstream_http import UpstreamAnswer
 from lathe.gateway.upstreams import Route, Upstream
@@ -21,6 +22,7 @@ from lathe.models.wire import dumps
 
 if TYPE_CHECKING:
     from lathe.gateway.exchange import Exchange
+    from lathe.gateway.guarding.streams import StreamWatch
     from lathe.gateway.relay import Relay
 
 _ATTEMPTS = 3
@@ -154,8 +156,27 @@ async def _whole(relay: Relay, exchange: Exchange, answer: UpstreamAnswer) -> An
     data = await read_all(answer, _MOST_BYTES)
     dialect = DIALECTS[exchange.wire]
     exchange.tell(dialect.read_answer(data))
+    await cleared(exchange)
+    data = await judged(exchange, data)
     body = dialect.extend_body(data, dumps(relay.extension(exchange)))
     return Answered("done", answer.status, "", body, [JSON, *lines], data)
+
+
+async def cleared(exchange: Exchange, tell: Callable[[bytes], Awaitable[None]] | None = None) -> None:
+    """Wait until a second look lets the answer go; raise `Refused`. `tell` sends a comment where the answer streams."""
+    if exchange.guarded is not None and exchange.guarded.pending is not None:
+        from lathe.gateway.guarding.second import waited
+
+        await waited(exchange.guarded.pending, tell)
+
+
+async def judged(exchange: Exchange, answer: bytes) -> bytes:
+    """Return a whole answer without what the guard withholds of it."""
+    if exchange.guarded is None or exchange.guarded.answer is None:
+        return answer
+    from lathe.gateway.guarding.answers import judged_whole
+
+    return await judged_whole(exchange.wire, exchange.guarded.answer, answer)
 
 
 async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: UpstreamAnswer) -> Answered:
@@ -166,20 +187,45 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
     chunk = await answer.next()
     if not chunk:
         raise TransportError("cut", "the endpoint answered with an empty stream")
-    await relay.on_record(exchange)
-    await sink.start(answer.status, [STREAM, *returned(answer), *relay.lines(exchange)])
+
+    async def begin(comment: bytes = b"") -> None:
+        if not sink.started:
+            await relay.on_record(exchange)
+            await sink.start(answer.status, [STREAM, *returned(answer), *relay.lines(exchange)])
+        if comment:
+            await sink.send(comment)
+
+    await cleared(exchange, begin)
+    await begin()
     said: list[bytes] = []
-    while chunk:
-        if exchange.whole:
-            said.append(chunk)
-        for passed in watcher.feed(chunk):
-            exchange.passed += passed.count(b"data:")
+    guarded = stream_watch(exchange)
+    try:
+        while chunk:
+            if exchange.whole:
+                said.append(chunk)
+            for passed in watcher.feed(chunk):
+                exchange.passed += passed.count(b"data:")
+                if guarded is not None:
+                    await guarded.feed(passed)
+                await sink.send(passed)
+            if watcher.failed is not None:
+                raise watcher.failed
+            chunk = await answer.next()
+        for passed in watcher.close():
+            if guarded is not None:
+                await guarded.feed(passed)
             await sink.send(passed)
-        if watcher.failed is not None:
-            raise watcher.failed
-        chunk = await answer.next()
-    for passed in watcher.close():
-        await sink.send(passed)
+        if guarded is not None:
+            await guarded.feed(watcher.final or b"")
+            await guarded.end()
+    except Withheld as stopped:
+        assert guarded is not None
+        exchange.tell(watcher)
+        exchange.response_id = watcher.response_id
+        model = watcher.model or exchange.decision.model
+        extension = relay.extension(exchange)
+        end = guarded.stop(model=model, response_id=exchange.response_id, usage=exchange.usage, extension=extension)
+        return Answered("done", 200, stopped.code, end)
     exchange.tell(watcher)
     exchange.response_id = watcher.response_id
     if not watcher.complete:
@@ -188,6 +234,15 @@ async def _stream(relay: Relay, exchange: Exchange, sink: Sink, answer: Upstream
     if exchange.wish is not None:
         response = response_in(watcher.final or b"") or response
     return Answered("done", 200, "", watcher.finish(dumps(relay.extension(exchange))), response=response)
+
+
+def stream_watch(exchange: Exchange) -> StreamWatch | None:
+    """Return what reads the stream of an answer along for the guard, None without one."""
+    if exchange.guarded is None or exchange.guarded.answer is None:
+        return None
+    from lathe.gateway.guarding.streams import StreamWatch
+
+    return StreamWatch(exchange.wire, exchange.guarded.answer)
 
 
 def response_in(end: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ import msgspec
 
 from lathe.gateway.identity.settings import OidcTable, SmtpTable, check_provider
 from lathe.gateway.principals import Tier
+from lathe.guard.working_days import Calendar, Clock
 from lathe.models.endpoint import parse_endpoint
 from lathe.models.provider import WireName
 from lathe.protocol.errors import ConfigError
@@ -88,6 +90,28 @@ class MetricsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open: bool = False
 
 
+class GuardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[guard]`: which policy and taxonomy hold, "" for those that Lathe comes with; holidays are days as 2026-12-25.
+
+    `reasoner` is a model of this gateway that is asked for a second look at what the topical monitor passes on, "" for
+    the embedded reasoner alone. `shadow` is a policy that is only tried. Without `enabled` no request is judged, and
+    receipts say so. Appeals are not decided on Saturdays, Sundays and holidays, by the days of `zone`.
+    """
+
+    enabled: bool = True
+    policy: str = ""
+    taxonomy: str = ""
+    reasoner: str = ""
+    shadow: str = ""
+    holidays: tuple[datetime.date, ...] = ()
+    zone: str = "UTC"
+
+    @property
+    def calendar(self) -> Calendar:
+        """Which days are worked."""
+        return Calendar(holidays=self.holidays, zone=self.zone)
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file. Sizes in MB, times in seconds.
 
@@ -113,6 +137,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proof: dict[Tier, tuple[tuple[str, ...], ...]] = {}
     batches: BatchTable = BatchTable()
     metrics: MetricsTable = MetricsTable()
+    guard: GuardTable = GuardTable()
 
 
 def load_settings(path: Path, *, required: bool) -> GatewaySettings:
@@ -155,6 +180,7 @@ def _check(settings: GatewaySettings, path: Path) -> None:
         raise ConfigError(f"{path}: public_url has a path.", hint="Give scheme, host and port only.")
     for name, table in settings.oidc.items():
         check_provider(name, table)
+    Clock.of(settings.guard.calendar)
 
 
 def listen_address(settings: GatewaySettings) -> tuple[str, int]:

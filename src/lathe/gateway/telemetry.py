@@ -81,6 +81,7 @@ class Telemetry:
         self.requests: dict[Asked, int] = {}
         self.uses: dict[tuple[str, str], Use] = {}
         self.limits: dict[str, int] = dict.fromkeys(LIMITS, 0)
+        self.decisions: dict[tuple[str, str], int] = {}
         self._spans = spans
 
     def ended(self, exchange: Exchange, settled: Settled) -> None:
@@ -89,6 +90,8 @@ class Telemetry:
         self._count(exchange.wire, exchange.decision.model if known else "", settled.state, settled.code)
         if known:
             self._use(exchange, settled)
+        for one in exchange.guarded.judged if exchange.guarded is not None else ():
+            self.decisions[one.step, one.clause] = self.decisions.get((one.step, one.clause), 0) + 1
         if self._spans is not None:
             self._spans.ended(exchange, settled)
 

@@ -6,17 +6,22 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from lathe.gateway.dialects import DIALECTS, Inbound, Writer
+from lathe.gateway.exchange import Withheld
 from lathe.gateway.front import JSON, STREAM, Sink
-from lathe.gateway.serving import Answered, response_in
+from lathe.gateway.serving import Answered, cleared, judged, response_in
 from lathe.models.base import Completed, ItemDone, ModelPart, ReasoningDelta, TextDelta
 from lathe.models.http import TransportError
 from lathe.models.provider import WireName
 from lathe.models.retry import BrokenStream, EndpointError
 from lathe.models.wire import CallIds
+from lathe.protocol.items import CustomToolCall, FunctionCall
 
 if TYPE_CHECKING:
     from lathe.gateway.exchange import Exchange
+    from lathe.gateway.guarding.answers import AnswerWatch
     from lathe.gateway.relay import Relay
     from lathe.gateway.upstreams import Route
 
@@ -73,18 +78,41 @@ async def _pass(
         exchange.served = exchange.decision.model
         for part in found:
             _take(exchange, part)
+        await cleared(exchange)
         body = writer.whole(found, relay.extension(exchange))
+        changed = await judged(exchange, body)
+        if changed is not body:
+            body = msgspec.json.encode({**msgspec.json.decode(changed), "lathe": relay.extension(exchange)})
         return Answered("done", 200, "", body, [JSON], body)
     kept: list[bytes] = []
+    watch = exchange.guarded.answer if exchange.guarded is not None else None
+    code, begun = "", False
+
+    async def begin(comment: bytes = b"") -> None:
+        if not sink.started:
+            await relay.on_record(exchange)
+            await sink.start(200, [STREAM, *relay.lines(exchange)])
+        if comment:
+            await sink.send(comment)
+
     try:
         async for part in parts:
             _take(exchange, part)
-            if not sink.started:
-                await relay.on_record(exchange)
+            try:
+                await _judge(watch, part)
+            except Withheld as stopped:
+                code = stopped.code
+                part = Completed(exchange.usage, stop="refusal")
+            if not begun:
                 exchange.served = exchange.decision.model
-                await sink.start(200, [STREAM, *relay.lines(exchange)])
+                await cleared(exchange, begin)
+                await begin()
+                begun = True
                 await _send(sink, kept, exchange, writer.begin())
             await _send(sink, kept, exchange, writer.feed(part))
+            if code:
+                exchange.estimate()
+                break
         if not sink.started:
             raise BrokenStream("the stream ended before the answer had begun")
     except (EndpointError, BrokenStream, TransportError) as failure:
@@ -96,7 +124,22 @@ async def _pass(
     response = b"".join([*kept, rest]) if exchange.whole else b""
     if exchange.wish is not None:
         response = response_in(rest) or response
-    return Answered("done", 200, "", rest, response=response)
+    return Answered("done", 200, code, rest, response=response)
+
+
+async def _judge(watch: AnswerWatch | None, part: ModelPart) -> None:
+    """Have the guard judge a part of an answer; raise `Withheld`."""
+    if watch is None:
+        return
+    match part:
+        case TextDelta(text=text):
+            watch.say(text)
+        case ItemDone(item=FunctionCall(call_id=id, name=name, arguments=text)):
+            await watch.call(id, name, text)
+        case ItemDone(item=CustomToolCall(call_id=id, name=name, input=text)):
+            await watch.call(id, name, text)
+        case Completed():
+            watch.end()
 
 
 async def _send(sink: Sink, kept: list[bytes], exchange: Exchange, data: bytes) -> None:

@@ -263,7 +263,11 @@ def report(appeals: Iterable[Appeal], at: int) -> Report:
 
 
 def _share(done: Sequence[Appeal]) -> Share:
-    count, hits = len(done), sum(one.state == "reversed" for one in done)
+    return share(len(done), sum(one.state == "reversed" for one in done))
+
+
+def share(count: int, hits: int) -> Share:
+    """Return how many of `count` are `hits`, as a rate with its interval."""
     if not count:
         return Share(0, 0, 0.0, 0.0, 1.0)
     z, rate = 1.959964, hits / count

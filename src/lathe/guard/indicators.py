@@ -7,9 +7,10 @@ ossf/malicious-packages bear ids that begin with MAL-.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
@@ -25,7 +26,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 class Indicator(msgspec.Struct, frozen=True, omit_defaults=True):
     """One value that somebody reported. `confidence` is from 0 to 100, as in STIX; `until` is None where it holds on.
 
-    `versions` of a package are those affected, () for all.
+    `modified` is when it was last spoken of. `versions` of a package are those affected, () for all.
     """
 
     kind: Kind
@@ -37,10 +38,30 @@ class Indicator(msgspec.Struct, frozen=True, omit_defaults=True):
     since: datetime | None = None
     until: datetime | None = None
     versions: tuple[str, ...] = ()
+    modified: datetime | None = None
 
     def holds(self, now: datetime) -> bool:
-        """Return whether it is in force."""
-        return (self.since is None or self.since <= now) and (self.until is None or now < self.until)
+        """Return whether it is in force: it has begun, has not ended, and has not faded."""
+        return (self.since is None or self.since <= now) and (self.end is None or now < self.end)
+
+    @property
+    def end(self) -> datetime | None:
+        """When it is in force no more: as its source says, else after three half-lives; None for never."""
+        spoken, half = self._spoken, HALF_LIVES.get(self.kind)
+        if self.until is not None or half is None or spoken is None:
+            return self.until
+        return spoken + _MOST_HALVES * half
+
+    def trust(self, now: datetime) -> int:
+        """Return its confidence by now, from 0 to 100. Where its source names no end, it halves with each half-life."""
+        spoken, half = self._spoken, HALF_LIVES.get(self.kind)
+        if self.until is not None or half is None or spoken is None or now <= spoken:
+            return self.confidence
+        return round(self.confidence * math.exp2(-((now - spoken) / half)))
+
+    @property
+    def _spoken(self) -> datetime | None:
+        return max((time for time in (self.since, self.modified) if time is not None), default=None)
 
 
 class Read(msgspec.Struct, frozen=True):
@@ -51,6 +72,15 @@ class Read(msgspec.Struct, frozen=True):
     ended: tuple[str, ...] = ()
 
 
+HALF_LIVES: dict[str, timedelta] = {
+    "ipv4": timedelta(days=30),
+    "ipv6": timedelta(days=30),
+    "network": timedelta(days=30),
+    "url": timedelta(days=60),
+    "domain": timedelta(days=90),
+}
+"""How soon what is known of a value halves: addresses change hands, hashes and packages don't."""
+_MOST_HALVES = 3
 _UNSURE = 50
 _COMPARISON = re.compile(
     r"\s*(?P<type>[a-z0-9-]+):(?P<path>[\w.'\[\]*-]+?)\s*(?P<how>=|ISSUBSET|IN)\s*"
@@ -59,6 +89,16 @@ _COMPARISON = re.compile(
 _TEXT = re.compile(r"'((?:[^'\\]|\\.)*)'")
 _HASH = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}")
 _ECOSYSTEMS = ("PyPI", "npm", "crates.io", "RubyGems", "Go")
+
+
+def merged(reads: Iterable[Read]) -> Read:
+    """Return what several said as one."""
+    every = list(reads)
+    return Read(
+        tuple(one for read in every for one in read.indicators),
+        tuple(one for read in every for one in read.left),
+        tuple(one for read in every for one in read.ended),
+    )
 
 
 def read_record(plain: Any, source: str) -> Read:
@@ -110,6 +150,7 @@ def _from_stix(one: Mapping[str, Any], name: str, source: str) -> list[Indicator
             confidence=confidence if isinstance(confidence, int) and 0 <= confidence <= 100 else _UNSURE,
             since=_time(one.get("valid_from")),
             until=_time(one.get("valid_until")),
+            modified=_time(one.get("modified")),
         )
         for found, value in _compared(pattern)
     ]

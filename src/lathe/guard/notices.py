@@ -168,6 +168,29 @@ def as_text(told: Notice) -> str:
     return "\n".join(line for line in lines if line)
 
 
+_HOLDS = {
+    "clear": "Nothing is held against this account any more",
+    "restricted": "This account is restricted: what takes an approval is not served to it",
+    "suspended": "This account is suspended: nothing is served to it",
+}
+
+
+def account_text(told: AccountNotice, people: tuple[str, ...] = ()) -> str:
+    """Return a notice about an account as people read it, in lines; `people` are the names of who decided."""
+    by = " and ".join(people or told.decided_by)
+    lines = [
+        f"{_HOLDS[told.state]}. Decision {told.proposal} of {_day(told.at)}{f', by {by}' if by else ''}.",
+        f"Why: {told.why}",
+        *(f"- {one.decision} of {_day(one.at)}: {one.clause} ({one.step})" for one in told.rests_on),
+    ]
+    if told.state != "clear":
+        lines += [
+            f"Appeal: {told.appeal.command}",
+            f"An appeal made now is decided by {_day(told.appeal.decided_by)}, by somebody else.",
+        ]
+    return "\n".join(lines)
+
+
 def _approval(measure: Measure) -> Approval:
     if measure.ground in ("monitor", "nothing") or measure.concern != "misuse" or measure.step == "restrict":
         return "not_the_matter"

@@ -122,7 +122,7 @@ class Policy:
     def load(cls, path: Path = SHIPPED, taxonomy: Taxonomy | None = None) -> Policy:
         """Return the policy of a file, with `taxonomy` or the one that is shipped; raise `ConfigError`.
 
-        Its cases are not run: `lathe.guard.trial.failures` does that.
+        Its cases are not run: `lathe.guard.trial.tried` does that.
         """
         return cls(read_reviewed(path, _File), taxonomy or shipped_taxonomy(), str(path))
 

@@ -119,7 +119,7 @@ def without(items: Sequence[Item], blocked: Iterable[Blocked]) -> list[Item]:
             why = calls.get(item.call_id)
         if why is None:
             kept.append(item)
-        elif (instead := _stand_in(item, _notice(why))) is not None:
+        elif (instead := _stand_in(item, notice_line(why))) is not None:
             kept.append(instead)
     return kept
 
@@ -169,7 +169,8 @@ def _model_id(item: Item) -> str:
     return item.id or "" if isinstance(item, Message) and item.role == "assistant" else ""
 
 
-def _notice(why: Blocked) -> str:
+def notice_line(why: Blocked) -> str:
+    """Return the line that stands in place of what is set aside."""
     return f"[withheld: {why.code}, clause {why.clause}, decision {why.decision}. What stood here was set aside.]"
 
 

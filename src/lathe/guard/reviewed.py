@@ -56,7 +56,8 @@ def _plain(text: bytes, path: Path) -> Any:
     try:
         for event in yaml.parse(text, quick):
             if isinstance(event, yaml.AliasEvent):
-                raise yaml.MarkedYAMLError(problem="an alias is not taken", problem_mark=event.start_mark)
+                at: Any = event.start_mark
+                raise yaml.MarkedYAMLError(problem="an alias is not taken", problem_mark=at)
         return yaml.load(text, Strict)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""

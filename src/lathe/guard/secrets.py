@@ -120,3 +120,16 @@ def _around(text: str, at: int) -> tuple[int, int]:
     """Return the line that holds `at`, with the line break before it and, if it is long, not from its beginning."""
     end = text.find("\n", at)
     return max(text.rfind("\n", 0, at), at - _BEFORE, 0), len(text) if end < 0 else end
+
+
+def merged(spans: list[Found]) -> list[Found]:
+    """Return the spans in order, those that overlap as one, of the kind that comes first among the rules."""
+    merged: list[Found] = []
+    for found in sorted(spans, key=lambda one: (one.start, -one.end)):
+        if merged and found.start < merged[-1].end:
+            last = merged[-1]
+            kind, rank = min((last, found), key=lambda one: one.rank)[2:]
+            merged[-1] = Found(last.start, max(found.end, last.end), kind, rank)
+        else:
+            merged.append(found)
+    return merged

@@ -31,6 +31,16 @@ NOTHING = Output("", ())
 ANYTHING = Output()
 _SOMETHING = frozenset({"which", "date", "id", "whoami", "hostname", "uname", "nproc", "basename", "wc", "seq"})
 _FILTERS = frozenset({"sort", "uniq", "head", "tail", "grep", "egrep", "fgrep", "tee", "tac", "shuf"})
+_KNOWN = (
+    _SOMETHING
+    | _FILTERS
+    | frozenset(
+        {
+            *("tr", "cat", "echo", "printf", "pwd", "mktemp", "dirname", "find", "fd", "fdfind", "rg", "ls", "git"),
+            *("base64", "base32", "xxd", "rev"),
+        }
+    )
+)
 _SEPARATES = (["\\n", "\\0"], ["\\0", "\\n"], ["\n", "\0"], ["n", "0"], ["\\n", " "])
 
 
@@ -38,7 +48,10 @@ def printed(words: Sequence[str], given: Output, cwd: str, top: str) -> Output:
     """Return what a simple command prints. `given` flows into it, `top` is the root of the repository."""
     if not words:
         return NOTHING
-    name, rest = program_name(words[0]), list(words[1:])
+    name = program_name(words[0])
+    if name not in _KNOWN:
+        return ANYTHING
+    rest = list(words[1:])
     operands = [word for word in rest if not word.startswith("-")]
     if name in _SOMETHING:
         return Output(names=(SOME,))

@@ -146,9 +146,9 @@ class _Shell:
         self.runs.append(Run(tuple(words), state.cwd, given, empties, state.elsewhere))
         if not words:
             return NOTHING
-        builtin = getattr(self, f"_do_{'source' if name == '.' else name}", None)
+        builtin = _BUILTINS.get(name)
         if builtin is not None:
-            builtin(words, state, given)
+            builtin(self, words, state, given)
             return NOTHING
         inner = self._elsewhere(words, state, given)
         return printed(words, given, state.cwd, self.context.top) if inner is None else inner
@@ -217,9 +217,10 @@ class _Shell:
 
     def _script_file(self, words: list[str]) -> str | None:
         """Return the text of the script that a command runs, where it is one and can be read."""
-        name, operands = program_name(words[0]), [word for word in words[1:] if not word.startswith("-")]
-        if name in SHELLS and operands and not any(re.fullmatch(r"-\w*c", word) for word in words[1:]):
-            return self.context.script_at(operands[0])
+        if program_name(words[0]) in SHELLS:
+            operands = [word for word in words[1:] if not word.startswith("-")]
+            if operands and not any(re.fullmatch(r"-\w*c", word) for word in words[1:]):
+                return self.context.script_at(operands[0])
         if "/" in words[0] and not words[0].startswith(("/bin/", "/usr/", "/sbin/")):
             return self.context.script_at(words[0])
         return None
@@ -271,8 +272,6 @@ class _Shell:
             if not name.startswith("-"):
                 state.variables[name] = given.words()[0] if len(given.words()) == 1 else UNKNOWN
 
-    _do_mapfile = _do_readarray = _do_read
-
     def _do_alias(self, words: list[str], state: State, given: Output) -> None:
         for word in words[1:]:
             name, equals, value = word.partition("=")
@@ -287,3 +286,17 @@ class _Shell:
         text = self.context.script_at(words[1]) if len(words) > 1 else None
         if text is not None:
             self.script(text, state, given)
+
+
+_BUILTINS: dict[str, Callable[[_Shell, list[str], State, Output], None]] = {
+    "cd": _Shell._do_cd,
+    "pushd": _Shell._do_pushd,
+    "popd": _Shell._do_popd,
+    "read": _Shell._do_read,
+    "mapfile": _Shell._do_read,
+    "readarray": _Shell._do_read,
+    "alias": _Shell._do_alias,
+    "set": _Shell._do_set,
+    "source": _Shell._do_source,
+    ".": _Shell._do_source,
+}

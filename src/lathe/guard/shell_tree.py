@@ -47,6 +47,7 @@ _ONE_LINE = frozenset(
 )
 _ARITHMETIC = frozenset({"arithmetic_expansion", "c_style_for_statement", "subscript"})
 _DASH = re.compile(rb"[ \t]+-[ \t]+")
+_SPECIAL = re.compile(r"[\\\"'`$()<>|&; \t\n]")
 _HIDDEN = re.compile(r"(?<!\\)(?:\\\\)*(?:`|\$[({])")
 
 
@@ -376,6 +377,8 @@ def is_quoted_heredoc(body: Node) -> bool:
 
 def unescape(text: str) -> str | None:
     """Return an unquoted word without its backslashes, None where it holds what no plain word can."""
+    if _SPECIAL.search(text) is None:
+        return text
     result: list[str] = []
     letters = iter(text)
     for letter in letters:

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 _MOST_ROUNDS = 8
+_BLANKS = {" ": "\ue002", "\t": "\ue003", "\n": "\ue004", "\r": "\ue005", "\v": "\ue006", "\f": "\ue007"}
+_KEEP = str.maketrans(_BLANKS)
+_GIVE_BACK = str.maketrans({kept: blank for blank, kept in _BLANKS.items()})
 _BLANK = re.compile(r"\s")
-_KEPT_BLANK = "\ue002"
+_PLAIN = re.compile(r"[\w./:@%+,=^~-]+")
+_EXPANSIONS = frozenset({"simple_expansion", "expansion", "command_substitution"})
+_ESCAPED = re.compile(r'\\([$`"\\\n])')
 _STATEMENTS = frozenset(
     {
         *("program", "list", "compound_statement", "do_group", "if_statement", "elif_clause", "else_clause"),
@@ -76,9 +81,15 @@ class Walk:
     def __init__(self, shell: Shell, source: bytes) -> None:
         self.shell = shell
         self.source = source
+        self._ascii = source.decode() if source.isascii() else None  # letters and bytes count alike there
 
     def text(self, node: Node) -> str:
-        return self.source[node.start_byte : node.end_byte].decode(errors="replace")
+        return self._between(node.start_byte, node.end_byte)
+
+    def _between(self, start: int, end: int) -> str:
+        if self._ascii is not None:
+            return self._ascii[start:end]
+        return self.source[start:end].decode(errors="replace")
 
     def statement(self, node: Node, state: State, given: Output) -> Output:
         """Run a node, and return what it prints."""
@@ -212,13 +223,16 @@ class Walk:
     ) -> Output:
         words: list[str] = []
         for child in node.children:
-            if child.type == "variable_assignment":
+            kind = child.type
+            if kind == "word" and _PLAIN.fullmatch(text := self.text(child)):  # most words, and the quickest way
+                words.append(text)
+            elif kind == "variable_assignment":
                 self.assign(child, state)
-            elif child.type == "herestring_redirect":
+            elif kind == "herestring_redirect":
                 given = Output(" ".join(self.words(child.children[-1], state)))
-            elif child.type == "command_name":
+            elif kind == "command_name":
                 words += self.words(child.children[0], state) if child.child_count else []
-            elif child.type not in _REDIRECTS:
+            elif kind not in _REDIRECTS:
                 words += self.words(child, state)
         return self.shell.command([*words, *extra], state, given, empties)
 
@@ -226,21 +240,24 @@ class Walk:
 
     def words(self, node: Node, state: State) -> list[str]:
         """Return the words that a node makes: none, one, or several."""
-        if node.type == "array":
+        kind = node.type
+        if kind == "array":
             return [word for child in _named(node) for word in self.words(child, state)]
-        pieces = node.children if node.type == "concatenation" else [node]
+        if kind != "concatenation":
+            value, quoted = self._piece(node, state)
+            if quoted:
+                return [value]
+            found = braces(value) if "{" in value else [value]
+            return [word for one in found for word in one.split()] if kind in _EXPANSIONS else found[:MOST_WORDS]
         text, bare = "", False
-        for piece in pieces:
+        for piece in node.children:
             value, quoted = self._piece(piece, state)
-            if not quoted and piece.type in ("simple_expansion", "expansion", "command_substitution"):
-                bare = True
-            text += _BLANK.sub(_KEPT_BLANK, value) if quoted else value
-        if node.type not in ("string", "raw_string", "ansi_c_string"):
-            found = braces(text)
-            if bare:
-                found = [word for one in found for word in one.split()]
-            return [word.replace(_KEPT_BLANK, " ") for word in found[:MOST_WORDS]]
-        return [text.replace(_KEPT_BLANK, " ")]
+            bare = bare or (not quoted and piece.type in _EXPANSIONS)
+            text += value.translate(_KEEP) if quoted and _BLANK.search(value) else value
+        found = braces(text)
+        if bare:
+            found = [word for one in found for word in one.split()]
+        return [word.translate(_GIVE_BACK) for word in found[:MOST_WORDS]]
 
     def _piece(self, node: Node, state: State) -> tuple[str, bool]:
         text = self.text(node)
@@ -278,8 +295,8 @@ class Walk:
         return text + self._literal(at, end)
 
     def _literal(self, start: int, end: int) -> str:
-        text = self.source[start:end].decode(errors="replace")
-        return re.sub(r'\\([$`"\\\n])', lambda found: found[1].replace("\n", ""), text)
+        text = self._between(start, end)
+        return _ESCAPED.sub(lambda found: found[1].replace("\n", ""), text) if "\\" in text else text
 
 
 _WAYS: dict[str, Callable[[Walk, Node, State, Output], Output]] = {

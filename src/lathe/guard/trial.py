@@ -63,17 +63,20 @@ class Counts(NamedTuple):
     by_tier: dict[str, dict[str, int]]
 
 
-def recorded(situation: Situation, id: str, at: int) -> bytes:
-    """Return a situation as a line of a JSONL file.
+def keepable(situation: Situation) -> Situation:
+    """Return a situation that has a JSON and is decided in the same way.
 
-    What makes no sense and has no JSON (a score that is no number) is kept as its monitor being wrong: it is decided
-    in the same way.
+    What makes no sense and has no JSON (a score that is no number) is kept as its monitor being wrong.
     """
     sound = tuple(one for one in situation.findings if one.sound)
     wrong = {one.monitor: "wrong" for one in situation.findings if not one.sound}
     states = {**situation.monitors, **{name: "wrong" for name in wrong if situation.monitors.get(name, "ok") == "ok"}}
-    kept = msgspec.structs.replace(situation, findings=sound, monitors=states)
-    return msgspec.json.encode(Recorded(kept, id, at)) + b"\n"
+    return msgspec.structs.replace(situation, findings=sound, monitors=states)
+
+
+def recorded(situation: Situation, id: str, at: int) -> bytes:
+    """Return a situation as a line of a JSONL file."""
+    return msgspec.json.encode(Recorded(keepable(situation), id, at)) + b"\n"
 
 
 def read_lines(path: Path, shape: type[_T]) -> Iterator[_T]:

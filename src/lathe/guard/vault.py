@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lathe.guard.secret_rules import RuleSet, entropy
-from lathe.guard.secrets import Detector, Found
+from lathe.guard.secrets import Detector, Found, merged
 from lathe.protocol.errors import StorageError
 
 PLACEHOLDER = re.compile(r"LATHE_SECRET_[a-z0-9_]*?_([0-9a-f]{8})")
@@ -74,7 +74,7 @@ class Vault:
         if not spans:
             return text
         pieces, at = [], 0
-        for found in _merged([part for span in spans for part in _parts(text, span)]):
+        for found in merged([part for span in spans for part in _parts(text, span)]):
             if any(start < found.end and found.start < end for start, end in taken):
                 continue
             pieces += [text[at : found.start], self._placeholder(text[found.start : found.end], found.kind)]
@@ -208,19 +208,6 @@ class Vault:
         except OSError as error:
             raise StorageError(f"{path} can't be kept: {error.strerror}.", hint="It names what is hidden.") from None
         return self._key
-
-
-def _merged(spans: list[Found]) -> list[Found]:
-    """Return the spans in order, those that overlap as one, of the kind that comes first among the rules."""
-    merged: list[Found] = []
-    for found in sorted(spans, key=lambda one: (one.start, -one.end)):
-        if merged and found.start < merged[-1].end:
-            last = merged[-1]
-            kind, rank = min((last, found), key=lambda one: one.rank)[2:]
-            merged[-1] = Found(last.start, max(found.end, last.end), kind, rank)
-        else:
-            merged.append(found)
-    return merged
 
 
 def _parts(text: str, found: Found) -> Iterator[Found]:

@@ -21,7 +21,7 @@ from lathe.gateway.members import INSTALLATION_ROLES
 from lathe.gateway.principals import Principal
 from lathe.gateway.services import Services
 from lathe.protocol.errors import StorageError
-from lathe.store.gateway import schema
+from lathe.store.gateway import guard_schema, schema
 from lathe.store.gateway.database import Section
 
 ANYONE = "anyone"
@@ -82,12 +82,25 @@ class Desk:
             return table.c.subject.in_(self.subjects)
         if table is schema.applications:
             return or_(table.c.author == self.actor, table.c.subject.in_(self.subjects))
+        if table is guard_schema.decisions:
+            return self.judged()
+        if table is guard_schema.appeals:
+            return table.c.by == (who.user or who.key)
         column, mine = {
             schema.users: (schema.users.c.id, who.user),
             schema.keys: (schema.keys.c.user, who.user) if who.user else (schema.keys.c.id, who.key),
             schema.requests: (schema.requests.c.user, who.user) if who.user else (schema.requests.c.key, who.key),
         }.get(table, (None, ""))
         return column == mine if column is not None and mine else false()
+
+    def judged(self) -> ColumnElement[bool]:
+        """Return the condition for decisions that the caller can appeal: the own ones, and those of own machines."""
+        who, table = self.principal, guard_schema.decisions
+        machine = table.c.user == ""
+        if "admin" not in who.roles:
+            machine = machine & (table.c.key.in_({who.key} - {""}) | table.c.project.in_(self.projects))
+        mine = or_(table.c.user == who.user, machine) if who.user else machine
+        return (table.c.organisation == who.organisation) & mine
 
     @property
     def subjects(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import msgspec
 
 from lathe import __version__
 from lathe.gateway.admin.faults import KINDS
-from lathe.gateway.admin.table import AUDIT_EXPORT, PUBLIC_KEYS, TABLE, Entry
+from lathe.gateway.admin.table import AUDIT_EXPORT, PUBLIC_KEYS, REPORT, TABLE, Entry
 
 _COMPONENTS = "#/components/schemas/{name}"
 _ID = {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"}
@@ -50,6 +50,9 @@ def _own() -> dict[str, Any]:
         paths.setdefault(entry.path, {})[entry.method.lower()] = _operation(entry, by_kind, components)
     paths[AUDIT_EXPORT] = {"get": _plain("export_audit", "Export the whole audit.", "application/x-ndjson")}
     paths[PUBLIC_KEYS] = {"get": _plain("public_keys", "The public keys.", "application/jwk-set+json", secured=False)}
+    paths[REPORT] = {
+        "get": _plain("guard_report", "What the guard does, in numbers.", "application/json", secured=False)
+    }
     paths["/openapi.json"] = {"get": _plain("openapi", "This document.", "application/json", secured=False)}
     return {
         "openapi": "3.1.0",

@@ -7,7 +7,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_type_hints
 import msgspec
 
 from lathe.gateway.admin import (
+    accounts,
+    appeals,
     applications,
+    decisions,
     entitlements,
     keys,
     live,
@@ -64,6 +67,14 @@ TABLE: tuple[Entry, ...] = (
     Entry("POST", "/v1/access/applications/{application}/withdraw", applications.withdraw_application),
     Entry("GET", "/v1/access/entitlements", entitlements.list_entitlements),
     Entry("GET", "/v1/receipts/{receipt}", records.show_receipt),
+    Entry("GET", "/v1/decisions", decisions.list_decisions),
+    Entry("GET", "/v1/decisions/{decision}", decisions.show_decision),
+    Entry("POST", "/v1/decisions/{decision}/appeal", appeals.make_appeal, 201),
+    Entry("GET", "/v1/appeals", appeals.list_appeals),
+    Entry("GET", "/v1/appeals/{appeal}", appeals.show_appeal),
+    Entry("POST", "/v1/appeals/{appeal}/withdraw", appeals.withdraw_appeal),
+    Entry("GET", "/v1/notices", decisions.list_notices),
+    Entry("POST", "/v1/notices/{notice}/read", decisions.read_notice),
     _admin("GET", "/organisations", organisations.list_organisations),
     _admin("POST", "/organisations", organisations.create_organisation, 201),
     _admin("GET", "/organisations/{organisation}", organisations.show_organisation),
@@ -108,6 +119,15 @@ TABLE: tuple[Entry, ...] = (
     _admin("POST", "/rollouts/rehearse", rollouts.rehearse_rollout),
     _admin("GET", "/rollouts/{version}", rollouts.show_rollout),
     _admin("POST", "/rollouts/{version}/review", rollouts.review_rollout),
+    _admin("GET", "/appeals", appeals.list_appeals),
+    _admin("GET", "/appeals/{appeal}", appeals.show_appeal),
+    _admin("POST", "/appeals/{appeal}/take", appeals.take_appeal),
+    _admin("POST", "/appeals/{appeal}/decide", appeals.decide_appeal),
+    _admin("GET", "/appeals/{appeal}/case", appeals.show_case),
+    _admin("GET", "/accounts", accounts.list_accounts),
+    _admin("GET", "/accounts/{proposal}", accounts.show_account),
+    _admin("POST", "/accounts/{proposal}/review", accounts.review_account),
+    _admin("POST", "/accounts/{proposal}/lift", accounts.lift_account),
     _admin("GET", "/requests", records.list_requests),
     _admin("GET", "/usage", records.show_usage),
     _admin("GET", "/replicas", records.list_replicas),
@@ -115,3 +135,4 @@ TABLE: tuple[Entry, ...] = (
 )
 AUDIT_EXPORT = f"{ADMIN}/audit/export"
 PUBLIC_KEYS = "/.well-known/jwks.json"
+REPORT = "/guard/report"

@@ -53,7 +53,7 @@ _POLICY = "; ".join(
         "base-uri 'none'",
     )
 )
-_HEADERS = {
+PAGE_HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -64,6 +64,7 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "cache-control": "no-store",
 }
+"""Headers of every page."""
 FILE_HEADERS = {
     "cache-control": "public, max-age=3600",
     "content-security-policy": "default-src 'none'",
@@ -291,7 +292,7 @@ def _failed(request: Request, status: int, error: LatheError) -> Response:
 
 
 def _with_headers(response: Response, entrance: Entrance) -> Response:
-    for name, value in _HEADERS.items():
+    for name, value in PAGE_HEADERS.items():
         response.headers.setdefault(name, value)
     if entrance.public is not None and entrance.public.secure:
         response.headers["strict-transport-security"] = "max-age=31536000"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lathe.gateway.admin.accounts import list_accounts
 from lathe.gateway.admin.desk import ANYONE
 from lathe.gateway.admin.people import list_users
 from lathe.gateway.admin.records import list_audit
@@ -39,6 +40,9 @@ MENU = (
     Entry("/console/spend", "Spend", _ALL),
     Entry("/console/models", "Models", _ALL, "/console/rollouts/"),
     Entry("/console/receipts", "Receipts", _ALL),
+    Entry("/console/decisions", "Decisions", _ALL),
+    Entry("/console/appeals", "Appeals", list_accounts.roles),
+    Entry("/console/accounts", "Accounts", list_accounts.roles),
     Entry("/console/audit", "Audit", list_audit.roles),
     Entry("/console/people", "People", list_users.roles, "/console/groups/"),
     Entry("/console/organisations", "Organisations", _ALL, "/console/projects/"),

@@ -7,11 +7,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, select
 from starlette.responses import Response
 
+from lathe.gateway.admin.appeals import list_appeals, take_appeal
 from lathe.gateway.admin.applications import list_applications
+from lathe.gateway.admin.decisions import list_notices
 from lathe.gateway.admin.desk import ANYONE, Desk, operation
 from lathe.gateway.admin.records import list_replicas, list_requests, show_usage
 from lathe.gateway.admin.shapes import Listing
 from lathe.gateway.admin.shapes_access import Applications, Requests, UsageQuestion
+from lathe.gateway.admin.shapes_guard import Appeals
 from lathe.gateway.console.gate import Visit
 from lathe.store.gateway.schema import requests
 
@@ -52,6 +55,9 @@ async def page(visit: Visit) -> Response:
     refused = await visit.do(list_requests, Requests(state="refused", limit=8))
     waiting = await visit.do(list_applications, Applications(state="submitted", limit=100))
     usage = await visit.do(show_usage, UsageQuestion())
+    told = await visit.do(list_notices, Listing(limit=100))
+    judges = bool(visit.principal.roles & take_appeal.roles)
+    appeals = (await visit.do(list_appeals, Appeals(state="waiting", limit=100))).data if judges else []
     replicas: list[Any] = []
     if visit.principal.roles & list_replicas.roles:
         replicas = (await visit.do(list_replicas, Listing())).data
@@ -63,6 +69,9 @@ async def page(visit: Visit) -> Response:
         waiting=waiting.data,
         usage=usage,
         replicas=replicas,
+        unread=sum(one.seen is None for one in told.data),
+        judges=judges,
+        appeals=appeals,
         age_s=visit.entrance.services.directory.age_s,
         version=visit.entrance.services.directory.revision,
     )

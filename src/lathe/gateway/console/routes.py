@@ -12,10 +12,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from lathe.gateway.admin import accounts, appeals, live, rollouts
 from lathe.gateway.admin import applications as trust
+from lathe.gateway.admin import decisions as judged
 from lathe.gateway.admin import entitlements as held
 from lathe.gateway.admin import keys as key_operations
-from lathe.gateway.admin import live, rollouts
 from lathe.gateway.admin import organisations as tenants
 from lathe.gateway.admin import people as members
 from lathe.gateway.admin import records as kept
@@ -23,6 +24,7 @@ from lathe.gateway.admin.desk import ANYONE, Operation
 from lathe.gateway.console import (
     account,
     applications,
+    decisions,
     entitlements,
     keys,
     models,
@@ -119,6 +121,19 @@ PAGES: tuple[Page, ...] = (
     _act("/rollouts/{version}/review", models.review, rollouts.review_rollout),
     _show("/receipts", records.receipts, kept.list_requests),
     _show("/receipts/{receipt}", records.receipt, kept.show_receipt),
+    _show("/decisions", decisions.index, judged.list_decisions),
+    _show("/decisions/{decision}", decisions.one, judged.show_decision),
+    _act("/decisions/{decision}/appeal", decisions.appeal, appeals.make_appeal),
+    _act("/notices/{notice}/read", decisions.read, judged.read_notice),
+    _show("/appeals", decisions.queue, appeals.list_appeals),
+    _show("/appeals/{appeal}", decisions.appeal_one, appeals.show_appeal),
+    _act("/appeals/{appeal}/take", decisions.take, appeals.take_appeal),
+    _act("/appeals/{appeal}/decide", decisions.decide, appeals.decide_appeal),
+    _act("/appeals/{appeal}/withdraw", decisions.withdraw, appeals.withdraw_appeal),
+    _show("/accounts", decisions.account_index, accounts.list_accounts),
+    _show("/accounts/{proposal}", decisions.account, accounts.show_account),
+    _act("/accounts/{proposal}/review", decisions.account_review, accounts.review_account),
+    _act("/accounts/{proposal}/lift", decisions.account_lift, accounts.lift_account),
     _show("/audit", records.audit_index, kept.list_audit),
     _act("/audit", records.audit_verify, records.verify_audit),
     _show("/people", people.index, members.list_users),

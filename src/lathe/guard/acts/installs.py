@@ -1,7 +1,7 @@
 """Packages that a command would install, by name and version, from its words.
 
 Facts: the manuals of pip, uv, pipx, poetry, npm, pnpm, yarn, bun, cargo, gem and go; names normalised as in PEP 503.
-What stands in requirement files, manifests and lock files is not read here.
+What stands in requirement files, manifests and lock files is read by `workspace`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ _TOOLS = {
     "go": _Tool("Go", frozenset({"get", "install", "run"}), frozenset({"-C", "-tags", "-ldflags", "-modfile"})),
 }
 _RUNNERS = {"npx": "npm", "bunx": "npm", "uvx": "PyPI"}
-PROGRAMS = frozenset({*_TOOLS, *_RUNNERS, "python", "python3"})
+_BY_FILES = frozenset({"pipenv", "bundle"})
+PROGRAMS = frozenset({*_TOOLS, *_RUNNERS, *_BY_FILES, "python", "python3"})
 _PYPI = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*(?:(?:===?|@)\s*([\w.!+*-]+))?(?=$|[\s<>=!~;,@])")
 _NPM = re.compile(r"((?:@[\w.~-]+/)?[A-Za-z0-9_][\w.~-]*)(?:@(.*))?")
 _PLAIN = re.compile(r"([\w./~-]+?)(?:@v?(.+))?")
@@ -83,8 +84,15 @@ _EXACT = re.compile(r"\d[\w.+!-]*")
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*|pip[\d.]+")
 
 
-def installed(words: Sequence[str]) -> list[Package]:
-    """Return the packages that a simple command names to be installed or fetched and run."""
+class Tool(NamedTuple):
+    """A program that installs packages, by one name for all its forms, and the words behind it."""
+
+    name: str
+    rest: list[str]
+
+
+def tool_of(words: Sequence[str]) -> Tool | None:
+    """Return what a simple command installs with: `python -m pip`, `pip3.12` and `uv pip` are all `pip`."""
     name = program_name(words[0]) if words else ""
     rest = list(words[1:])
     if _PYTHON.fullmatch(name):
@@ -92,8 +100,20 @@ def installed(words: Sequence[str]) -> list[Package]:
             name, rest = rest[1], rest[2:]
         elif name.startswith("pip"):
             name = "pip"
-    if name == "uv" and rest[:1] in (["pip"], ["tool"]):
+    if name == "uv" and rest[:1] == ["pip"]:
+        name, rest = "pip", rest[1:]
+    elif name == "uv" and rest[:1] == ["tool"]:
         rest = rest[1:]
+    name = "pip" if name == "pip3" else name
+    return Tool(name, rest) if name in _TOOLS or name in _RUNNERS or name in _BY_FILES else None
+
+
+def installed(words: Sequence[str]) -> list[Package]:
+    """Return the packages that a simple command names to be installed or fetched and run."""
+    found = tool_of(words)
+    if found is None:
+        return []
+    name, rest = found
     if name in _RUNNERS:
         operands = list(_operands(rest, frozenset({"-p", "--package", "--with", "--from", "--python"})))
         return _named(_RUNNERS[name], operands[:1], "")
@@ -122,15 +142,30 @@ def _operands(words: Sequence[str], valued: frozenset[str]) -> Iterator[str]:
             yield word
 
 
+def exact(version: str) -> str:
+    """Return a version where it is one, "" for a range or a name."""
+    return version if _EXACT.fullmatch(version) else ""
+
+
+def named_pypi(requirement: str) -> list[Package]:
+    """Return the package that a requirement as in PEP 508 names, none for a path, a URL or an option."""
+    return _named("PyPI", [requirement], "")
+
+
+def named_npm(requirement: str) -> list[Package]:
+    """Return the package that `name@version` names."""
+    return _named("npm", [requirement], "")
+
+
 def _named(ecosystem: str, words: Sequence[str], version: str) -> list[Package]:
     found = []
     for word in words:
-        if "://" in word or word.startswith((".", "/", "~")):
+        if "://" in word.partition(";")[0] or word.startswith((".", "/", "~", "-")):
             continue
         form = _NPM if ecosystem == "npm" else _PLAIN
         match = _PYPI.match(word) if ecosystem == "PyPI" else form.fullmatch(word)
         if match is None:
             continue
         said = (match[2] or version or "").removeprefix("v" if ecosystem == "Go" else "").strip()
-        found.append(Package(ecosystem, match[1], said if _EXACT.fullmatch(said) else ""))
+        found.append(Package(ecosystem, match[1], exact(said)))
     return found

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lathe.guard.acts.installs import PROGRAMS, Package, installed
+from msgspec.structs import replace
+
+from lathe.guard.acts.events import Events, plain, started_with
+from lathe.guard.acts.index import RuleIndex, names_in
+from lathe.guard.acts.installs import PROGRAMS, installed
 from lathe.guard.acts.sigma import Rule, read_rule
-from lathe.guard.acts.sigma_values import Fields
+from lathe.guard.acts.workspace import FileAt, Named, named_in_files, workspace_reader
 from lathe.guard.findings import Finding, Provenance, Span
 from lathe.guard.indicators import Indicator, normal_url
 from lathe.guard.shell_run import Context, Reading, Run, follow
-from lathe.guard.shell_words import SOME, UNKNOWN
-from lathe.guard.wrappers import program_name
+from lathe.guard.shell_words import UNKNOWN
 
 if TYPE_CHECKING:
     from lathe.guard.targets import Ground
@@ -31,6 +34,9 @@ RULES = Path(__file__).parent / "rules"
 OWN_CONFIDENCE = 0.8
 OTHERS_CONFIDENCE = 0.5
 """How far a rule is trusted: one of others makes a doubt and never decides, for nobody here measured it."""
+NOTED = 0.45
+"""The most that a single rule of others below `high` scores. Sigma's specification has `medium` reviewed now and then,
+and only from `high` on somebody alerted; two such rules at once are worth a doubt all the same."""
 _BY_TACTIC = {
     "credential-access": "credential.theft",
     "exfiltration": "data.exfiltrate",
@@ -42,21 +48,14 @@ _BY_TACTIC = {
 _ELSE = "offence.framework"
 _REPORTED = "agent.overreach"
 """The clause of a hit on a report: nobody asked the agent to fetch what is reported as malicious."""
-_QUOTES = dict.fromkeys(map(ord, "'\"\\"))
 _BRACED = re.compile(r"\{[^{}\s,]*,[^{}\s]*\}")
-_GLOBBED = re.compile(r"/\w*[?*]\w")
-_WORD = re.compile(r"[\w.+-]+")
-_PROGRAM = re.compile(r"/[\w.+-]+")
+_DECODERS = ("base64", "base32", "xxd")
 _NAME = r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]"
-_NAMES = re.compile(r"[\w.-]+")
 _URL = re.compile(r"(?:https?|ftp|wss?)://[^\s'\"<>|;&`()]+", re.IGNORECASE)
 _DOMAIN = re.compile(rf"(?<![\w.-]){_NAME}(?![\w-])", re.IGNORECASE)
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])")
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-f:]*::?[0-9a-f:]*:)[0-9a-f:]{3,39}(?![\w:.])", re.IGNORECASE)
 _HASH = re.compile(r"(?<![\w])(?:[0-9a-f]{128}|[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})(?![\w])", re.IGNORECASE)
-_CONNECTIONS = ("/dev/tcp/", "/dev/udp/")
-_WRITERS = frozenset({"tee", "cp", "mv", "ln", "install", "touch", "truncate", "dd", "shred", "rsync"})
-_TARGETS_ALL = frozenset({"tee", "touch", "truncate", "shred"})
 
 
 class ActMonitor:
@@ -71,17 +70,9 @@ class ActMonitor:
     ) -> None:
         self.rules = tuple(rules)
         self._now = now
-        self._always = [rule for rule in rules if rule.needles is None]
-        self._by_needle: dict[str, list[Rule]] = {}
-        for rule in rules:
-            for needle in rule.needles or ():
-                self._by_needle.setdefault(needle, []).append(rule)
-        # a program stands in the text without the slash: its needle is known by both forms
-        programs = {needle[1:]: rules for needle, rules in self._by_needle.items() if _PROGRAM.fullmatch(needle)}
-        self._programs = frozenset(programs)
-        self._pieces = [needle for needle in self._by_needle if _PROGRAM.fullmatch(needle) is None]
-        for name, found in programs.items():
-            self._by_needle[name] = [*self._by_needle.get(name, ()), *found]
+        self._index = RuleIndex(rules)
+        shells = [rule for rule in rules if rule.programs is None or "bash" in rule.programs]
+        self._shells = RuleIndex([rule for rule in shells if rule.category == "process_creation"])
         self._known: dict[tuple[str, str], list[Indicator]] = {}
         self._networks: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Indicator]] = []
         for one in indicators:
@@ -90,7 +81,8 @@ class ActMonitor:
             else:
                 self._known.setdefault((one.kind, one.value), []).append(one)
         self._kinds = {kind for kind, _ in self._known}
-        self._words = frozenset(value for kind, value in self._known if kind in ("domain", "ipv4", "hash"))
+        plain = (value for kind, value in self._known if kind in ("domain", "ipv4", "hash"))
+        self._words = frozenset(value.encode() for value in plain)
 
     def look(
         self,
@@ -101,29 +93,40 @@ class ActMonitor:
         part: str = "",
         provenance: Provenance = "model",
         reading: Reading | None = None,
+        file_at: FileAt | None = None,
     ) -> list[Finding]:
         """Return what is found in a line of shell that would run in `cwd`; never raises.
 
         `part` names the item in spans, which count the letters of `command`. `reading` is the line as `follow` reads
-        it, where the caller has that already.
+        it, where the caller has that already. `file_at` reads the files that a command installs from; without it
+        those below the roots of `ground` are read.
         """
         spot = _Spot(part, provenance, command)
         found = self._reported(spot) if self._kinds - {"package"} or self._networks else []
-        rules = self._worth(command)
+        hits: dict[int, Rule] = {}
+        if "\n" not in command:
+            event = started_with(command)
+            hits = {id(rule): rule for rule in self._shells.worth(event.raw["CommandLine"]) if rule.check(event)}
+        home = ground.home if ground is not None else "/root"
+        spelled = may_spell(command)
+        around = f"{cwd}\n{home}\n/tmp/" if "mktemp" in command else f"{cwd}\n{home}"
+        rules = self.rules if spelled else self._index.worth(f"{command}\n{around}")
         packages = "package" in self._kinds and _names_installer(command)
-        if not rules and not packages:
-            return found
-        if reading is None:
-            home = ground.home if ground is not None else "/root"
-            reading = follow(command, Context(cwd, {"HOME": home, "PWD": cwd}, cwd))
-        events = _events(reading, command)
-        for rule in rules:
-            if any(rule.check(fields) for category, fields in events if category == rule.category):
-                found.append(_by_rule(rule, spot))
-        if packages:
-            for run in reading.runs:
-                for package in installed(tuple(_plain(word) for word in run.words)):
-                    found += self._by_package(package, spot)
+        named: list[Named] = []
+        if rules or packages:
+            if reading is None:
+                reading = follow(command, Context(cwd, {"HOME": home, "PWD": cwd}, cwd))
+            events = Events(reading)
+            for rule in self._index.worth(events.text()) if spelled else rules:
+                if id(rule) not in hits and any(map(rule.check, events.of(rule.category, rule.programs))):
+                    hits[id(rule)] = rule
+            if packages:
+                if file_at is None and ground is not None:
+                    file_at = workspace_reader(ground)
+                named = [one for run in reading.runs for one in _packages(run, file_at)]
+        found += _by_rules(list(hits.values()), spot)
+        for one in named:
+            found += self._by_package(one, spot)
         return found
 
     def explain(self, kind: str, value: str) -> list[Indicator]:
@@ -133,46 +136,49 @@ class ActMonitor:
             known += [one for network, one in self._networks if ipaddress.ip_address(value) in network]
         return known
 
-    def _worth(self, command: str) -> list[Rule]:
-        """Return the rules that may match, by the words that stand in the text."""
-        if _may_spell(command):
-            return list(self.rules)
-        text = command.replace("\\\n", "").translate(_QUOTES).lower()
-        needles = list(self._programs.intersection(_WORD.findall(text)))
-        needles += [needle for needle in self._pieces if needle in text]
-        chosen = {rule.id: rule for needle in needles for rule in self._by_needle[needle]}
-        return [*chosen.values(), *self._always]
-
     def _reported(self, spot: _Spot) -> list[Finding]:
         found: dict[tuple[str, str], Finding] = {}
         if not self._may_be_reported(spot.command):
             return []
+        now = self._now()
         for kind, value, start, end in observables(spot.command):
             for one in self.explain(kind, value) if kind in self._kinds or self._networks else ():
-                if one.holds(self._now()) and (one.source, one.id) not in found:
-                    found[one.source, one.id] = _by_report(one, spot.span(start, end), 0.9, value)
+                if one.holds(now) and (one.source, one.id) not in found:
+                    found[one.source, one.id] = _by_report(one, spot.span(start, end), 0.9, value, now)
         return list(found.values())
 
     def _may_be_reported(self, text: str) -> bool:
         """Tell cheaply whether the text may name a known value: most texts name none."""
-        words = (word.strip(".-") for word in _NAMES.findall(text.lower()) if len(word) > 3)
         return (
-            not self._words.isdisjoint(words)
+            not self._words.isdisjoint(names_in(text))
             or ("url" in self._kinds and any(("url", normal_url(one)) in self._known for one in _URL.findall(text)))
             or (bool(self._networks) and _IPV4.search(text) is not None)
             or ((bool(self._networks) or "ipv6" in self._kinds) and text.count(":") > 1 and bool(_IPV6.search(text)))
         )
 
-    def _by_package(self, package: Package, spot: _Spot) -> list[Finding]:
-        found = []
+    def _by_package(self, named: Named, spot: _Spot) -> list[Finding]:
+        found, now, package = [], self._now(), named.package
         for one in self._known.get(("package", package.key), ()):
             open_version = not package.version and bool(one.versions)
-            if not one.holds(self._now()) or (package.version and one.versions and package.version not in one.versions):
+            if not one.holds(now) or (package.version and one.versions and package.version not in one.versions):
                 continue
-            at = max(spot.command.find(package.name), 0)
-            score = 0.6 if open_version else 0.95
-            found.append(_by_report(one, spot.span(at, at + len(package.name)), score, package.key))
+            at = max(spot.command.find(package.name), 0) if not named.path else 0
+            end = len(spot.command) if named.path else at + len(package.name)
+            finding = _by_report(one, spot.span(at, end), 0.6 if open_version else 0.95, package.key, now)
+            if named.path:
+                why = f"{named.path} names {finding.why}"
+                finding = replace(finding, why=why, evidence={**finding.evidence, "file": named.path})
+            found.append(finding)
         return found
+
+
+def _packages(run: Run, file_at: FileAt | None) -> list[Named]:
+    """Return what a command would install: what it names, and what the files name that it installs from."""
+    words = tuple(map(plain, run.words))
+    found = [Named(package, "") for package in installed(words)]
+    if file_at is not None and not run.elsewhere and UNKNOWN not in run.cwd:
+        found += named_in_files(words, run.cwd, file_at)
+    return found
 
 
 class _Spot:
@@ -212,12 +218,12 @@ def _address(text: str) -> str | None:
         return None
 
 
-def _may_spell(command: str) -> bool:
-    """Tell whether a word of the line may come out otherwise than it is written: braces, patterns, `$'…'`."""
+def may_spell(command: str) -> bool:
+    """Tell whether a word of the line may come out otherwise than it is written: braces, `$'…'`, hidden texts."""
     return (
         "$'" in command
         or ("{" in command and "," in command and any(_joined(command, one) for one in _BRACED.finditer(command)))
-        or (("*" in command or "?" in command) and _GLOBBED.search(command) is not None)
+        or any(name in command for name in _DECODERS)
     )
 
 
@@ -231,67 +237,23 @@ def _names_installer(command: str) -> bool:
     return any(word in command for word in PROGRAMS)
 
 
-def _events(reading: Reading, line: str) -> list[tuple[str, Fields]]:
-    """Return a line as events of Sigma: a process for each command, a file for each that is written."""
-    events = [("process_creation", _process(run)) for run in reading.runs if run.words]
-    if "\n" not in line:
-        # a line of its own is also what a shell is started with: rules that look for pipes see them there
-        shell = _fields(Image="/usr/bin/bash", CommandLine=f"bash -c {line}", ParentImage="/usr/bin/bash")
-        events.append(("process_creation", shell))
-    written = [
-        (one.target, one.cwd) for one in reading.redirects if one.operator != "<" or one.target.startswith(_CONNECTIONS)
-    ]
-    if reading.broken:  # the grammar does not know `<>`, and takes its target for a word
-        words = [(word, run.cwd) for run in reading.runs for word in run.words]
-        written += [one for one in words if one[0].startswith(_CONNECTIONS)]
-    for run in reading.runs:
-        written += [(word, run.cwd) for word in _written_by(run)]
-    return events + [("file_event", _file(target, cwd)) for target, cwd in written]
+def _by_rules(hits: Sequence[Rule], spot: _Spot) -> Iterator[Finding]:
+    middling = sum(rule.level == "medium" and not _own(rule) for rule in hits)
+    for rule in hits:
+        alone = middling < 2 and rule.level == "medium" and not _own(rule)
+        yield Finding(
+            monitor="acts",
+            clause=rule.clause or _clause_of(rule),
+            score=min(rule.score, NOTED) if alone else rule.score,
+            spans=(spot.span(0, len(spot.command)),),
+            why=f"It matches the rule {rule.title!r} ({rule.level}).",
+            confidence=OWN_CONFIDENCE if _own(rule) else OTHERS_CONFIDENCE,
+            evidence={"rule": rule.id, "level": rule.level, "tags": list(rule.tags), "source": rule.source},
+        )
 
 
-def _process(run: Run) -> Fields:
-    words = [_plain(word) for word in run.words]
-    image = words[0] if words[0].startswith("/") else f"/usr/bin/{program_name(words[0])}"
-    return _fields(
-        Image=image, CommandLine=" ".join(words), CurrentDirectory=_plain(run.cwd), ParentImage="/usr/bin/bash"
-    )
-
-
-def _file(target: str, cwd: str) -> Fields:
-    path = _plain(target)
-    folder = _plain(cwd).rstrip("/")
-    return _fields(TargetFilename=path if path.startswith(("/", "~")) else f"{folder}/{path}")
-
-
-def _fields(**fields: str) -> Fields:
-    return Fields(fields, {name: value.lower() for name, value in fields.items()})
-
-
-def _written_by(run: Run) -> list[str]:
-    name = program_name(run.words[0]) if run.words else ""
-    if name not in _WRITERS:
-        return []
-    if name == "dd":
-        return [word[3:] for word in run.words[1:] if word.startswith("of=")]
-    operands = [word for word in run.words[1:] if not word.startswith("-")]
-    return operands if name in _TARGETS_ALL else operands[-1:]
-
-
-def _plain(word: str) -> str:
-    return word.replace(UNKNOWN, "").replace(SOME, "?")
-
-
-def _by_rule(rule: Rule, spot: _Spot) -> Finding:
-    own = rule.source.startswith(str(RULES))
-    return Finding(
-        monitor="acts",
-        clause=rule.clause or _clause_of(rule),
-        score=rule.score,
-        spans=(spot.span(0, len(spot.command)),),
-        why=f"It matches the rule {rule.title!r} ({rule.level}).",
-        confidence=OWN_CONFIDENCE if own else OTHERS_CONFIDENCE,
-        evidence={"rule": rule.id, "level": rule.level, "tags": list(rule.tags), "source": rule.source},
-    )
+def _own(rule: Rule) -> bool:
+    return rule.source.startswith(str(RULES))
 
 
 def _clause_of(rule: Rule) -> str:
@@ -299,15 +261,16 @@ def _clause_of(rule: Rule) -> str:
     return next((_BY_TACTIC[name] for name in tactics if name in _BY_TACTIC), _ELSE)
 
 
-def _by_report(one: Indicator, span: Span, score: float, seen: str) -> Finding:
-    until = f" until {one.until:%Y-%m-%d}" if one.until else ""
+def _by_report(one: Indicator, span: Span, score: float, seen: str, now: datetime) -> Finding:
+    trust = one.trust(now)
+    until = f" until {one.end:%Y-%m-%d}" if one.end else ""
     what = f" as {one.name!r}" if one.name else ""
     return Finding(
         monitor="intel",
         clause=_REPORTED,
         score=score,
         spans=(span,),
-        why=f"{seen} is reported by {one.source} ({one.id}){what}, with confidence {one.confidence} of 100{until}.",
-        confidence=one.confidence / 100,
+        why=f"{seen} is reported by {one.source} ({one.id}){what}, with confidence {trust} of 100{until}.",
+        confidence=trust / 100,
         evidence={"indicator": one.id, "kind": one.kind, "value": one.value, "source": one.source, "targets": [seen]},
     )

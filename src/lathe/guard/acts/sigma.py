@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lathe.guard.acts.sigma_values import Check, Fields, Needles, Probe, both, either, field_test
+from lathe.guard.acts.sigma_values import Check, Clues, Fields, Probe, both, either, field_test
 from lathe.protocol.errors import ConfigError
 
 LEVELS = {"informational": 0.2, "low": 0.4, "medium": 0.6, "high": 0.85, "critical": 0.95}
@@ -23,7 +23,7 @@ _DEEPEST = 50
 
 
 class Rule(NamedTuple):
-    """A compiled rule. `needles`: one of these stands in each text it can match; None where none can be said."""
+    """A compiled rule. `clues`: all of them are in each text that it can match; () where none can be said."""
 
     id: str
     title: str
@@ -32,8 +32,14 @@ class Rule(NamedTuple):
     tags: tuple[str, ...]
     clause: str
     check: Check
-    needles: Needles
+    clues: Clues
     source: str = ""
+
+    @property
+    def programs(self) -> frozenset[str] | None:
+        """The programs of which one must run for it to match, in lower case; None where it is not about programs."""
+        first = self.clues[0] if self.clues else None
+        return first.programs if first is not None and not (first.pieces or first.patterns) else None
 
     @property
     def score(self) -> float:
@@ -94,7 +100,7 @@ def _compiled(plain: Mapping[str, Any], source: str) -> Rule:
         tags=tuple(str(tag) for tag in tags) if isinstance(tags, list) else (),
         clause=str(plain.get("clause") or ""),
         check=test.check,
-        needles=test.needles,
+        clues=test.clues,
         source=source,
     )
 
@@ -191,4 +197,4 @@ def _not(test: Probe) -> Probe:
     def check(fields: Fields) -> bool:
         return not test.check(fields)
 
-    return Probe(check, None)
+    return Probe(check, ())

@@ -5,9 +5,12 @@ Facts: the Sigma specification 2.1.0, appendix on modifiers. Values compare with
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from itertools import product
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 
 class Fields(NamedTuple):
@@ -18,35 +21,70 @@ class Fields(NamedTuple):
 
 
 Check: TypeAlias = Callable[[Fields], bool]
-Needles: TypeAlias = frozenset[str] | None
-"""Texts in lower case of which one must stand in the command, `/name` as a word; None: nothing can be said."""
+
+
+class Clue(NamedTuple):
+    """What a text must hold, in one of several ways, for a rule to be worth a look.
+
+    `programs` are words of the text, `pieces` parts of it, both in lower case; `patterns` are found in it.
+    """
+
+    programs: frozenset[str] = frozenset()
+    pieces: frozenset[str] = frozenset()
+    patterns: frozenset[re.Pattern[str]] = frozenset()
+
+    def __or__(self, other: tuple[Any, ...]) -> Clue:
+        """Return the clue that is there where one of both is."""
+        return Clue(*(mine | theirs for mine, theirs in zip(self, other, strict=True)))
+
+    @property
+    def worth(self) -> tuple[bool, int, int]:
+        """How much it rules out, and how cheaply: compares with that of others."""
+        cheap = bool(self.programs) and not self.pieces and not self.patterns
+        shortest = min(map(len, self.pieces), default=0) if not self.patterns else 0
+        return cheap, shortest, -len(self.pieces) - len(self.patterns)
+
+
+Clues: TypeAlias = tuple[Clue, ...]
+"""All of these must be there, the most telling first; (): nothing can be said."""
+NEVER = Clue()
+"""What no text holds."""
+PARENT = "/usr/bin/bash"
+"""What starts every command here."""
 
 
 class Probe(NamedTuple):
-    """A check and its needles."""
+    """A check and its clues."""
 
     check: Check
-    needles: Needles
+    clues: Clues
 
 
 _MODIFIERS = frozenset({"contains", "startswith", "endswith", "all", "re", "cased", "i", "m", "s", "exists"})
 _WRITTEN = frozenset({"CommandLine", "Image", "TargetFilename"})
-"""Fields that are made of what the command line says; others come from elsewhere."""
+"""Fields that are made of what the command line says."""
+_FIRST = re.compile(r"([\w.+-]+)\s")
 _LONGEST = 16_000
+_MOST_CLUES = 12
 _PIECE = re.compile(r"\\([*?\\])|([*?])|([^*?\\]+|\\)", re.DOTALL)
 _NAME = re.compile(r"[\w.+-]+")
+_COUNT = re.compile(r"\{[\d,]*\}")
+_TELLING = re.compile(r"(?<!\\)[A-Za-z0-9/=-]")
+_ANCHOR = re.compile(r"[$^]|\\[AZ]|\(\?<?[=!]")
 _FOLDERS = re.compile(r"[\s'\"\\`$/]+")
 _BREAKS = re.compile(r"[\s'\"\\`$]+")
 
 
 def both(tests: Sequence[Probe]) -> Probe:
-    """Return a test that holds where all do; its needles are the most telling ones."""
+    """Return a test that holds where all do."""
     if len(tests) == 1:
         return tests[0]
-    checks = [test.check for test in tests]
-    known = [test.needles for test in tests if test.needles]
-    best = max(known, key=lambda needles: (min(map(len, needles)), -len(needles)), default=None)
-    return Probe(lambda fields: all(check(fields) for check in checks), best)
+    clues = dict.fromkeys(clue for test in tests for clue in test.clues)
+    first, *rest = [test.check for test in sorted(tests, key=lambda test: not (test.clues and test.clues[0].worth[0]))]
+    if len(rest) == 1:
+        second = rest[0]
+        return Probe(lambda fields: first(fields) and second(fields), _sorted(clues))
+    return Probe(lambda fields: first(fields) and all(check(fields) for check in rest), _sorted(clues))
 
 
 def either(tests: Sequence[Probe]) -> Probe:
@@ -54,9 +92,19 @@ def either(tests: Sequence[Probe]) -> Probe:
     if len(tests) == 1:
         return tests[0]
     checks = [test.check for test in tests]
-    known = [test.needles for test in tests if test.needles is not None]
-    needles = frozenset[str]().union(*known) if len(known) == len(tests) else None
-    return Probe(lambda fields: any(check(fields) for check in checks), needles)
+    ways: list[Clues] = [test.clues for test in tests]
+    count = math.prod(map(len, ways))  # 0 where one has none: then nothing can be said
+    if count > _MOST_CLUES:  # each by its best clue, by its second best and so on
+        deepest = max(map(len, ways))
+        combined = [[clues[min(at, len(clues) - 1)] for clues in ways] for at in range(deepest)]
+    else:
+        combined = [list(way) for way in product(*ways)]
+    clues = dict.fromkeys(reduce(Clue.__or__, way) for way in combined)
+    return Probe(lambda fields: any(check(fields) for check in checks), _sorted(clues))
+
+
+def _sorted(clues: Iterable[Clue]) -> Clues:
+    return tuple(sorted(clues, key=lambda clue: clue.worth, reverse=True)[:_MOST_CLUES])
 
 
 def field_test(spelled: str, wanted: Any) -> Probe:
@@ -69,35 +117,60 @@ def field_test(spelled: str, wanted: Any) -> Probe:
     if not values:
         raise ValueError(f"{spelled[:80]!r} has no value")
     if "exists" in modifiers:
-        return Probe(lambda fields: (field in fields.raw) is bool(values[0]), None)
-    tests = [_value_test(field, modifiers, value) for value in values]
-    return both(tests) if "all" in modifiers else either(tests)
+        return Probe(lambda fields: (field in fields.raw) is bool(values[0]), ())
+    if "all" in modifiers:
+        return both([_any_of(field, modifiers, [value]) for value in values])
+    return _any_of(field, modifiers, values)
 
 
-def _value_test(field: str, modifiers: Sequence[str], value: Any) -> Probe:
-    if value is None:
-        return Probe(lambda fields: not fields.raw.get(field), None)
-    if isinstance(value, dict | list):
-        raise ValueError(f"a value of {field[:40]!r} is neither text nor number")
-    text = str(value)
-    if "re" in modifiers:
-        return _pattern_test(field, modifiers, text)
-    parts = _parts(text)
-    if "contains" in modifiers or "endswith" in modifiers:
-        parts.insert(0, None)
-    if "contains" in modifiers or "startswith" in modifiers:
-        parts.append(None)
+def _any_of(field: str, modifiers: Sequence[str], values: Sequence[Any]) -> Probe:
+    """Return the test that a field has one of the values. Those of one simple form are tried together."""
+    tests: list[Probe] = []
+    forms: dict[_Form, list[_Parts]] = {}
     cased = "cased" in modifiers
-    return Probe(_wildcard_check(field, parts, cased), _needles(field, parts))
+    for value in values:
+        if isinstance(value, dict | list):
+            raise ValueError(f"a value of {field[:40]!r} is neither text nor number")
+        if value is None:
+            tests.append(Probe(lambda fields: not fields.raw.get(field), ()))
+        elif "re" in modifiers:
+            tests.append(_pattern_test(field, modifiers, str(value)))
+        else:
+            parts = _parts(str(value))
+            if "contains" in modifiers or "endswith" in modifiers:
+                parts.insert(0, None)
+            if "contains" in modifiers or "startswith" in modifiers:
+                parts.append(None)
+            form = _form(parts)
+            if form is None:
+                tests.append(Probe(_wildcard_check(field, parts, cased), _clues(field, parts)))
+            else:
+                forms.setdefault(form, []).append(parts)
+    for form, alike in forms.items():
+        wanted = tuple("".join(part or "" for part in parts) for parts in alike)
+        check = _simple_check(field, form, wanted if cased else tuple(map(str.lower, wanted)), cased)
+        tests.append(Probe(check, either([Probe(check, _clues(field, parts)) for parts in alike]).clues))
+    test = either(tests)
+    return test if field in _WRITTEN else Probe(test.check, _constant(field, test.check))
+
+
+def _constant(field: str, check: Check) -> Clues:
+    """Return the clues of a test of a field that no command says: of two of them something is known."""
+    known = {"ParentImage": PARENT} if field == "ParentImage" else {}
+    possible = field == "CurrentDirectory" or check(Fields(known, known))
+    return () if possible else (NEVER,)
 
 
 def _pattern_test(field: str, modifiers: Sequence[str], text: str) -> Probe:
     flags = sum(getattr(re, letter.upper()) for letter in set(modifiers) & {"i", "m", "s"})
     try:
-        search = re.compile(text, flags).search
+        pattern = re.compile(text, flags)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"a pattern of {field[:40]!r} can't be read ({error})") from None
-    return Probe(lambda fields: search(fields.raw.get(field, "")[:_LONGEST]) is not None, None)
+    # without an anchor, a line that holds it stands in a text that holds it
+    loose = field == "CommandLine" and not _ANCHOR.search(text) and _TELLING.search(_COUNT.sub("", text)) is not None
+    clues = (Clue(patterns=frozenset({pattern})),) if loose else ()
+    return Probe(lambda fields: pattern.search(fields.raw.get(field, "")[:_LONGEST]) is not None, clues)
 
 
 _Parts: TypeAlias = list[str | None]
@@ -116,38 +189,71 @@ def _parts(text: str) -> _Parts:
     return parts
 
 
-def _wildcard_check(field: str, parts: _Parts, cased: bool) -> Check:
-    literal = "".join(part or "" for part in parts)
-    wanted = literal if cased else literal.lower()
-    side = 0 if cased else 1  # Fields.raw or Fields.lower
+_Form: TypeAlias = Literal["anything", "nothing", "contains", "startswith", "endswith", "equals"]
+
+
+def _form(parts: _Parts) -> _Form | None:
+    """Return how a value compares, None where it takes a pattern."""
     solid = [part for part in parts if part]
-    if "" not in parts and len(solid) <= 1:
-        before, after = bool(parts) and parts[0] is None, bool(parts) and parts[-1] is None
-        if not solid:
-            return lambda fields: field in fields.raw if parts else not fields.raw.get(field)
-        if before and after:
-            return lambda fields: wanted in fields[side].get(field, "")
-        if before:
-            return lambda fields: fields[side].get(field, "").endswith(wanted)
-        if after:
+    if "" in parts or len(solid) > 1:
+        return None
+    if not solid:
+        return "anything" if parts else "nothing"
+    match parts[0] is None, parts[-1] is None:
+        case True, True:
+            return "contains"
+        case True, False:
+            return "endswith"
+        case False, True:
+            return "startswith"
+        case _:
+            return "equals"
+
+
+def _simple_check(field: str, form: _Form, wanted: tuple[str, ...], cased: bool) -> Check:
+    side = 0 if cased else 1  # Fields.raw or Fields.lower
+    only = wanted[0]
+    match form:
+        case "anything":
+            return lambda fields: field in fields.raw
+        case "nothing":
+            return lambda fields: not fields.raw.get(field)
+        case "contains" if len(wanted) == 1:
+            return lambda fields: only in fields[side].get(field, "")
+        case "contains":
+            return lambda fields: _holds(fields[side].get(field, ""), wanted)
+        case "startswith":
             return lambda fields: fields[side].get(field, "").startswith(wanted)
-        return lambda fields: fields[side].get(field) == wanted
+        case "endswith":
+            return lambda fields: fields[side].get(field, "").endswith(wanted)
+        case _:
+            return lambda fields: fields[side].get(field) in wanted
+
+
+def _holds(text: str, wanted: tuple[str, ...]) -> bool:
+    for one in wanted:  # noqa: SIM110 (a generator would cost more than what it goes through)
+        if one in text:
+            return True
+    return False
+
+
+def _wildcard_check(field: str, parts: _Parts, cased: bool) -> Check:
     pattern = "".join(".*" if part is None else "." if part == "" else re.escape(part) for part in parts)
     match = re.compile(pattern, re.DOTALL | (0 if cased else re.IGNORECASE)).fullmatch
     return lambda fields: match(fields.raw.get(field, "")[:_LONGEST]) is not None
 
 
-def _needles(field: str, parts: _Parts) -> Needles:
-    if field not in _WRITTEN:
-        return None
+def _clues(field: str, parts: _Parts) -> Clues:
     texts = [part for part in parts if part]
     if field == "Image":
         _, slash, name = texts[-1].rpartition("/") if texts else ("", "", "")
         if slash and parts[-1] and _NAME.fullmatch(name):
-            return frozenset({f"/{name.lower()}"})
+            return (Clue(programs=frozenset({name.lower()})),)
         # the folder of a program is seldom written, and then added
         texts = [text.rpartition("/")[2] or ("" if text in "/usr/bin/" else text) for text in texts]
     breaks = _FOLDERS if field == "TargetFilename" else _BREAKS  # a command may have gone to the folder before
-    pieces = [piece for text in texts for piece in breaks.split(text.lower())]
-    longest = max(reversed(pieces), key=len, default="")
-    return frozenset({longest}) if longest else None
+    pieces = {piece for text in texts for piece in breaks.split(text.lower()) if piece}
+    clues = [Clue(pieces=frozenset({piece})) for piece in pieces]
+    if field == "CommandLine" and parts and (first := _FIRST.match(parts[0] or "")):  # it begins with the program
+        clues.append(Clue(programs=frozenset({first[1].lower()})))
+    return _sorted(clues)

@@ -23,8 +23,8 @@ from lathe.store.gateway.schema import make, revision
 
 CHANNEL = "lathe_gateway"
 """Where PostgreSQL tells every replica that something has changed."""
-Section: TypeAlias = Literal["principals", "access", "rollouts"]
-SECTIONS: tuple[Section, ...] = ("principals", "access", "rollouts")
+Section: TypeAlias = Literal["principals", "access", "rollouts", "guard"]
+SECTIONS: tuple[Section, ...] = ("principals", "access", "rollouts", "guard")
 """What a replica keeps in memory, each part read anew when it changes."""
 _NEWEST = "0001"
 _BUSY_MS = 10_000

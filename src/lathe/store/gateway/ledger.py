@@ -90,6 +90,53 @@ class LineAnswer(NamedTuple):
     answer: str
 
 
+class BlockedItem(NamedTuple):
+    """An item that a decision is about; the fields are columns of the table `blocked`."""
+
+    item: str
+    code: str
+    clause: str
+    item_id: str
+    state: str
+
+
+class Judged(NamedTuple):
+    """A decision of the guard; the fields are columns of the table `decisions`, but for `marks` and `items`.
+
+    `marks` are whom its entry is about, `items` rows of `blocked` without project, decision and time.
+    """
+
+    id: str
+    at: int
+    request: str
+    replica: str
+    organisation: str
+    project: str
+    user: str
+    key: str
+    thread: str
+    surface: str
+    step: str
+    scope: str
+    clause: str
+    code: str
+    concern: str
+    policy: str
+    body: str
+    entry: str
+    material: str
+    marks: tuple[str, ...] = ()
+    items: tuple[BlockedItem, ...] = ()
+
+
+class LetIn(NamedTuple):
+    """That an item which was set aside was judged anew and is served; the first two fields find it."""
+
+    project: str
+    item: str
+    at: int
+
+
 class Link(NamedTuple):
     """A record of a chain of the audit; the fields are columns of the table `audit`."""
 
@@ -105,9 +152,11 @@ class Entries(NamedTuple):
     whole: Sequence[tuple[Opened, Settled]] = ()
     opened: Sequence[Opened] = ()
     settled: Sequence[Settled] = ()
+    links: Sequence[Link] = ()
     contents: Sequence[Content] = ()
     answers: Sequence[LineAnswer] = ()
-    links: Sequence[Link] = ()
+    judged: Sequence[Judged] = ()
+    let_in: Sequence[LetIn] = ()
 
 
 class Unwritable(Exception):
@@ -143,18 +192,22 @@ def _day(number: int) -> str:
     return (datetime.date(1970, 1, 1) + datetime.timedelta(days=number)).isoformat()
 
 
+def charged_to(key: str, project: str, organisation: str, at: int) -> tuple[tuple[str, str], ...]:
+    """Return the scopes and periods of the table `spend` that a request which ended at a time is charged to."""
+    month, day = periods(at)
+    return (
+        (f"key:{key}", month),
+        (f"project:{project}", month),
+        (f"project:{project}", day),
+        (f"organisation:{organisation}", month),
+    )
+
+
 def charges(settled: Iterable[Settled]) -> list[tuple[str, str, int, int, int]]:
     """Return rows for the table `spend`: scope, period, cost, tokens, requests, each scope and period once."""
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     for one in settled:
-        month, day = periods(one.ended)
-        project = f"project:{one.project}"
-        for scope, period in (
-            (f"key:{one.key}", month),
-            (project, month),
-            (project, day),
-            (f"organisation:{one.organisation}", month),
-        ):
+        for scope, period in charged_to(one.key, one.project, one.organisation, one.ended):
             entry = sums[scope, period]
             entry[0] += one.cost
             entry[1] += one.input_tokens + one.output_tokens
@@ -178,9 +231,24 @@ _CONTENT = f"insert into contents ({','.join(Content._fields)}) values ("
 _LINK = f"insert into audit ({','.join(Link._fields)}) values ("
 _ANSWER = "update batch_lines set state=?3,asked=?4,status=?5,answer=?6 where batch=?1 and number=?2 "
 _ANSWER += "and state in ('waiting','running')"  # the first answer is the line's
+_DECISION = tuple('"' + name + '"' for name in Judged._fields[:-2])
+_JUDGED = f"insert into decisions ({','.join(_DECISION)},tokens,cost,reversed_by) values ("
+_MARKED = "insert into decision_marks (mark,decision) values ("
+_SET_ASIDE = "insert into blocked (project,item,decision,code,clause,item_id,state,at) values ("
+# that an item was released by a reversal is not undone by one who judges it anew
+_AGAIN_ASIDE = ") on conflict (project,item) do update set decision=excluded.decision,code=excluded.code,"
+_AGAIN_ASIDE += "clause=excluded.clause,item_id=excluded.item_id,state=excluded.state,at=excluded.at "
+_AGAIN_ASIDE += "where blocked.state<>'released'"
+_LET_IN = "update blocked set state='served',at=?3 where project=?1 and item=?2 and state='blocked'"
+_CHANGED = "update revision set guard=guard+1"
 _SPEND = "insert into spend (scope,period,cost,tokens,requests) values ("
 _ADD = ") on conflict (scope,period) do update set cost=spend.cost+excluded.cost,"
 _ADD += "tokens=spend.tokens+excluded.tokens,requests=spend.requests+excluded.requests"
+
+
+def _aside(judged: Judged) -> list[tuple[object, ...]]:
+    """Return the rows of `blocked` that a decision makes."""
+    return [(judged.project, one.item, judged.id, *one[1:], judged.at) for one in judged.items]
 
 
 def _row(opened: Opened, settled: tuple[object, ...]) -> tuple[object, ...]:
@@ -240,6 +308,7 @@ class SqliteLedger:
                 execute(f"{_CONTENT}?,?,?,?,?,?,?){_AGAIN}", content)
             for answer in entries.answers:
                 execute(_ANSWER, answer)
+            self._judge(entries.judged, entries.let_in)
             for link in entries.links:
                 execute(f"{_LINK}?,?,?,?){_AGAIN}", link)
             execute("commit")
@@ -247,6 +316,19 @@ class SqliteLedger:
             if self._connection.in_transaction:
                 execute("rollback")
             raise
+
+    def _judge(self, judged: Sequence[Judged], let_in: Sequence[LetIn]) -> None:
+        execute = self._connection.execute
+        for one in judged:
+            if execute(f"{_JUDGED}{_marks(_DECISION)},0,0,''){_AGAIN}", one[:-2]).rowcount == 1:
+                for mark in one.marks:
+                    execute(f"{_MARKED}?,?){_AGAIN}", (mark, one.id))
+                for row in _aside(one):
+                    execute(f"{_SET_ASIDE}?,?,?,?,?,?,?,?{_AGAIN_ASIDE}", row)
+        for row in let_in:
+            execute(_LET_IN, row)
+        if let_in or any(one.items for one in judged):
+            execute(_CHANGED)
 
     def _shorten(self) -> None:
         """Bring the write-ahead log into the database, on a connection that nobody waits for."""
@@ -320,8 +402,24 @@ class PostgresLedger:
             await connection.executemany(f"{_CONTENT}$1,$2,$3,$4,$5,$6,$7){_AGAIN}", entries.contents)
         if entries.answers:
             await connection.executemany(_ANSWER.replace("?", "$"), entries.answers)
+        await self._judge(entries.judged, entries.let_in)
         if entries.links:
             await connection.executemany(f"{_LINK}$1,$2,$3,$4){_AGAIN}", entries.links)
+
+    async def _judge(self, judged: Sequence[Judged], let_in: Sequence[LetIn]) -> None:
+        connection = self._connection
+        for one in judged:
+            done = await connection.execute(f"{_JUDGED}{_marks(_DECISION, '$')},0,0,''){_AGAIN}", *one[:-2])
+            if done == "INSERT 0 1":
+                await connection.executemany(f"{_MARKED}$1,$2){_AGAIN}", [(mark, one.id) for mark in one.marks])
+                await connection.executemany(f"{_SET_ASIDE}$1,$2,$3,$4,$5,$6,$7,$8{_AGAIN_ASIDE}", _aside(one))
+        if let_in:
+            await connection.executemany(_LET_IN.replace("?", "$"), let_in)
+        if let_in or any(one.items for one in judged):
+            await connection.execute(_CHANGED)
+            await connection.execute(
+                "notify lathe_gateway"
+            )  # database.CHANNEL, which this file does not import for its speed
 
     async def aclose(self) -> None:
         """Close the connection."""

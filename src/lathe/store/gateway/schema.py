@@ -16,47 +16,21 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
-    Text,
     insert,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(column_0_label)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def _id(name: str = "id") -> Column[str]:
-    return Column(name, String(64), primary_key=True)
-
-
-def _to(table: str, name: str, *, null: bool = False) -> Column[str]:
-    return Column(name, String(64), ForeignKey(f"{table}.id"), nullable=null, index=True)
-
-
-def _time(name: str, *, null: bool = False) -> Column[int]:
-    return Column(name, BigInteger, nullable=null)
-
-
-def _text(name: str, default: str = "") -> Column[str]:
-    return Column(name, Text, nullable=False, default=default)
-
+from lathe.store.gateway.columns import id_of, metadata, refers_to, text, time
 
 # --- principals
 
 organisations = Table(
     "organisations",
     metadata,
-    _id(),
+    id_of(),
     Column("name", String(200), nullable=False, unique=True),
-    _time("created"),
+    time("created"),
     # limits, budgets, retention: gateway/limits.py and gateway/records.py say which keys
     Column("settings", JSON, nullable=False, default=dict),
 )
@@ -64,11 +38,11 @@ organisations = Table(
 projects = Table(
     "projects",
     metadata,
-    _id(),
-    _to("organisations", "organisation"),
+    id_of(),
+    refers_to("organisations", "organisation"),
     Column("name", String(200), nullable=False),
-    _time("created"),
-    _time("archived", null=True),
+    time("created"),
+    time("archived", null=True),
     # limits, budgets, retention, fallback, region
     Column("settings", JSON, nullable=False, default=dict),
     Index("uq_projects_name", "organisation", "name", unique=True),
@@ -77,10 +51,10 @@ projects = Table(
 users = Table(
     "users",
     metadata,
-    _id(),
-    _to("organisations", "organisation"),
+    id_of(),
+    refers_to("organisations", "organisation"),
     Column("email", String(320), nullable=False, unique=True),
-    _text("name"),
+    text("name"),
     # issuer and subject of an OpenID provider, "" before the first sign-in
     Column("subject", String(500), nullable=False, default="", index=True),
     # of the installation: operator, reviewer, auditor; of the organisation: admin, member
@@ -91,9 +65,9 @@ users = Table(
     # what a directory calls the user by SCIM; "" where it is the e-mail address
     Column("user_name", String(320), nullable=False, default=""),
     Column("external_id", String(200), nullable=False, default=""),
-    _time("created"),
+    time("created"),
     # a directory has deleted the user: the row stays for the records that name it, and the address is free again
-    _time("removed", null=True),
+    time("removed", null=True),
 )
 
 memberships = Table(
@@ -107,13 +81,13 @@ memberships = Table(
 groups = Table(
     "groups",
     metadata,
-    _id(),
-    _to("organisations", "organisation"),
+    id_of(),
+    refers_to("organisations", "organisation"),
     Column("name", String(200), nullable=False),
     Column("external_id", String(200), nullable=False, default=""),
     # what membership gives: {"projects": {project: role}, "roles": [...]}
     Column("grants", JSON, nullable=False, default=dict),
-    _time("created"),
+    time("created"),
 )
 
 group_members = Table(
@@ -126,11 +100,11 @@ group_members = Table(
 keys = Table(
     "keys",
     metadata,
-    _id(),
-    _to("organisations", "organisation"),
-    _to("projects", "project", null=True),
-    _to("users", "user", null=True),
-    _text("name"),
+    id_of(),
+    refers_to("organisations", "organisation"),
+    refers_to("projects", "project", null=True),
+    refers_to("users", "user", null=True),
+    text("name"),
     # SHA-256 of the key, in hexadecimal; keys have 256 random bits, so no salt and no stretching
     Column("digest", String(64), nullable=False, unique=True),
     Column("hint", String(16), nullable=False),
@@ -139,9 +113,9 @@ keys = Table(
     # the surface that requests with this key come from, "" where the request says it
     Column("surface", String(20), nullable=False, default=""),
     Column("settings", JSON, nullable=False, default=dict),
-    _time("created"),
-    _time("expires", null=True),
-    _time("revoked", null=True),
+    time("created"),
+    time("expires", null=True),
+    time("revoked", null=True),
     Column("replaces", String(64), nullable=False, default=""),
 )
 
@@ -149,12 +123,12 @@ passkeys = Table(
     "passkeys",
     metadata,
     Column("id", String(1400), primary_key=True),
-    _to("users", "user"),
-    _text("public_key"),
+    refers_to("users", "user"),
+    text("public_key"),
     Column("sign_count", BigInteger, nullable=False, default=0),
-    _text("name"),
-    _time("created"),
-    _time("used", null=True),
+    text("name"),
+    time("created"),
+    time("used", null=True),
 )
 
 sessions = Table(
@@ -162,15 +136,15 @@ sessions = Table(
     metadata,
     # SHA-256 of the cookie's value
     Column("digest", String(64), primary_key=True),
-    _to("users", "user"),
+    refers_to("users", "user"),
     Column("csrf", String(64), nullable=False),
     # how the person signed in: oidc, passkey
     Column("method", String(20), nullable=False),
     # how surely: account, mfa, passkey
     Column("level", String(20), nullable=False, default="account"),
-    _time("created"),
-    _time("seen"),
-    _time("expires"),
+    time("created"),
+    time("seen"),
+    time("expires"),
 )
 
 tickets = Table(
@@ -188,8 +162,8 @@ tickets = Table(
 proofs = Table(
     "proofs",
     metadata,
-    _id(),
-    _to("organisations", "organisation"),
+    id_of(),
+    refers_to("organisations", "organisation"),
     # whose identity: user:ID or organisation:ID
     Column("subject", String(100), nullable=False, index=True),
     Column("method", String(40), nullable=False),
@@ -198,8 +172,8 @@ proofs = Table(
     Column("evidence", JSON, nullable=False, default=dict),
     # who states it: a user, or "" where the method itself does
     Column("author", String(64), nullable=False, default=""),
-    _time("at"),
-    _time("expires", null=True),
+    time("at"),
+    time("expires", null=True),
 )
 
 # --- trusted access
@@ -207,13 +181,13 @@ proofs = Table(
 applications = Table(
     "applications",
     metadata,
-    _id(),
-    _to("organisations", "organisation"),
-    _to("projects", "project", null=True),
+    id_of(),
+    refers_to("organisations", "organisation"),
+    refers_to("projects", "project", null=True),
     # who is to be trusted: user:ID, project:ID or organisation:ID
     Column("subject", String(100), nullable=False, index=True),
     Column("tier", String(20), nullable=False),
-    _text("why"),
+    text("why"),
     Column("evidence", JSON, nullable=False, default=list),
     Column("wanted", JSON, nullable=False, default=dict),
     # submitted, approved, declined, withdrawn
@@ -221,8 +195,8 @@ applications = Table(
     Column("renews", String(64), nullable=False, default=""),
     Column("entitlement", String(64), nullable=False, default=""),
     Column("author", String(64), nullable=False),
-    _time("created"),
-    _time("decided", null=True),
+    time("created"),
+    time("decided", null=True),
 )
 
 reviews = Table(
@@ -232,36 +206,36 @@ reviews = Table(
     Column("of", String(64), primary_key=True),
     Column("reviewer", String(64), primary_key=True),
     Column("verdict", String(20), nullable=False),
-    _text("note"),
-    _time("at"),
+    text("note"),
+    time("at"),
 )
 
 entitlements = Table(
     "entitlements",
     metadata,
-    _id(),
-    _to("organisations", "organisation"),
+    id_of(),
+    refers_to("organisations", "organisation"),
     Column("subject", String(100), nullable=False, index=True),
-    _text("body"),
+    text("body"),
     Column("signature", String(200), nullable=False),
     Column("signer", String(64), nullable=False),
-    _time("expires"),
-    _time("revoked", null=True),
-    _text("revoked_why"),
+    time("expires"),
+    time("revoked", null=True),
+    text("revoked_why"),
 )
 
 engagements = Table(
     "engagements",
     metadata,
-    _id(),
-    _to("organisations", "organisation"),
-    _to("projects", "project"),
-    _text("name"),
-    _text("body"),
+    id_of(),
+    refers_to("organisations", "organisation"),
+    refers_to("projects", "project"),
+    text("name"),
+    text("body"),
     Column("signature", String(200), nullable=False),
     Column("signer", String(64), nullable=False),
-    _time("expires"),
-    _time("revoked", null=True),
+    time("expires"),
+    time("revoked", null=True),
 )
 
 rollouts = Table(
@@ -270,12 +244,12 @@ rollouts = Table(
     Column("version", Integer, primary_key=True, autoincrement=True),
     Column("model", String(200), nullable=False, index=True),
     Column("schedule", JSON, nullable=False),
-    _text("why"),
+    text("why"),
     Column("author", String(64), nullable=False),
     # proposed, active, replaced, declined
     Column("state", String(20), nullable=False, index=True),
-    _time("created"),
-    _time("active", null=True),
+    time("created"),
+    time("active", null=True),
 )
 
 # --- records
@@ -283,8 +257,8 @@ rollouts = Table(
 requests = Table(
     "requests",
     metadata,
-    _id(),
-    _time("at"),
+    id_of(),
+    time("at"),
     Column("replica", String(64), nullable=False),
     Column("organisation", String(64), nullable=False),
     Column("project", String(64), nullable=False),
@@ -310,7 +284,7 @@ requests = Table(
     Column("output_tokens", BigInteger, nullable=False, default=0),
     Column("ended", BigInteger, nullable=True),
     # the receipt as it was signed
-    _text("receipt"),
+    text("receipt"),
     Column("signature", String(200), nullable=False, default=""),
     Column("signer", String(64), nullable=False, default=""),
     Index("ix_requests_project_at", "project", "at"),
@@ -334,14 +308,14 @@ contents = Table(
     "contents",
     metadata,
     # what was asked and answered, where the project's retention is `full`; stored responses too
-    _id(),
+    id_of(),
     Column("project", String(64), nullable=False, index=True),
     # request, response (that previous_response_id leads to)
     Column("kind", String(20), nullable=False),
-    _text("body"),
+    text("body"),
     Column("previous", String(64), nullable=False, default=""),
-    _time("created"),
-    _time("expires", null=True),
+    time("created"),
+    time("expires", null=True),
 )
 
 audit = Table(
@@ -351,7 +325,7 @@ audit = Table(
     Column("chain", String(64), primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     # the record as it was hashed: canonical JSON
-    _text("body"),
+    text("body"),
     Column("hash", String(64), nullable=False),
 )
 
@@ -360,7 +334,7 @@ checkpoints = Table(
     metadata,
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     # the heads of all chains and the checkpoint before: canonical JSON
-    _text("body"),
+    text("body"),
     Column("signature", String(200), nullable=False),
     Column("signer", String(64), nullable=False),
 )
@@ -368,12 +342,12 @@ checkpoints = Table(
 replicas = Table(
     "replicas",
     metadata,
-    _id(),
-    _time("started"),
-    _time("seen"),
-    _text("address"),
+    id_of(),
+    time("started"),
+    time("seen"),
+    text("address"),
     Column("signer", String(64), nullable=False, default=""),
-    _text("public_key"),
+    text("public_key"),
 )
 
 revision = Table(
@@ -384,13 +358,14 @@ revision = Table(
     Column("principals", BigInteger, nullable=False, default=0),
     Column("access", BigInteger, nullable=False, default=0),
     Column("rollouts", BigInteger, nullable=False, default=0),
+    Column("guard", BigInteger, nullable=False, default=0),
 )
 
 installation = Table(
     "installation",
     metadata,
     Column("name", String(40), primary_key=True),
-    _text("value"),
+    text("value"),
 )
 
 # --- batches
@@ -398,7 +373,7 @@ installation = Table(
 files = Table(
     "files",
     metadata,
-    _id(),
+    id_of(),
     Column("project", String(64), nullable=False, index=True),
     Column("name", String(500), nullable=False),
     # batch, batch_output; of message batches: message_batch, message_batch_output
@@ -406,8 +381,8 @@ files = Table(
     # what has been written so far, as long as it is not ready
     Column("bytes", BigInteger, nullable=False, default=0),
     Column("ready", Boolean, nullable=False, default=False),
-    _time("created"),
-    _time("expires", null=True),
+    time("created"),
+    time("expires", null=True),
     Index("ix_files_expires", "expires"),
 )
 
@@ -422,7 +397,7 @@ file_parts = Table(
 batches = Table(
     "batches",
     metadata,
-    _id(),
+    id_of(),
     Column("organisation", String(64), nullable=False),
     Column("project", String(64), nullable=False, index=True),
     # as whom the lines are asked
@@ -436,10 +411,10 @@ batches = Table(
     # who validates or finalizes it
     Column("replica", String(64), nullable=False, default=""),
     # why nothing of it runs at the moment, "" where something does
-    _text("note"),
-    _time("created"),
-    _time("deadline"),
-    _time("expires"),
+    text("note"),
+    time("created"),
+    time("deadline"),
+    time("expires"),
     Index("ix_batches_expires", "expires"),
 )
 
@@ -450,7 +425,7 @@ batch_lines = Table(
     Column("number", Integer, primary_key=True),
     Column("custom_id", String(520), nullable=False),
     Column("model", String(200), nullable=False),
-    _text("request"),
+    text("request"),
     # waiting, running, done, failed, cancelled, expired
     Column("state", String(20), nullable=False),
     # who runs it
@@ -460,7 +435,7 @@ batch_lines = Table(
     # the request that was answered, its status and its answer
     Column("asked", String(64), nullable=False, default=""),
     Column("status", Integer, nullable=False, default=0),
-    _text("answer"),
+    text("answer"),
     Index("ix_batch_lines_state", "batch", "state", "model"),
 )
 
@@ -468,4 +443,4 @@ batch_lines = Table(
 def make(connection: Connection) -> None:
     """Make all tables, and the row that counts changes."""
     metadata.create_all(connection)
-    connection.execute(insert(revision).values(id=1, principals=0, access=0, rollouts=0))
+    connection.execute(insert(revision).values(id=1, principals=0, access=0, rollouts=0, guard=0))

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from lathe.store.gateway.schema import metadata
+from lathe.store.gateway.columns import metadata
 
 connection = context.config.attributes.get("connection")
 if connection is None:

@@ -3,6 +3,7 @@
 from alembic import op
 
 from lathe.store.gateway import schema
+from lathe.store.gateway.columns import metadata
 
 revision = "0001"
 down_revision = None
@@ -15,4 +16,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop all tables."""
-    schema.metadata.drop_all(op.get_bind())
+    metadata.drop_all(op.get_bind())

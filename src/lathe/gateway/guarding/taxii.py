@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -13,6 +15,12 @@ from lathe.models.endpoint import is_loopback, parse_endpoint
 from lathe.models.http import HttpClient, TransportError, read_body
 from lathe.protocol.errors import ModelUnreachable, UsageError
 
+if TYPE_CHECKING:
+    from lathe.guard.feeds import Feed, Synced
+    from lathe.guard.intel import Intel
+
+_log = logging.getLogger(__name__)
+_EVERY_S = 60.0
 MEDIA = b"application/taxii+json;version=2.1"
 _MOST_PAGES = 10_000
 _LARGEST_PAGE = 64 * 1024 * 1024
@@ -37,6 +45,32 @@ def pull(url: str, environ: Mapping[str, str], authorization: str = "", page: in
         return asyncio.run(_pages(HttpClient(endpoint, environ), endpoint.path, authorization, page))
     except TransportError as error:
         raise ModelUnreachable(f"The collection at {endpoint.authority} can't be pulled: {error}.") from None
+
+
+def pull_feed(feed: Feed, environ: Mapping[str, str]) -> list[Any]:
+    """Return all objects of a feed, as `pull` does; raise `UsageError` too where the variable of its key is not set."""
+    name = feed.authorization_env
+    if name and not environ.get(name):
+        raise UsageError(f"The variable {name} is not set.")
+    return pull(feed.url, environ, environ.get(name, "") if name else "")
+
+
+async def keep_synced(store: Intel, environ: Mapping[str, str]) -> None:
+    """Pull the feeds that are due, each minute, until cancelled."""
+    while True:
+        try:
+            for one in await asyncio.to_thread(_due, store, environ):
+                if one.error:
+                    _log.warning("The feed %s could not be pulled: %s", one.url, one.error)
+        except Exception:
+            _log.exception("Feeds of the guard could not be pulled.")
+        await asyncio.sleep(_EVERY_S)
+
+
+def _due(store: Intel, environ: Mapping[str, str]) -> list[Synced]:
+    from lathe.guard.feeds import sync_due
+
+    return sync_due(store, datetime.now(UTC), lambda feed: pull_feed(feed, environ))
 
 
 async def _pages(client: HttpClient, path: str, authorization: str, page: int) -> list[Any]:

@@ -1,0 +1,155 @@
+"""Secrets that would leave: in calls that send something, and in what was read and goes to a model with a request.
+
+What people write into their own requests is theirs to send, and no finding. A secret never stands in a finding: only
+its kind and its place do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from lathe.guard.findings import UNTRUSTED, Call, Finding, Material, Provenance, Span
+from lathe.guard.reasoner_signs import command_in
+from lathe.guard.secret_rules import RuleSet, load_secret_rules
+from lathe.guard.secrets import Detector, Found, merged
+from lathe.guard.vault import PLACEHOLDER
+
+CLAUSE = "agent.exfiltrate"
+_CONFIDENCE = 0.8
+_URL = re.compile(r"\b(?:https?|wss?|ftp|s3|ssh|git)://[^\s'\"<>|;`\\]+", re.IGNORECASE)
+_SENDERS = re.compile(
+    r"(?<![\w.-])(?:curl|wget|nc|ncat|netcat|socat|telnet|ssh|scp|sftp|rsync|ftp|lftp|rclone|sendmail|websocat|gh|glab|"
+    r"aws|gcloud|twine|https?\s+(?:GET|POST|PUT|PATCH)|git\s+(?:push|remote|clone)|npm\s+publish|nslookup|dig)(?![\w-])"
+)
+_SEND_CODE = re.compile(
+    r"\b(?:requests|httpx|aiohttp|urllib|http\.client|smtplib|paramiko|fetch|axios|socket)\b\s*[.(]", re.IGNORECASE
+)
+_SHELL_TOOLS = re.compile(r"exec|shell|bash|command|run|terminal|python|code|stdin", re.IGNORECASE)
+_WEB_TOOLS = re.compile(r"fetch|browse|http|web|url|request|upload|post|send|mail|message|navigate", re.IGNORECASE)
+_ISSUERS = {"aws": ("amazonaws", "amazon"), "gcp": ("googleapis", "google"), "google": ("googleapis", "google")}
+_PREFIX = len("LATHE_SECRET_")
+_LOCAL = re.compile(r"(?:localhost|127\.[\d.]+|0\.0\.0\.0|\[?::1\]?)", re.IGNORECASE)
+
+
+class _Leak(NamedTuple):
+    """How a secret would leave, and how likely that is wrong."""
+
+    score: float
+    how: str
+
+
+_GOES_ALONG = _Leak(0.5, "goes to a model with what was read")
+_IN_ADDRESS = _Leak(0.85, "would leave within an address")
+_SENT = _Leak(0.75, "would be sent, and nobody who asked wrote it")
+_GIVEN = _Leak(0.3, "was given by the person and is sent")
+_AT_HOME = _Leak(0.2, "goes to whoever issued it")
+"""A key in the address of a page decides; one that is sent otherwise is asked about, for that may well be the task.
+What else leaves is only noted."""
+
+
+class SecretsMonitor:
+    """Tells secrets by `rules`: those that come with Lathe, where none are given."""
+
+    def __init__(self, rules: RuleSet | None = None) -> None:
+        self._detector = Detector(rules) if rules is not None else _shipped()
+
+    def findings(self, material: Material) -> list[Finding]:
+        """Return what would leave, by call and by part; never what the person or the developer wrote."""
+        found: list[Finding] = []
+        for part in material.parts:
+            if part.provenance in UNTRUSTED:
+                found += _findings(part.id, part.provenance, {_GOES_ALONG: self._secrets(part.text)})
+        own = [part.text for part in (*material.recent, *material.parts) if part.provenance in ("person", "developer")]
+        for call in material.calls:
+            found += self._of_call(call, own)
+        return found
+
+    def _of_call(self, call: Call, own: Iterable[str]) -> Iterator[Finding]:
+        text = call.arguments
+        seen = self._secrets(text)
+        if not seen or not _sends(call):
+            return
+        hosts = _hosts(call, seen)
+        if hosts and all(_LOCAL.fullmatch(host) for host in hosts):
+            return
+        addresses = [match.span() for match in _URL.finditer(text)]
+        leaks: dict[_Leak, list[Found]] = {}
+        for one in seen:
+            value = text[one.start : one.end]
+            if hosts and all(_issued_by(one.kind, host) for host in hosts):
+                leak = _AT_HOME
+            elif any(value in given for given in own):
+                leak = _GIVEN
+            else:
+                leak = _IN_ADDRESS if any(_within(text, place, one) for place in addresses) else _SENT
+            leaks.setdefault(leak, []).append(one)
+        yield from _findings(call.id, "model", leaks, hosts)
+
+    def _secrets(self, text: str) -> list[Found]:
+        """Return the secrets, and the placeholders of secrets, in a text."""
+        hidden = [Found(*one.span(), one[0][_PREFIX:-9] or "secret", -1) for one in PLACEHOLDER.finditer(text)]
+        return merged([*self._detector.find(text), *hidden])
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Detector:
+    return Detector(load_secret_rules())
+
+
+def _sends(call: Call) -> bool:
+    """Return whether a call sends anything anywhere, as far as its words tell."""
+    if any(touch.kind in ("host", "service") for touch in call.touches):
+        return True
+    if "://" in call.arguments and _WEB_TOOLS.search(call.name):
+        return True
+    line = command_in(call.arguments) or (call.arguments if _SHELL_TOOLS.search(call.name) else "")
+    return _SENDERS.search(line) is not None or _SEND_CODE.search(line) is not None
+
+
+def _hosts(call: Call, seen: Iterable[Found]) -> tuple[str, ...]:
+    """Return the hosts that a call names, with no secret in any of their names."""
+    named = [touch.name for touch in call.touches if touch.kind == "host"]
+    for match in _URL.finditer(call.arguments):
+        try:
+            named.append(urlsplit(match[0]).hostname or "")
+        except ValueError:
+            continue
+    secrets = [re.compile(re.escape(call.arguments[one.start : one.end]), re.IGNORECASE) for one in seen]
+    for secret in secrets:
+        named = [secret.sub("*", host) for host in named]
+    return tuple(dict.fromkeys(filter(None, named)))
+
+
+def _issued_by(kind: str, host: str) -> bool:
+    """Return whether a host is that of whoever issues secrets of a kind: `github_pat` is of github.com."""
+    labels = host.lower().rstrip(".").split(".")
+    issuer = kind.split("_")[0]
+    return len(labels) > 1 and labels[-2] in _ISSUERS.get(issuer, (issuer,))
+
+
+def _within(text: str, address: tuple[int, int], one: Found) -> bool:
+    """Return whether a secret stands in an address, but not where one logs in with it (`user:key@host`)."""
+    start, end = address
+    return start <= one.start and one.end <= end and "@" not in text[one.end : end].partition("/")[0]
+
+
+def _findings(
+    part: str, provenance: Provenance, leaks: Mapping[_Leak, Sequence[Found]], hosts: tuple[str, ...] = ()
+) -> Iterator[Finding]:
+    where = f" to {', '.join(hosts[:3])}" if hosts else ""
+    for leak, seen in leaks.items():
+        kinds = list(dict.fromkeys(one.kind for one in seen))
+        if kinds:
+            yield Finding(
+                monitor="secrets",
+                clause=CLAUSE,
+                score=leak.score,
+                spans=tuple(Span(part, one.start, one.end, provenance) for one in seen),
+                why=f"A secret ({', '.join(kinds[:3])}) {leak.how}{where}.",
+                confidence=_CONFIDENCE,
+                evidence={"kinds": kinds, "targets": list(hosts)},
+            )
