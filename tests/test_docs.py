@@ -10,6 +10,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -128,7 +129,7 @@ def wrong_with(line: str) -> str:
     command = words.pop(0) if words and words[0] in COMMANDS else ""
     if not command and words and not words[0].startswith("-") and " " not in words[0] and words[0] != "PROMPT":
         return f"there is no command {words[0]!r}"
-    below = words[: DEPTH.get(command, 0)]
+    below = list(takewhile(lambda word: not word.startswith("-"), words[: DEPTH.get(command, 0)]))
     if command == "access" and below[:1] and below[0] not in ACCESS_GROUPS:
         below = below[:1]
     text = help_of(command, *below) + (help_of("resume") if command == "fork" else "") + " --debug"

@@ -83,6 +83,8 @@ async def test_a_credential_stays_outside(tmp_path: Path, address: str, authorit
 allow = ["GET {where(address)}"]
 [egress.credentials."{where(address)}"]
 env = "SITE_KEY"
+[guard]
+enabled = false
 """
     (tmp_path / "config.toml").write_text(settings)
     script = f"curl -sS {address}; curl -s -d x {address}; env; cat /proc/*/environ | tr '\\0' '\\n'"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from lathe.guard.vault import Vault
 
 INTERRUPTED = "Interrupted by the person before it finished. It may have had part of its effect."
+HALTED = (
+    "Not finished: Lathe stopped the turn and all that ran in it, and asks the person. It may have had part of its"
+    " effect. Do not try the same in another way."
+)
 
 
 class Sink(Protocol):
@@ -80,7 +86,7 @@ class Prepared(NamedTuple):
 
 
 class CallRunner:
-    """Runs calls for one thread. `watch` looks at the workspace around those that may change it.
+    """Runs calls for one thread. `watch` looks at the workspace around those that may change it; `risky` is held then.
 
     With a `vault` no secret leaves: a call is run with the values of its placeholders, and whatever comes of it is
     hidden before it is journalled, shown or sent. With a `guard` every call is judged before it runs.
@@ -99,8 +105,10 @@ class CallRunner:
         vault: Vault | None = None,
         guard: Guarding | None = None,
         deltas: bool = False,
+        risky: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._watch = watch
+        self._risky = risky
         self._vault = vault
         self._guard = guard
         self._before: Sequence[Item] = ()
@@ -112,6 +120,8 @@ class CallRunner:
         self._output_tokens = output_tokens
         self._deltas = deltas
         self.rejected_in_a_row = 0
+        self.interruption = INTERRUPTED
+        """What a call is answered with that a cancelled turn cuts short."""
 
     async def run(self, calls: Sequence[ToolCall], sink: Sink, before: Sequence[Item] = ()) -> None:
         """Answer every call, in order; those of parallel tools that stand together run together.
@@ -135,7 +145,7 @@ class CallRunner:
         except asyncio.CancelledError:
             for call in waiting:
                 if not sink.is_answered(call.call_id):
-                    self._reject(call, "interrupted", INTERRUPTED, sink)
+                    self._reject(call, "interrupted", self.interruption, sink)
             raise
         except SafeguardStop:
             for call in waiting:
@@ -166,6 +176,10 @@ class CallRunner:
         prepared = await self._prepare(call, sink)
         if prepared is None:
             return
+        with self._risky() if prepared.watched else contextlib.nullcontext():
+            await self._run_watched(call, prepared, sink)
+
+    async def _run_watched(self, call: ToolCall, prepared: Prepared, sink: Sink) -> None:
         watch = self._watch if prepared.watched else None
         if watch is None:
             await self._execute(prepared, sink)
@@ -233,7 +247,8 @@ class CallRunner:
         if step in ("allow", "log"):
             return answer == "approve"
         said = f' The person said: "{words}"' if words else ""
-        self._reject(wished.call, "forbidden", f"{judged.output}{said} {NO_WORKAROUND}", sink)
+        reason = "denied" if words else "forbidden"
+        self._reject(wished.call, reason, f"{judged.output}{said} {NO_WORKAROUND}", sink)
         if step in ("pause", "restrict"):
             raise SafeguardStop(judged.measure.sentence, hint="Say how to go on: the thread is intact.")
         return None
@@ -286,7 +301,7 @@ class CallRunner:
         try:
             outcome = await tool.run(args, context)
         except asyncio.CancelledError:
-            sink.answered(output_for(call, INTERRUPTED), ItemCompleted(_with_status(begun, "interrupted")))
+            sink.answered(output_for(call, self.interruption), ItemCompleted(_with_status(begun, "interrupted")))
             raise
         except LatheError:
             raise

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from lathe.guard.targets import Ground
 
 _T = TypeVar("_T")
+Strays: TypeAlias = "Callable[[ToolCall, Path, Sequence[Item]], Awaitable[tuple[list[Finding], MonitorState]]]"
 
 LATE_S = 2.0
 """How long a monitor may look at one call; loading it, which is done once, may take ten times that."""
 MOST_WAITING = 4
 """How many calls may wait for a monitor before it counts as flooded."""
+_DOUBT = 0.75
 _WELL: dict[str, MonitorState] = {"acts": "ok", "intel": "ok"}
 _REACHES = ("curl", "wget", "://", "ssh", "scp", "rsync", "push", "publish", "upload", "nc ", "http")
 
@@ -85,8 +87,8 @@ class Judged(NamedTuple):
 class Guarding:
     """The guard of one thread. `can_ask` tells whether there is a person to decide on what is held.
 
-    `load` makes the monitor of acts of what is kept below `home` ($LATHE_HOME); it is made when it is first needed,
-    and again when what is kept has changed.
+    `strays` looks at a call in the light of what the agent did (`Oversight.before`). `load` makes the monitor of acts
+    of what is kept below `home` ($LATHE_HOME), when it is first needed and again when what is kept has changed.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Guarding:
         policy: SandboxPolicy,
         *,
         can_ask: Callable[[], bool],
+        strays: Strays | None = None,
         load: Callable[[Path], ActMonitor] | None = None,
         late_s: float = LATE_S,
     ) -> None:
@@ -103,6 +106,7 @@ class Guarding:
         self._intel = str(home / "guard" / "intel")
         self._sandbox = policy
         self._can_ask = can_ask
+        self._strays = strays
         self._load = load or _load
         self._late_s = late_s
         self._acts: ActMonitor | None = None
@@ -128,10 +132,13 @@ class Guarding:
         lines = _lines(wished, bool(stamp))
         wishes = self._wishes(wished)
         looks = stamp != 0 or self._own or _may_match(lines, str(wished.cwd))
-        if not looks and not wishes:
+        strayed, how = await self._astray(wished)
+        if not looks and not wishes and not strayed and how == "ok":
             self._judged.clear()
             return None
         found, states = await self._looked(wished, lines, stamp) if looks and lines else ([], dict(_WELL))
+        found += strayed
+        states["misalignment"] = how
         if wishes:
             found += self._injected(wished, wishes, states)
         if not self._own and not found and all(state == "ok" for state in states.values()):
@@ -144,6 +151,16 @@ class Guarding:
         if measure.step == "allow" or (measure.step == "log" and measure.ground == "monitor"):
             return None
         return self._told(wished, measure)
+
+    async def _astray(self, wished: Wished) -> tuple[list[Finding], MonitorState]:
+        """Return what shows of the agent's own straying; what only reads is not looked at.
+
+        What has not been done yet can be asked about, so it is a doubt, however plain it is.
+        """
+        if self._strays is None or not wished.risky:
+            return [], "ok"
+        found, state = await self._strays(wished.call, wished.cwd, wished.before)
+        return [msgspec.structs.replace(one, score=min(one.score, _DOUBT)) for one in found], state
 
     def _stamp(self) -> int:
         """Return by what it is known that what others reported has changed (nanoseconds), 0 where there is nothing.

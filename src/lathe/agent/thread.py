@@ -7,13 +7,14 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lathe import __version__
 from lathe.agent.calls import CallRunner
 from lathe.agent.compaction import Kept
 from lathe.agent.context import differences, estimate_tokens, opening
 from lathe.agent.conversation import Conversation
+from lathe.agent.stopping import Stopper
 from lathe.agent.turn import Turn, TurnLimits
 from lathe.models.base import ModelClient, ModelRequest
 from lathe.protocol.errors import Interrupted, LatheError, StorageError, TurnError
@@ -56,6 +57,10 @@ from lathe.store.journal import (
 )
 from lathe.store.threads import journal_path
 
+if TYPE_CHECKING:
+    from lathe.agent.oversight import Oversight
+
+_T = TypeVar("_T")
 CRASHED = "Lathe stopped while this call ran. It may have had part of its effect: look before you repeat it."
 
 
@@ -64,7 +69,8 @@ class Surface:
 
     `surroundings` is read at the start of each turn; `mentioned` gives the items that a prompt calls for beside
     itself, `noticed` those that changed files call for. `begin_turn` is told the id of each turn, `end_turn` is
-    awaited when it is over, however it ended.
+    awaited when it is over, however it ended. `stopper` stops the turn and all that it runs,
+    `oversight` looks at what it did.
     """
 
     def __init__(
@@ -82,6 +88,8 @@ class Surface:
         kept: Callable[[], Awaitable[Kept]],
         begin_turn: Callable[[str], None],
         end_turn: Callable[[], Coroutine[Any, Any, None]],
+        stopper: Stopper,
+        oversight: Oversight | None = None,
         deltas: bool = False,
     ) -> None:
         self.client = client
@@ -96,6 +104,8 @@ class Surface:
         self.kept = kept
         self.begin_turn = begin_turn
         self.end_turn = end_turn
+        self.stopper = stopper
+        self.oversight = oversight
         self.deltas = deltas
 
 
@@ -125,6 +135,7 @@ class Thread:
         self._turn: Turn | None = None
         self._task: asyncio.Task[None] | None = None
         self._interrupted = False
+        self._halted: Awaitable[LatheError] | None = None
         self._compact_next = False
         self._pending: list[Record] = []
         last = state.last_step
@@ -178,6 +189,18 @@ class Thread:
         self._task.cancel()
         return True
 
+    def halt(self, failure: Awaitable[LatheError]) -> bool:
+        """End the running turn with the error that `failure` gives, and return whether there is one.
+
+        The turn waits for the error when all that runs in it has ended; the thread rests until its person says
+        something.
+        """
+        if self._halted is None:
+            self._halted = failure
+        if self._turn is not None:
+            self._turn.say_halted()
+        return self.interrupt()
+
     def request_compaction(self) -> None:
         """Compact at the next step boundary: of the running turn, else of the next one."""
         if self._turn is not None:
@@ -213,6 +236,7 @@ class Thread:
         self.failure = None
         self.last_message = ""
         self._interrupted = False
+        self._halted = None
         self._task = asyncio.create_task(self._run_turn(message, surface, events.put_nowait))
         self._task.add_done_callback(lambda _: events.put_nowait(None))
         try:
@@ -247,6 +271,8 @@ class Thread:
             self._turn = None
             try:
                 await _to_its_end(surface.end_turn())
+                if self._halted is not None:
+                    self.failure = await _to_its_end(self._halted)
             finally:
                 self._finish(turn, show)
 
@@ -256,6 +282,7 @@ class Thread:
         told = differences(self._context, context) if self._conversation.items else first
         turn_id = new_id()
         surface.begin_turn(turn_id)
+        surface.stopper.begin(self.halt)
         self._turns += 1
         started: list[Event] = []
         if not self._said_started:
@@ -291,6 +318,7 @@ class Thread:
             noticed=surface.noticed,
             item_prefix=f"item_{self._turns}",
             deltas=surface.deltas,
+            oversight=surface.oversight,
         )
 
     def _finish(self, turn: Turn | None, show: Callable[[Event], None]) -> None:
@@ -328,7 +356,7 @@ class Thread:
             self._pending.append(TurnEndRecord(now_ms(), "interrupted"))
 
 
-async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(ending: Awaitable[_T]) -> _T:
     """Wait for `ending` however often the person interrupts it: what it ends would be left behind."""
     task = asyncio.ensure_future(ending)
     while not task.done():
@@ -336,7 +364,7 @@ async def _to_its_end(ending: Coroutine[Any, Any, None]) -> None:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             continue
-    task.result()
+    return task.result()
 
 
 def without_orphans(items: Sequence[Item]) -> list[Item]:

@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lathe.agent.calls import CallRunner
+from lathe.agent.calls import HALTED, INTERRUPTED, CallRunner
 from lathe.agent.compaction import Kept, ask_for_handover, compacted
 from lathe.agent.context import budget_note, estimate_tokens
 from lathe.agent.conversation import Aside, Conversation
@@ -32,6 +32,7 @@ from lathe.protocol.events import (
     AgentMessage,
     CallRejected,
     ContextCompacted,
+    ErrorItem,
     Event,
     FileChange,
     FileUpdate,
@@ -67,6 +68,9 @@ from lathe.store.journal import (
     StepRecord,
     now_ms,
 )
+
+if TYPE_CHECKING:
+    from lathe.agent.oversight import Oversight
 
 MAX_REJECTED_IN_A_ROW = 12
 MAX_REFUSED = 5
@@ -104,12 +108,14 @@ class Turn:
         noticed: Callable[[Sequence[FileUpdate]], list[Item]],
         item_prefix: str,
         deltas: bool,
+        oversight: Oversight | None = None,
     ) -> None:
         self._journal = journal
         self._client = client
         self._request = request
         self._conversation = conversation
         self._calls = calls
+        calls.interruption = INTERRUPTED
         self._inbox = inbox
         self._limits = limits
         self._show = show
@@ -117,6 +123,7 @@ class Turn:
         self._kept = kept
         self._noticed = noticed
         self._changes: list[FileUpdate] = []
+        self._oversight = oversight
         self._item_prefix = item_prefix
         self._deltas = deltas
         self._item_count = 0
@@ -168,6 +175,10 @@ class Turn:
         self._conversation.append(items)
         self.tokens += sum(map(estimate_tokens, items))
 
+    def say_halted(self) -> None:
+        """Let calls that are cut short from now on be answered with why: it is not the person who interrupts."""
+        self._calls.interruption = HALTED
+
     # The loop.
 
     async def run(self) -> str:
@@ -179,6 +190,8 @@ class Turn:
             self._take_inbox()
             await self._make_room()
             items, stop = await self._step()
+            if self._oversight is not None:
+                self._tell(await self._oversight.look(self._conversation.items))
             calls: list[ToolCall] = [item for item in items if isinstance(item, FunctionCall | CustomToolCall)]
             if calls:
                 await self._calls.run(calls, self, self._conversation.items)
@@ -196,11 +209,18 @@ class Turn:
             text = "\n".join(text for item in items if isinstance(item, Message) and (text := text_of(item)))
             again = self._why_again(stop, text, items)
             if not again:
+                if self._oversight is not None:
+                    self._tell(await self._oversight.account(text, self._conversation.items))
                 return text
             continuations += 1
             if continuations > MAX_CONTINUATIONS:
                 raise ModelFailed("The model gave no usable answer.", hint=f"The last problem: {again}")
             self.add([user_message(f"<context_note>{again}</context_note>")])
+
+    def _tell(self, notice: str) -> None:
+        """Tell the person something that does not end the turn."""
+        if notice:
+            self.emit(ItemCompleted(ErrorItem(self.next_item_id(), notice)))
 
     def _why_again(self, stop: str, text: str, items: Sequence[Item]) -> str:
         """Return what to tell a model whose answer can't stand, or "" where it can; raise on a refusal."""

@@ -80,6 +80,9 @@ class Watch:
         writes: Callable[[], Writes | None] = lambda: None,
     ) -> None:
         self.trouble = ""
+        self.seen: Callable[[Tracker, str, Sequence[Change]], None] = lambda tracker, what, changes: None
+        """Is told, in a thread, what a call has changed and which it was."""
+
         self._baseline = baseline
         self._edited: set[str] = set()
         self._removed: set[str] = set()
@@ -159,6 +162,10 @@ class Watch:
             self._run(lambda: self._observe("agent", what[:200], recorded=recorded, agreed=agreed))
         )
 
+    async def settled(self) -> None:
+        """Wait until the look after the last call is over."""
+        await self._done()
+
     async def end_turn(self) -> None:
         """Wait until all looks are over, and keep what is known for the next thread."""
         await self._done()
@@ -191,6 +198,8 @@ class Watch:
         if wrote is not None and by == "unclear":
             by = "agent"
         records = self._tracker.observe(by, self._turn, what, wrote)
+        for record in records if by == "agent" else ():
+            self.seen(self._tracker, what, record.changes if record.by == "agent" else ())
         if wrote is not None and not agreed:
             records += self._restore([change for one in records if one.by == "agent" for change in one.changes])
         self._edited = {path for path in self._edited if os.path.lexists(path)}

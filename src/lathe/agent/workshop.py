@@ -18,9 +18,11 @@ from lathe.agent.context import system_prompt
 from lathe.agent.guarding import Guarding
 from lathe.agent.hiding import hidden, make_vault
 from lathe.agent.instructions import NestedInstructions, load_instructions
+from lathe.agent.oversight import Oversight
 from lathe.agent.protection import missing, path_rules
 from lathe.agent.rules import load_rules
 from lathe.agent.skills import explicit_skills, load_skills, skill_body
+from lathe.agent.stopping import Stopper
 from lathe.agent.thread import Surface
 from lathe.agent.turn import TurnLimits
 from lathe.agent.undo import tracker_for
@@ -109,6 +111,8 @@ class Workshop:
             egress=egress,
             memory=home / "kept",
         )
+        self.stopper = Stopper(self._sessions)
+        self.oversight = Oversight(self.stopper, self.policy, cwd=cwd, home=home, settled=self._settled)
         self._tools: list[Tool] = [
             ExecCommandTool(self._sessions),
             WriteStdinTool(self._sessions),
@@ -137,7 +141,8 @@ class Workshop:
         table, approvals = self.settings.guard, self._approvals
         if not table.enabled:
             return None
-        return Guarding(table, self._home, self.policy, can_ask=lambda: approvals.can_ask)
+        strays = self.oversight.before
+        return Guarding(table, self._home, self.policy, can_ask=lambda: approvals.can_ask, strays=strays)
 
     def _way_out(self) -> tuple[Egress | None, dict[str, str]]:
         """Return how commands reach hosts one by one, None where they reach all, or none and nobody would ask."""
@@ -176,6 +181,7 @@ class Workshop:
             vault=self._vault,
             guard=self._guard,
             deltas=self._deltas,
+            risky=self.oversight.risky,
         )
         info = self.engine.info
         request = ModelRequest(
@@ -199,6 +205,8 @@ class Workshop:
             kept=self._kept,
             begin_turn=self._begin_turn,
             end_turn=self._end_turn,
+            stopper=self.stopper,
+            oversight=self.oversight,
             deltas=self._deltas,
         )
 
@@ -208,6 +216,7 @@ class Workshop:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        self.oversight.close()
         await self._sessions.aclose()
         if self._guard is not None:
             self._guard.close()
@@ -310,6 +319,7 @@ class Workshop:
         self._watch = Watch(
             tracker, busy=lambda: bool(busy()), baseline=self._wait_for_baseline, writes=self._sessions.writes
         )
+        self._watch.seen = self.oversight.seen
         self._watch.open()
         self._approvals.at_risk = self._watch.at_risk
         return self._watch
@@ -322,6 +332,10 @@ class Workshop:
         await self._sessions.end_turn()
         if self._watch is not None:
             await self._watch.end_turn()
+
+    async def _settled(self) -> None:
+        if self._watch is not None:
+            await self._watch.settled()
 
     async def _wait_for_baseline(self) -> None:
         if self._baseline is not None and not self._baseline.done():

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 GROUPS = {
+    "drill": "whether an alarm stops what does not want to be stopped, and how fast",
     "intel": "what others reported: indicators, malicious packages, Sigma rules: add, sync, list, explain",
     "policy": "the taxonomy and the policy: show, test, diff, replay",
 }
@@ -26,4 +27,4 @@ def main(argv: list[str]) -> int:
 
 def _help() -> str:
     lines = [f"  {name:<10} {text}" for name, text in GROUPS.items()]
-    return "\n".join(["usage: lathe guard GROUP COMMAND ...", "", *lines, "", "Each group has its own --help.", ""])
+    return "\n".join(["usage: lathe guard GROUP ...", "", *lines, "", "Each group has its own --help.", ""])

@@ -31,6 +31,8 @@ _COUNTERS = {
 _KILLED = ("memory.events oom_kill", "memory.oom_control oom_kill")
 _REFUSED = ("pids.events max",)
 _counter = itertools.count(1)
+_NO_CONTROLLER = ""
+"""Stands for a controller where a cgroup of version 2 only holds processes together."""
 
 
 class Counts(NamedTuple):
@@ -53,7 +55,12 @@ class Cgroup:
     @property
     def controllers(self) -> frozenset[str]:
         """The controllers in force: "memory", "pids", "cpu"."""
-        return frozenset(self._folders)
+        return frozenset(self._folders) - {_NO_CONTROLLER}
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where it lies, a folder for each hierarchy."""
+        return tuple(sorted(set(self._folders.values())))
 
     def limit(self, limits: Limits) -> None:
         """Set the limits; raise OSError."""
@@ -83,7 +90,7 @@ class Cgroup:
 
     def enter(self, pid: int) -> None:
         """Move a process in, and with it all that it will start; blocks for some 10 ms; raise OSError."""
-        for folder in set(self._folders.values()):
+        for folder in self.folders:
             (folder / "cgroup.procs").write_text(str(pid))
 
     def counts(self) -> Counts:
@@ -103,7 +110,7 @@ class Cgroup:
         for fd in self._counters.values():
             os.close(fd)
         self._counters.clear()
-        for folder in set(self._folders.values()):
+        for folder in self.folders:
             _end(folder)
 
     def _write(self, controller: str, name: str, value: str) -> None:
@@ -118,19 +125,52 @@ def make(limits: Limits) -> Cgroup | None:
         if value
     ]
     for version, parents in _places(wanted):
-        for parent in set(parents.values()):
-            _remove_stale(parent)
-        name = f"{_prefix()}{os.getpid()}-{_started(os.getpid())}-{next(_counter)}"
-        group = Cgroup(version, {controller: parent / name for controller, parent in parents.items()})
+        group = _made(version, parents)
+        if group is None:
+            continue
         try:
-            for parent in set(parents.values()):
-                (parent / name).mkdir()
             group.limit(limits)
         except OSError:
             group.remove()
             continue
         return group
     return None
+
+
+def track(pid: int) -> Cgroup | None:
+    """Return a new cgroup of version 2 that limits nothing and holds a process and all that it will start.
+
+    By it they are found and killed in one stroke, whatever they do to get away (cgroup.kill). None where no such
+    cgroup may be made. Blocks for some 10 ms.
+    """
+    for version, _, top, own in _hierarchies():
+        for folder in _upwards(own, top) if version == 2 else ():
+            if not (os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)):
+                continue
+            group = _made(2, {_NO_CONTROLLER: folder})
+            if group is None:
+                continue
+            try:
+                group.enter(pid)
+            except OSError:
+                group.remove()
+                continue
+            return group
+    return None
+
+
+def _made(version: int, parents: dict[str, Path]) -> Cgroup | None:
+    """Make a cgroup in a folder of each controller, and remove those of dead processes there; None where it fails."""
+    name = f"{_prefix()}{os.getpid()}-{_started(os.getpid())}-{next(_counter)}"
+    group = Cgroup(version, {controller: parent / name for controller, parent in parents.items()})
+    try:
+        for parent in set(parents.values()):
+            _remove_stale(parent)
+            (parent / name).mkdir()
+    except OSError:
+        group.remove()
+        return None
+    return group
 
 
 def memory_limit() -> int | None:

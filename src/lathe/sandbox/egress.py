@@ -12,6 +12,7 @@ import contextlib
 import ipaddress
 import socket
 import struct
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -91,6 +92,8 @@ class Egress:
         self._answers: dict[tuple[str, int], asyncio.Future[bool]] = {}
         self._serving: set[asyncio.Task[None]] = set()
         self._attached: list[Inside] = []
+        self._clients: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._upstreams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._log: dict[str, dict[Decision, None]] = {}
         self.trouble = ""
         """Why nothing can be reached, as a sentence, where the sandbox in force has no way out."""
@@ -128,8 +131,20 @@ class Egress:
             answer.cancel()
         self._answers.clear()
 
-    async def aclose(self) -> None:
-        """End all connections and stop serving."""
+    def sever(self) -> int:
+        """Cut all connections at once and let no more come, from any thread; return how many were cut.
+
+        Nothing is passed on from then on, in either direction. `detach` tidies up.
+        """
+        for network in list(self._attached):
+            for listener in network.listeners:
+                _shut(listener)
+        for upstream in _members(self._upstreams):
+            _shut(upstream)
+        return sum(map(_shut, _members(self._clients)))
+
+    def detach(self) -> list[asyncio.Task[None]]:
+        """End all connections and serve nothing that is attached now; return what is still ending."""
         self.forget()
         loop = asyncio.get_running_loop()
         for network in self._attached:
@@ -140,7 +155,11 @@ class Egress:
         serving = list(self._serving)
         for task in serving:
             task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        return serving
+
+    async def aclose(self) -> None:
+        """End all connections and stop serving."""
+        await asyncio.gather(*self.detach(), return_exceptions=True)
 
     def _answer(self, network: Inside) -> None:
         with contextlib.suppress(OSError):
@@ -182,6 +201,7 @@ class Egress:
         except OSError:
             return
         client.setblocking(False)
+        self._clients.add(client)
         if len(self._serving) >= _MOST_CONNECTIONS:
             reset(client)
             return
@@ -243,6 +263,11 @@ class Egress:
 
     async def _dial(self, host: str, port: int) -> socket.socket:
         """Return a connection to a destination that may be reached; raise `Refused`."""
+        upstream = await self._dialled(host, port)
+        self._upstreams.add(upstream)
+        return upstream
+
+    async def _dialled(self, host: str, port: int) -> socket.socket:
         proxy = self._proxy(host, port) if host != THIS_MACHINE else None
         literal = as_address(host)
         if proxy is not None:
@@ -260,6 +285,23 @@ class Egress:
         if not allowed:
             raise Refused(refusals[0] if refusals else "there is no such host")
         return await dial_first(allowed, port)
+
+
+def _shut(one: socket.socket) -> bool:
+    """End a connection in both directions; return whether there was one."""
+    try:
+        one.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return False
+    return True
+
+
+def _members(open_: weakref.WeakSet[socket.socket]) -> list[socket.socket]:
+    while True:
+        try:
+            return list(open_)
+        except RuntimeError:  # the event loop has added one meanwhile
+            continue
 
 
 def _destination(client: socket.socket) -> tuple[str, int]:

@@ -35,6 +35,7 @@ _ENOENT = 2
 _MOST_FILES = 1 << 20
 _FILE_TYPE, _REGULAR = 0o170000, 0o100000
 _PR_SET_CHILD_SUBREAPER = 36
+_THREADS = 17  # counted from the state in /proc/PID/stat
 
 
 def _read(path: str) -> bytes:
@@ -54,14 +55,17 @@ def _read(path: str) -> bytes:
 
 
 def _children() -> dict[bytes, list[bytes]]:
-    """Return the pids below each pid, as the mounted /proc counts them, without zombies."""
+    """Return the pids below each pid, as the mounted /proc counts them, without zombies.
+
+    What looks like one and has more than one thread has only lost its first (proc(5), num_threads).
+    """
     below: dict[bytes, list[bytes]] = {}
     for name in posix.listdir("/proc"):
         if not name.isdigit():
             continue
         # the command's name stands in brackets and may hold anything, brackets and spaces too
         state = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
-        if len(state) > 1 and state[0] not in (b"Z", b"X"):
+        if len(state) > _THREADS and (state[0] not in (b"Z", b"X") or int(state[_THREADS]) > 1):
             below.setdefault(state[1], []).append(name.encode())
     return below
 

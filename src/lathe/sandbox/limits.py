@@ -61,6 +61,11 @@ class Controls:
         self._group = group
         self._seen = group.counts() if group is not None else None
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the control group that holds the limits; none where none does."""
+        return self._group.folders if self._group is not None else ()
+
     def message(self) -> tuple[bytes, list[int]]:
         """Return what the exec server is to be told, and the files that go with it; close them."""
         fields = [b"U", b"0", b"0"]

@@ -37,16 +37,20 @@ class Published:
             self._listeners.append(listener)
         return troubles
 
+    def cut(self) -> list[asyncio.Task[None]]:
+        """End all connections, and go on listening; return what is still ending."""
+        serving = list(self._serving)
+        for task in serving:
+            task.cancel()
+        return serving
+
     async def aclose(self) -> None:
         """Stop listening and end all connections."""
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
         self._listeners.clear()
-        serving = list(self._serving)
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.gather(*self.cut(), return_exceptions=True)
 
     def _accept(self, listener: socket.socket, port: int) -> None:
         try:

@@ -20,9 +20,12 @@ from lathe.sandbox.process import Process, SpawnError
 from lathe.sandbox.tiers import TIERS, Launch, Server, launch
 
 if TYPE_CHECKING:
+    from lathe.sandbox.census import Reach
+    from lathe.sandbox.cgroups import Cgroup
     from lathe.sandbox.egress import Egress
     from lathe.sandbox.keeping import Keeper
     from lathe.sandbox.mounts import Mount
+    from lathe.sandbox.stopping import Stopped
     from lathe.sandbox.writes import Writes
 
 __all__ = ["Process", "Runner", "SpawnError"]
@@ -77,6 +80,9 @@ class Runner:
         self._token = os.urandom(4).hex()
         self._count = 0
         self._closed = False
+        self._halted = ""
+        self._reach: Reach | None = None
+        self._tracking: Cgroup | None = None
 
     async def start(self) -> None:
         """Start the exec server if it does not run; raise `ConfigError` where no tier of the policy works."""
@@ -97,6 +103,7 @@ class Runner:
                 server.listener = -1
             if self._limits is not None:
                 await self._control(server, self._limits)
+            self._reach = await self._known_by(server)
         finally:
             self._starting = None
         self._server = server
@@ -119,6 +126,20 @@ class Runner:
             for fd in scores:
                 os.close(fd)
 
+    async def _known_by(self, server: Server) -> Reach:
+        """Return by what all that a server runs will be found, should it have to be stopped."""
+        from lathe.sandbox.census import reach_of
+
+        groups = self.controls.folders if self.controls is not None else ()
+        alone = server.tier == "bubblewrap"
+        if not alone and not any((group / "cgroup.kill").exists() for group in groups):
+            from lathe.sandbox.cgroups import track
+
+            self._tracking = await asyncio.get_running_loop().run_in_executor(None, track, server.inner_pid)
+            groups += self._tracking.folders if self._tracking is not None else ()
+        mark = f"LATHE_COMMAND={self._token}-".encode()
+        return reach_of(server.inner_pid, own_namespace=alone, groups=groups, mark=mark)
+
     async def spawn(
         self,
         argv: Sequence[str],
@@ -132,9 +153,11 @@ class Runner:
         """Start `argv` in `cwd`; `env` is laid over the runner's, `tty` is (rows, columns).
 
         `on_output` gets stdout and stderr, in order, in blocks of up to 64 KiB. Raises `SpawnError` where the
-        folder or the program is not there.
+        folder or the program is not there, or all was stopped.
         """
         await self.start()
+        if self._halted:
+            raise SpawnError(self._halted)
         name = self._fresh_name()
         rows, columns = tty or (0, 0)
         fields = ["S", name, cwd, str(rows), str(columns), str(len(argv)), *argv]
@@ -228,6 +251,41 @@ class Runner:
         if self._server is not None:
             await Process("*", lambda block: None, self._send, self._processes).kill()
             self.settle()
+
+    def stop_now(self, why: str, *, began: float | None = None) -> Stopped:
+        """Kill all that runs here, and start nothing from now on, for the reason `why`; return what is left of it.
+
+        From any thread, whatever the event loop does meanwhile; blocks until all are gone. `stop` is for the loop.
+        `began` is the `time.monotonic` of the alarm.
+        """
+        from lathe.sandbox.stopping import Stopped, stop
+
+        self._halted = why
+        server, reach = self._server, self._reach
+        if server is None or reach is None:
+            return Stopped()
+        try:
+            return stop(reach, began=began)
+        finally:
+            server.kill()
+
+    async def stop(self, why: str, *, began: float | None = None) -> Stopped:
+        """Do `stop_now` in a thread of its own, for those that others share may all be waiting for something."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        server = self._server
+        own = ThreadPoolExecutor(1, "lathe-stop")
+        try:
+            stopped = await asyncio.get_running_loop().run_in_executor(own, lambda: self.stop_now(why, began=began))
+        finally:
+            own.shutdown(wait=False)
+        if server is not None and self._server is server:
+            self._server_died()
+        return stopped
+
+    def resume(self) -> None:
+        """Start processes again, after a stop; in a sandbox made anew."""
+        self._halted = ""
 
     def limits_met(self, returncode: int | None) -> list[str]:
         """Return a line for each limit met since the last call, and for one that ended a process with this status."""
@@ -344,6 +402,9 @@ class Runner:
         if controls is not None:
             self._unread += controls.news()
             controls.close()
+        tracking, self._tracking, self._reach = self._tracking, None, None
+        if tracking is not None:
+            tracking.remove()
 
     def _hear(self, kind: str, name: str, rest: Sequence[str]) -> None:
         """Take a message that is of no process."""

@@ -86,6 +86,11 @@ class Server:
             await self._gone(_END_SECONDS)
         self.abandon()
 
+    def kill(self) -> None:
+        """Kill what was started, be it the server itself or the program around it; from any thread."""
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
     def abandon(self) -> None:
         """Let go of a server that has left by itself."""
         self.link.close()
@@ -378,6 +383,8 @@ async def run_server(
     """
     _compile_once()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # before there is anybody to say something: what was sent earlier would come without a pid
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     errors = os.memfd_create("lathe-exec-server", os.MFD_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     code = f"{_CODE}confine={bool(rules)}, notify={notify})"
@@ -415,7 +422,6 @@ async def run_server(
         if rules:
             with contextlib.suppress(BrokenPipeError):  # it has ended already, and is about to be asked why
                 ours.send(rules)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         answer, server.inner_pid, server.listener = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         kind, *facts = answer.split(b"\0")

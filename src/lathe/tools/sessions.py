@@ -25,6 +25,7 @@ from lathe.tools.until import PatternWatch
 
 if TYPE_CHECKING:
     from lathe.sandbox.egress import Decision, Egress
+    from lathe.sandbox.stopping import Stopped
 
 Stop: TypeAlias = Literal["ended", "matched", "limit", "slow pattern"]
 
@@ -229,6 +230,7 @@ class CommandSessions:
         self._shell_is_plain = shell_is_plain(self._env)
         self._count = 0
         self._used = False
+        self._halted = ""
         self._background: dict[int, Session] = {}
         self._announced: set[int] = set()
 
@@ -236,6 +238,11 @@ class CommandSessions:
     def tier(self) -> str:
         """What confines the commands: "bubblewrap", "landlock" or "none"; "" before the first has started."""
         return self._confined.tier
+
+    @property
+    def letter(self) -> str:
+        """Which kind of sandbox that is (`lathe.sandbox.ladder`)."""
+        return self._confined.letter
 
     def weakness(self) -> str:
         """Return what the person should know where commands run in a weaker sandbox than there is, "" elsewhere."""
@@ -310,6 +317,8 @@ class CommandSessions:
         unbuffered: bool = False,
     ) -> Session:
         """Start `command` in the absolute folder `cwd` and return it; raise `SpawnError`."""
+        if self._halted:
+            raise SpawnError(self._halted)
         session = Session(command, buffer, cwd=cwd, tty=tty, stdin=stdin, escalated=escalated)
         runner = self._runner(escalated)
         self._used = True
@@ -396,6 +405,43 @@ class CommandSessions:
         await asyncio.gather(*(runner.end_all() for runner in (self._confined, self._free) if runner is not None))
         if sessions:
             await asyncio.wait([session.watch_exit() for session in sessions])
+
+    def stop_now(self, why: str, *, began: float | None = None) -> Stopped:
+        """Cut the network and kill everything, from any thread; see `Runner.stop_now`."""
+        began = time.monotonic() if began is None else began
+        self._halted = why
+        cut = self._egress.sever() if self._egress is not None else 0
+        stopped = self._confined.stop_now(why, began=began)
+        if self._free is not None:
+            stopped = stopped.with_other(self._free.stop_now(why, began=began))
+        return stopped._replace(connections=cut)
+
+    async def stop(self, why: str, *, began: float | None = None) -> Stopped:
+        """Cut the network and kill everything at once, for the reason `why`; return what is left of it.
+
+        No command can be started any more before `resume`.
+        """
+        began = time.monotonic() if began is None else began
+        self._halted = why
+        cut = 0
+        if self._egress is not None:
+            cut = self._egress.sever()
+            self._egress.detach()
+        self._published.cut()
+        self._background.clear()
+        self._announced.clear()
+        runners = [runner for runner in (self._confined, self._free) if runner is not None]
+        first, *others = await asyncio.gather(*(runner.stop(why, began=began) for runner in runners))
+        for other in others:
+            first = first.with_other(other)
+        return first._replace(connections=cut)
+
+    def resume(self) -> None:
+        """Let commands be started again after a stop."""
+        self._halted = ""
+        for runner in (self._confined, self._free):
+            if runner is not None:
+                runner.resume()
 
     async def aclose(self) -> None:
         """End everything; no more commands can be started."""
