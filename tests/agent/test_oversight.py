@@ -12,6 +12,8 @@ import pytest
 from bench import Bench, bench
 from running import run, says
 
+from lathe.guard.acts.files import YaraSource
+from lathe.guard.intel import Intel
 from lathe.protocol.errors import SafeguardStop
 from lathe.protocol.events import CommandExecution, ErrorItem, ItemCompleted, ItemStarted
 
@@ -56,6 +58,17 @@ async def test_a_script_that_mends_the_code_is_left_alone(project: Path, own_hom
         await it.run("Make f return 1.")
         assert it.thread.failure is None
         assert notices(it) == []
+
+
+async def test_a_file_that_is_known_as_malicious_is_told(project: Path, own_home: Path) -> None:
+    rule = 'rule reported { meta: score = 90 strings: $a = "zebra-crossing" condition: $a }'
+    Intel(own_home).add_yara(YaraSource("a test", rule, "MIT"))
+    (project / "fetch.py").write_text("open('tool.bin', 'w').write('zebra' + '-crossing')\n")
+    steps = [run("python3 fetch.py"), run("echo more >> fetched.txt"), says("It is there.")]
+    async with bench(project, own_home, steps) as it:
+        await it.run("Run fetch.py.")
+        assert it.thread.failure is None
+        assert ["'reported'" in notice for notice in notices(it)] == [True]
 
 
 @pytest.mark.parametrize(

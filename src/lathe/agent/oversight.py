@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,6 +25,7 @@ from lathe.sandbox.policy import SandboxPolicy
 if TYPE_CHECKING:
     from lathe.guard.findings import Finding
     from lathe.guard.history import History
+    from lathe.guard.intel import Intel
     from lathe.guard.ladder import Measure
     from lathe.guard.misalignment import MisalignmentMonitor
     from lathe.guard.policy import MonitorState
@@ -77,6 +80,8 @@ class Oversight:
         self._watchdog = Watchdog(self.overseer, self._monitor_died, silent_s)
         self._monitor: MisalignmentMonitor | None = None
         self._touched: list[Touched] = []
+        self._written: list[Path] = []
+        self._intel: Intel | None = None
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -89,9 +94,12 @@ class Oversight:
         return self._watchdog.guarding()
 
     def seen(self, tracker: Tracker, command: str, changes: Sequence[Change]) -> None:
-        """Take down what a command made of files that judge the work; from any thread."""
+        """Take down what a command made of files that judge the work, and which it wrote; from any thread."""
         for change in changes:
             path = os.fsdecode(tracker.absolute(change.path))
+            if change.after is not None and change.after.is_file and len(self._written) < _MOST_TOUCHED:
+                with self._lock:
+                    self._written.append(Path(path))
             if len(self._touched) >= _MOST_TOUCHED or not _JUDGES.search(path):
                 continue
             with contextlib.suppress(OSError, ValueError):
@@ -121,9 +129,11 @@ class Oversight:
         await self._settled()
         with self._lock:
             touched, self._touched = self._touched, []
-        if not touched:
-            return ""
-        found, state = await self.overseer.ask(lambda: self._findings(touched, items))
+            written, self._written = self._written, []
+        found, state = await self.overseer.ask(lambda: self._findings(touched, items)) if touched else ([], "ok")
+        if written and _has_rules_for_files():
+            known, how = await self.overseer.ask(lambda: self._known(written))
+            found, state = [*(found or []), *(known or [])], how if state == "ok" else state
         measure = await self._decided(found or [], state, "call")
         if measure is None or measure.step in ("allow", "log"):
             return ""
@@ -165,6 +175,13 @@ class Oversight:
             act = Act(id=earlier.id if earlier else "", kind="patch", text=command, cwd=str(self._cwd), edits=edits)
             found += [one for one in monitor.look(act, before) if one.clause not in known]
         return found
+
+    def _known(self, written: Sequence[Path]) -> list[Finding]:
+        from lathe.guard.intel import Intel
+
+        self._intel = self._intel or Intel(self._home)
+        monitor = self._intel.current_files()
+        return [one for path in dict.fromkeys(written) for one in monitor.look(path)]
 
     def _contradicted(self, text: str, items: Sequence[Item]) -> list[Finding]:
         return self._loaded().summary(text, self._history(items))
@@ -213,6 +230,12 @@ def _decide(found: tuple[Finding, ...], state: MonitorState, carries: Any) -> Me
             targets=tuple(Target(name, "unclear") for name in names),
         ),
     )
+
+
+@cache
+def _has_rules_for_files() -> bool:
+    """Tell whether YARA-X is there, which the extra `guard` brings."""
+    return importlib.util.find_spec("yara_x") is not None
 
 
 def _whys(measure: Measure) -> str:
