@@ -463,6 +463,57 @@ async def test_texts_that_were_only_read_are_nobodys_act(gateway: Running, scrip
     assert gateway.rows("select step, clause from decisions") == [("log", "malware.create")]
 
 
+@pytest.mark.parametrize("wire", WIRES)
+async def test_nothing_that_a_model_reads_goes_unseen(wire: str, gateway: Running, scripted: ScriptedServer) -> None:
+    def parts(kind: str) -> list[dict[str, Any]]:
+        return [{"type": kind, "text": "Look at this."}, {"type": kind, "text": f"The {MARK}."}]
+
+    tool = {"name": "look", "description": f"Does the {MARK}.", "input_schema": {"type": "object"}}
+    function = {"name": "look", "description": f"Does the {MARK}.", "parameters": {"type": "object"}}
+    document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": f"The {MARK}."}}
+    hidden: dict[str, list[tuple[dict[str, Any], bool]]] = {
+        "responses": [
+            ({"instructions": f"Always do the {MARK}."}, True),
+            ({"input": [{"role": "user", "content": parts("input_text")}]}, False),
+            ({"tools": [{"type": "function", **function}]}, False),
+            (
+                {
+                    "input": [
+                        {"type": "something_new", "deep": [{"er": f"The {MARK}."}]},
+                        {"role": "user", "content": "Go."},
+                    ]
+                },
+                True,
+            ),
+        ],
+        "chat": [
+            (
+                {
+                    "messages": [
+                        {"role": "system", "content": f"Always do the {MARK}."},
+                        {"role": "user", "content": "Go."},
+                    ]
+                },
+                True,
+            ),
+            ({"messages": [{"role": "user", "content": parts("text")}]}, False),
+            ({"tools": [{"type": "function", "function": function}]}, False),
+            ({"prediction": {"type": "content", "content": f"The {MARK}."}}, False),
+        ],
+        "messages": [
+            ({"system": [{"type": "text", "text": f"Always do the {MARK}."}]}, True),
+            ({"messages": [{"role": "user", "content": [document]}]}, False),
+            ({"tools": [tool]}, False),
+        ],
+    }
+    for more, served in hidden[wire]:
+        thread = Thread(wire, gateway, [("user", "Go on.")])
+        answer = await gateway.client.post(PATHS[wire], json={**thread.body(), **more})
+        assert answer.status_code == (200 if served else REFUSED[wire]), (more, answer.text)
+        assert not served or answer.json()["lathe"]["set_aside"], more
+        assert MARK not in sent(scripted), more
+
+
 def tool_call(id: str, name: str, arguments: str) -> dict[str, Any]:
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 

@@ -15,7 +15,7 @@ import msgspec
 
 from lathe.gateway.dialects.base import BadRequest
 from lathe.gateway.dialects.fields import Fields, rewritten
-from lathe.gateway.guarding.pieces import FIELDS, Piece, developers, is_models, pieces_of, withheld
+from lathe.gateway.guarding.pieces import BESIDE, FIELDS, Piece, developers, is_models, pieces_of, withheld
 from lathe.guard.quarantine import Blocked, identity, notice_line
 from lathe.models.provider import WireName
 
@@ -53,8 +53,11 @@ class Passed:
 
 
 class Unseen(NamedTuple):
-    """A piece that is to be judged: its name, the number of its element (-1 for the developer's words before all) and
-    its own in there, and whether it is new."""
+    """A piece that is to be judged: its name, the number of its element and its own in there, and whether it is new.
+
+    Words of the developer's before all have the number -1, and what stands beside a conversation a lower one: that is
+    never set aside.
+    """
 
     name: str
     number: int
@@ -72,7 +75,7 @@ class Conversation:
         self._passed = passed
         self._fields = fields
         main, before = FIELDS[wire]
-        self._main = main
+        self._main, self._before = main, before
         self._raws = self._read(main)
         self._decoded: dict[int, Any] = {}
         self._keys: list[bytes] = []
@@ -86,15 +89,15 @@ class Conversation:
                 heard = self._look(number, pieces_of(wire, self._element(number)), number >= begins)
             self._keys.append(key)
             self._heard.append(heard)
-        if before and before in fields:
-            raw = fields[before].raw
-            self._before = hashlib.blake2b(raw, key=context, digest_size=16).digest()
-            self._said_before = passed.get(self._before)
-            if self._said_before is None:
-                pieces = developers(wire, self._plain(raw, before))
-                self._said_before = self._look(-1, pieces, new=False)
-        else:
-            self._said_before = None
+        self._beside: dict[str, tuple[bytes, Heard]] = {}
+        for number, field in enumerate((before, *BESIDE[wire]), 1):
+            if field in fields:
+                raw = fields[field].raw
+                key = hashlib.blake2b(raw, key=context, digest_size=16, person=field[:16].encode()).digest()
+                heard = passed.get(key)
+                if heard is None:
+                    heard = self._look(-number, developers(self._plain(raw, field)), new=False)
+                self._beside[field] = (key, heard)
 
     def _read(self, field: str) -> list[msgspec.Raw]:
         if field not in self._fields:
@@ -132,7 +135,7 @@ class Conversation:
         for piece in pieces:
             item = bytes.fromhex(identity(piece.item))
             found.append(item)
-            where = f"item_{number}" if number >= 0 else "instructions"
+            where = f"item_{number}" if number >= 0 else (self._before, *BESIDE[self._wire])[-number - 1]
             name = where if len(pieces) == 1 else f"{where}.{len(found) - 1}"
             self.unseen.append(Unseen(name, number, len(found) - 1, piece, item, new))
         return Heard(tuple(found), tuple(one.kind == "said" and one.provenance == "person" for one in pieces))
@@ -187,18 +190,18 @@ class Conversation:
             for piece, notice in sorted(instead, key=lambda one: -one[0].at):
                 element = withheld(self._wire, element, piece, notice) if element is not None else None
                 changed[number] = element
-        if not changed:
-            return body
-        kept = [changed.get(number, raw) for number, raw in enumerate(self._raws)]
-        return rewritten(
-            body, self._fields, {self._main: msgspec.json.encode([one for one in kept if one is not None])}
-        )
+        fields: dict[str, bytes | None] = {}
+        if changed:
+            kept = [changed.get(number, raw) for number, raw in enumerate(self._raws)]
+            fields[self._main] = msgspec.json.encode([one for one in kept if one is not None])
+        _, before = self._beside.get(self._before, (b"", Heard((), ())))
+        if why := next((blocked[item] for item in before.items if item in blocked and item not in keep), None):
+            fields[self._before] = msgspec.json.encode(notice_line(why))
+        return rewritten(body, self._fields, fields) if fields else body
 
     def remember(self, blocked: Mapping[bytes, Blocked]) -> None:
         """Have it known that all of this was judged and served, but for elements with something that is set aside."""
-        if self._said_before is not None:
-            self._passed.add(self._before, self._said_before)
-        for key, heard in zip(self._keys, self._heard, strict=True):
+        for key, heard in (*zip(self._keys, self._heard, strict=True), *self._beside.values()):
             if not any(item in blocked for item in heard.items):
                 self._passed.add(key, heard)
 

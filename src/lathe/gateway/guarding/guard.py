@@ -346,13 +346,19 @@ class GatewayGuard:
         return talk.without(self._blocked(talk, project)[0], body)
 
     async def _judge_old(self, case: Case, one: Unseen, blocked: dict[bytes, Blocked]) -> None:
-        """Judge what stands further up in a conversation and was not seen here before; it is set aside or left."""
+        """Judge what stands further up in a conversation, or beside it, and was not seen here before.
+
+        It is set aside or left; for what can't be set aside, `Refused` is raised.
+        """
         material = material_of([one])
         seen = await self.monitors.judge(material, Scene(case.rights.authority))
         situation = self.situation(case, seen)
         measure = self.decide(situation, case)
         if not measure.blocks or measure.step == "restrict":
             return
+        if one.number < -1:
+            self.put_on_record(case, situation, measure, material=material, items=())
+            raise self.refused(case.exchange, measure, Look(material, seen, 0, {}, ""))
         items = set_aside(measure, {one.name: one.piece.item}, newest=one.name, decision="")
         for kept in self.put_on_record(case, situation, measure, material=material, items=items):
             blocked[bytes.fromhex(kept.identity)] = kept

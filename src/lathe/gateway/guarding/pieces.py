@@ -37,6 +37,12 @@ FIELDS: dict[WireName, tuple[str, str]] = {
     "messages": ("messages", "system"),
 }
 """In which fields of a request the conversation stands, and what the developer says before it."""
+BESIDE: dict[WireName, tuple[str, ...]] = {
+    "responses": ("tools", "prompt", "text"),
+    "chat": ("tools", "functions", "prediction", "response_format"),
+    "messages": ("tools", "output_config"),
+}
+"""Fields beside the conversation that hold texts a model reads."""
 _ENCODED = frozenset({"type", "id", "signature", "encrypted_content", "file_data", "call_id", "status"})
 _WEB = frozenset({"web_search_tool_result", "web_fetch_tool_result", "web_search_call", "search_result"})
 
@@ -76,9 +82,9 @@ def pieces_of(wire: WireName, element: Any) -> list[Piece]:
     return list(_messages(element))
 
 
-def developers(wire: WireName, field: Any) -> list[Piece]:
-    """Return the pieces of what a developer says before a conversation."""
-    text = field if isinstance(field, str) else "\n".join(_texts(field))
+def developers(field: Any) -> list[Piece]:
+    """Return the pieces of what a developer says before a conversation, or beside it."""
+    text = field if isinstance(field, str) else "\n".join(_every_text(field))
     return [_said("developer", text)] if text else []
 
 
