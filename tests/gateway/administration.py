@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-from judging import DEVELOPS, judge, situation
+from rulings import DEVELOPS, judge, situation
 from sqlalchemy import insert, update
 from starlette.applications import Starlette
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from administration import World
 from installation import Clock
-from judging import DEVELOPS, judge, situation
+from rulings import DEVELOPS, judge, situation
 from starlette.applications import Starlette
 
 from lathe.gateway.admin.routes import routes

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from judging import furnish_decisions
+from rulings import furnish_decisions
 from sqlalchemy import insert
 
 from lathe.gateway.admin import applications, entitlements, keys, people, rollouts

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from gateways import Running, running
-from judging import DEVELOPS, judge, situation
 from postgresql import Cluster
+from rulings import DEVELOPS, judge, situation
 
 from lathe.cli.main import main
 from lathe.gateway.principals import key_digest

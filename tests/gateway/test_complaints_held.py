@@ -13,8 +13,8 @@ import httpx2
 import msgspec
 import pytest
 from court import Court
-from judging import MAKES, judge, situation
 from mailing import mailbox
+from rulings import MAKES, judge, situation
 from sqlalchemy import select
 from starlette.applications import Starlette
 

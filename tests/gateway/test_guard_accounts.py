@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 from court import REASON, Court
-from judging import MAKES, judge, situation
 from mailing import mailbox
+from rulings import MAKES, judge, situation
 from sqlalchemy import select, update
 
 from lathe.gateway.audit_log import AuditLog

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from court import REASON, Court
-from judging import DEVELOPS, MAKES, OTHERS
+from rulings import DEVELOPS, MAKES, OTHERS
 from sqlalchemy import select
 from starlette.applications import Starlette
 

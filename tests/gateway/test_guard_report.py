@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from administration import call
 from court import Court
-from judging import DEVELOPS, MAKES, judge, situation
+from rulings import DEVELOPS, MAKES, judge, situation
 from starlette.applications import Starlette
 
 from lathe.gateway.guarding.reporting import grouped, report_route
