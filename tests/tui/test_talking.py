@@ -336,6 +336,7 @@ async def test_a_turn_is_taken_back_and_its_words_stand_there_to_be_edited(tmp_p
         await terminal.sees("There is no turn to take back")
         await terminal.enter("say hello")
         await terminal.sees("Hello")
+        await terminal.sees_no("interrupts")  # else what follows is said into the same turn
         await terminal.enter("make it worse")
         await terminal.sees("Done")
         await terminal.sees_no("interrupts")
