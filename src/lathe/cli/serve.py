@@ -74,7 +74,8 @@ def main(argv: list[str]) -> int:
 async def _invite(settings: GatewaySettings, home: Path, email: str) -> str:
     """Return a link for a person, made with the database beside the gateways that run on it."""
     from lathe.gateway.directory import now_ms
-    from lathe.gateway.identity.invitations import console_site, invite_by_host
+    from lathe.gateway.identity.invitations import invite_by_host
+    from lathe.gateway.identity.site import console_site
     from lathe.store.gateway.database import Database, default_url
 
     database = Database(settings.database or default_url(home))
@@ -140,7 +141,8 @@ async def _run(settings: GatewaySettings, home: Path, certificate: str | None, k
 
 
 async def _say_invitation(gateway: Gateway, settings: GatewaySettings, port: int) -> None:
-    from lathe.gateway.identity.invitations import console_site, invite_operator
+    from lathe.gateway.identity.invitations import invite_operator
+    from lathe.gateway.identity.site import console_site
 
     services = gateway.services
     link = await invite_operator(services.database, console_site(settings, port), services.clock())

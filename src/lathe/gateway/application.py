@@ -17,7 +17,7 @@ from lathe.gateway.bootstrap import bootstrap
 from lathe.gateway.front import HttpSink, Receive, Scope, Send
 from lathe.gateway.guarding.accounts import Accounts
 from lathe.gateway.guarding.telling import Post
-from lathe.gateway.identity.invitations import console_site
+from lathe.gateway.identity.site import console_site
 from lathe.gateway.limits import Limits
 from lathe.gateway.records import Records
 from lathe.gateway.relay import Relay
@@ -35,6 +35,7 @@ from lathe.store.gateway.ledger import open_ledger
 
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 _log = logging.getLogger(__name__)
+_SOON_S = 0.5
 
 WIRES: dict[str, WireName] = {
     "/v1/responses": "responses",
@@ -131,7 +132,7 @@ class Gateway:
         if guard is not None:
             from lathe.gateway.guarding.taxii import keep_synced
 
-            self._tasks.append(asyncio.create_task(guard.load()))
+            self._tasks.append(asyncio.create_task(_soon(guard.load)))
             self._tasks.append(asyncio.create_task(keep_synced(guard.intel, self._environ)))
 
     async def _stop_tasks(self) -> None:
@@ -172,6 +173,12 @@ class Gateway:
             found = await asyncio.to_thread(importlib.import_module, "lathe.gateway.pages")
             self._rest = self._rest or found.pages(self)
         await self._rest(scope, receive, send)
+
+
+async def _soon(work: Callable[[], Awaitable[None]]) -> None:
+    """Do what the first request would wait for, once there is time for it: until then others begin to listen."""
+    await asyncio.sleep(_SOON_S)
+    await work()
 
 
 async def _quietly(work: Callable[[], Awaitable[None]]) -> None:

@@ -12,8 +12,7 @@ from lathe.gateway.admin.faults import conflict, forbidden
 from lathe.gateway.admin.people import may_act_for
 from lathe.gateway.audit_log import AuditLog
 from lathe.gateway.identity import passkeys
-from lathe.gateway.identity.site import Site, parse_site
-from lathe.gateway.settings import GatewaySettings, listen_address
+from lathe.gateway.identity.site import Site
 from lathe.protocol.errors import ConfigError
 from lathe.store.gateway.database import Database
 from lathe.store.gateway.schema import passkeys as kept
@@ -40,13 +39,6 @@ async def invite_user(desk: Desk, user: str, site: Site) -> str:
 async def _has_come_in(desk: Desk, person: Row[Any]) -> bool:
     held = (await desk.connection.execute(select(kept.c.id).where(kept.c.user == person.id).limit(1))).first()
     return bool(person.subject or person.identity or held)
-
-
-def console_site(settings: GatewaySettings, port: int | None = None) -> Site:
-    """Return where the console is; without a public address it is `localhost`, as passkeys have no numbers."""
-    if settings.public_url:
-        return parse_site(settings.public_url)
-    return parse_site(f"http://localhost:{port or listen_address(settings)[1]}")
 
 
 async def invite_operator(database: Database, site: Site, now: int) -> str | None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from starlette.requests import HTTPConnection
 
+from lathe.gateway.settings import GatewaySettings, listen_address
 from lathe.models.endpoint import is_loopback, parse_endpoint
 from lathe.protocol.errors import ConfigError, LatheError
 
@@ -79,3 +80,10 @@ def check_origin(request: HTTPConnection, site: Site, method: str) -> None:
     fetched = request.headers.get("sec-fetch-site")
     if (origin is not None and origin != site.origin) or (fetched is not None and fetched != "same-origin"):
         raise Refused("The request came from another site.", hint="Open the page anew and try again.", code="origin")
+
+
+def console_site(settings: GatewaySettings, port: int | None = None) -> Site:
+    """Return where the console is; without a public address it is `localhost`, as passkeys have no numbers."""
+    if settings.public_url:
+        return parse_site(settings.public_url)
+    return parse_site(f"http://localhost:{port or listen_address(settings)[1]}")
