@@ -81,7 +81,7 @@ class Conversation:
         self._keys: list[bytes] = []
         self._heard: list[Heard] = []
         self.unseen: list[Unseen] = []
-        begins = self._begin(context)
+        begins = self._begin()
         for number, raw in enumerate(self._raws):
             key = hashlib.blake2b(raw, key=context, digest_size=16).digest()
             heard = passed.get(key)
@@ -121,7 +121,7 @@ class Conversation:
             self._decoded[number] = self._plain(self._raws[number], self._main)
         return self._decoded[number]
 
-    def _begin(self, context: bytes) -> int:
+    def _begin(self) -> int:
         """Return where what is new begins: after the model's last words but those that it is to go on from."""
         at = len(self._raws)
         while at and is_models(self._wire, self._element(at - 1)):

@@ -342,7 +342,8 @@ class GatewayGuard:
 
     def cleaned(self, project: str, wire: WireName, body: bytes) -> bytes:
         """Return a body whose conversation is to be compacted, without what is set aside; raise `BadRequest`."""
-        talk = Conversation(wire, DIALECTS[wire].head(body).fields, b"compact" + project.encode(), self._passed)
+        context = hashlib.blake2b(f"compact\0{project}".encode(), digest_size=32).digest()
+        talk = Conversation(wire, DIALECTS[wire].head(body).fields, context, self._passed)
         return talk.without(self._blocked(talk, project)[0], body)
 
     async def _judge_old(self, case: Case, one: Unseen, blocked: dict[bytes, Blocked]) -> None:
