@@ -9,8 +9,7 @@ import msgspec
 from lathe.evals.agents.base import Cost, Served
 
 Verdict: TypeAlias = Literal["scored", "fault"]
-"""`scored`: the verifier gave a reward, whatever the agent did. `fault`: the infrastructure failed, and no reward counts.
-"""
+"""`scored`: the verifier gave a reward, whatever the agent did. `fault`: the infrastructure failed, none counts."""
 FORMAT = 1
 
 
