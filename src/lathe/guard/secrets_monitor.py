@@ -76,7 +76,7 @@ class SecretsMonitor:
         With `only_read` nothing counts but what stands in what was read there and would leave within an address: that
         is for who sees neither what stands behind a stand-in nor all of a thread, and can ask nobody.
         """
-        return [one for call in calls if sends(call) for one in self._of_call(call, thread, only_read)]
+        return [one for call in calls if _sends(call) for one in self._of_call(call, thread, only_read)]
 
     def _of_call(self, call: Call, thread: Sequence[Part], only_read: bool) -> Iterator[Finding]:
         text = call.arguments
@@ -107,12 +107,18 @@ class SecretsMonitor:
         return merged([*self._detector.find(text), *hidden])
 
 
+def sent_by(call: Call) -> list[str]:
+    """Return the secrets among the arguments of a call that may send them, as far as shipped rules tell."""
+    found = _shipped().find(call.arguments) if _sends(call) else []
+    return [call.arguments[one.start : one.end] for one in found]
+
+
 @lru_cache(maxsize=1)
 def _shipped() -> Detector:
     return Detector(load_secret_rules())
 
 
-def sends(call: Call) -> bool:
+def _sends(call: Call) -> bool:
     """Return whether a call sends anything anywhere, as far as its words tell."""
     if any(touch.kind in ("host", "service") for touch in call.touches):
         return True

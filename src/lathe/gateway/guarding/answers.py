@@ -7,7 +7,6 @@ place. Whoever asked keeps what came before, and the next message is served.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 _STEP = 500
 """Characters after which words are judged again, with those before them."""
 _WINDOW = 2_000
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
-"""What may be a secret, or the longest piece of one."""
 
 
 class AnswerWatch:
@@ -113,12 +110,12 @@ class AnswerWatch:
         return seen._replace(findings=aimed(seen.findings, [command_in(arguments)], intel.current().look))
 
     def _read(self, call: Call) -> tuple[Part, ...]:
-        """Return the texts of the request where a call sends something that stands in it, () for all others."""
-        from lathe.guard.secrets_monitor import sends
+        """Return the texts of the request where a call sends a secret that stands in it, () for all others."""
+        from lathe.guard.secrets_monitor import sent_by
 
         exchange = self._case.exchange
         body = exchange.request.body
-        if not sends(call) or not any(token.encode() in body for token in _TOKEN.findall(call.arguments)):
+        if not any(value.encode("utf-8", "replace") in body for value in sent_by(call)):
             return ()
         talk = Conversation(exchange.wire, exchange.head.fields, b"", Passed())
         return tuple(Part(one.name, one.piece.text, one.piece.provenance) for one in talk.unseen)
