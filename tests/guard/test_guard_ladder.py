@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lathe.guard.findings import PROVENANCES, Finding, Span
-from lathe.guard.ladder import Measure, Situation, Standing, Target, decide
+from lathe.guard.ladder import Measure, Situation, Standing, Target, allows, decide
 from lathe.guard.policy import BLOCKS, FAILINGS, SEVERITY, STEPS, shipped
 from lathe.guard.taxonomy import Relation
 from lathe.protocol.trust import RANK, TIERS
@@ -247,6 +247,34 @@ def test_every_situation_has_a_measure_of_a_fitting_scope(situation: Situation) 
         assert measure.clause and measure.code and measure.sentence.endswith(".")
     if measure.step in BLOCKS and not measure.code.startswith("monitor_"):
         assert measure.appealable
+
+
+@given(situations, st.lists(st.floats(0, 1), max_size=4), st.booleans())
+def test_what_is_allowed_at_a_glance_is_allowed(situation: Situation, scores: list[float], well: bool) -> None:
+    if well:  # or next to none of them would be
+        findings = [msgspec.structs.replace(one, score=score) for one, score in zip(situation.findings, scores)]  # noqa: B905
+        situation = msgspec.structs.replace(
+            situation, findings=tuple(findings), monitors=dict.fromkeys(POLICY.monitors, "ok")
+        )
+    glance = allows(
+        POLICY,
+        situation.findings,
+        situation.monitors,
+        standing=situation.standing,
+        surface=situation.surface,
+        retention=situation.retention,
+    )
+    assert not glance or decide(POLICY, situation).step == "allow"
+
+
+def test_a_glance_is_enough_for_ordinary_work() -> None:
+    seen = [found("topic.cyber", 0.01, "topical")]
+    well = dict.fromkeys(("topical", "reasoner", "acts", "secrets"), "ok")
+    plain: dict[str, Any] = {"standing": Standing(), "surface": "api", "retention": "full"}
+    assert allows(POLICY, seen, well, **plain)
+    assert not allows(POLICY, seen, {**well, "acts": "dead"}, **plain)
+    assert not allows(POLICY, [*seen, found("malware.create")], well, **plain)
+    assert not allows(POLICY, seen, well, **{**plain, "standing": Standing("suspended", ("a", "b"))})
 
 
 @given(situations, st.sampled_from(TIERS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -77,11 +78,18 @@ Handler = Callable[[Peer, Request], Awaitable[bool | None]]
 
 
 class Loopback:
-    def __init__(self, port: int, requests: list[Request], tls: bool) -> None:
+    def __init__(self, host: str, port: int, requests: list[Request], tls: bool) -> None:
         self.port = port
         self.requests = requests
         self.peers: list[Peer] = []
-        self.base_url = f"http{'s' if tls else ''}://{'localhost' if tls else '127.0.0.1'}:{port}/v1"
+        self.authority = f"{'localhost' if tls else host}:{port}"
+        self.base_url = f"http{'s' if tls else ''}://{self.authority}/v1"
+
+
+def _address() -> str:
+    """Return an address of this process alone: other tests still knock at ports of 127.0.0.1 that were theirs."""
+    pid = os.getpid()
+    return f"127.{128 + (pid >> 16) % 128}.{(pid >> 8) % 256}.{pid % 254 + 1}"
 
 
 @asynccontextmanager
@@ -104,8 +112,9 @@ async def loopback(handler: Handler, tls: ssl.SSLContext | None = None) -> Async
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    place = Loopback(server.sockets[0].getsockname()[1], [], tls is not None)
+    host = "127.0.0.1" if tls is not None else _address()
+    server = await asyncio.start_server(connected, host, 0, ssl=tls)
+    place = Loopback(host, server.sockets[0].getsockname()[1], [], tls is not None)
     try:
         yield place
     finally:

@@ -242,7 +242,7 @@ async def test_a_name_that_does_not_exist_is_no_connection() -> None:
 
 async def test_a_plain_request_goes_through_the_proxy_with_its_whole_address() -> None:
     async with loopback(always(plain(200, b"by proxy"))) as proxy:
-        environ = {"HTTP_PROXY": f"http://me:s%20t@127.0.0.1:{proxy.port}"}
+        environ = {"HTTP_PROXY": f"http://me:s%20t@{proxy.authority}"}
         http = client("http://models.example:8080/v1", environ)
         assert await fetch(http) == b"by proxy"
         await http.aclose()
@@ -352,7 +352,7 @@ async def test_https_goes_through_the_proxys_tunnel(certificate: Path) -> None:
         return False
 
     async with loopback(always(whole(b"deep")), tls=server_context(certificate)) as place, loopback(connect) as proxy:
-        environ = {"SSL_CERT_FILE": str(certificate), "HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}"}
+        environ = {"SSL_CERT_FILE": str(certificate), "HTTPS_PROXY": f"http://{proxy.authority}"}
         http = client("https://models.example:8443/v1", environ)
         assert [await fetch(http), await fetch(http)] == [b"deep"] * 2
         assert proxy.requests[0].line == "CONNECT models.example:8443 HTTP/1.1"
@@ -363,7 +363,7 @@ async def test_https_goes_through_the_proxys_tunnel(certificate: Path) -> None:
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", b"", b"what?\r\n\r\n"])
 async def test_a_proxy_that_refuses_is_no_connection(answer: bytes) -> None:
     async with loopback(always(answer, keep=False)) as proxy:
-        http = client("https://models.example", {"https_proxy": f"http://127.0.0.1:{proxy.port}"})
+        http = client("https://models.example", {"https_proxy": f"http://{proxy.authority}"})
         with pytest.raises(TransportError) as caught:
             await fetch(http)
         assert caught.value.fault == "connect"

@@ -6,6 +6,7 @@ another model in place of the one that was asked for: where others could be chos
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -151,6 +152,29 @@ def decide(policy: Policy, situation: Situation) -> Measure:
     if worst is None or (failing is not None and SEVERITY[failing[1]] > SEVERITY[worst.step]):
         return _by_failing(policy, situation, kind, failing)
     return _measure(policy, situation, kind, worst, findings)
+
+
+def allows(
+    policy: Policy,
+    findings: Sequence[Finding],
+    monitors: Mapping[str, MonitorState],
+    *,
+    standing: Standing,
+    surface: Surface,
+    retention: Retention,
+) -> bool:
+    """Say whether `decide` allows a situation of these whatever else it holds: all monitors did well and doubt nothing.
+
+    False says nothing. Most of what is judged is such, and needs no situation.
+    """
+    if standing.in_force == "suspended" or policy.instead("allow", surface, retention) != "allow":
+        return False
+    if not monitors.keys() >= policy.needed or any(state != "ok" for state in monitors.values()):
+        return False
+    clauses = policy.taxonomy.clauses
+    return all(
+        one.sound and one.clause in clauses and one.score < policy.thresholds_of(one.monitor).doubts for one in findings
+    )
 
 
 def _sorted_out(policy: Policy, situation: Situation) -> tuple[list[Finding], dict[str, MonitorState]]:

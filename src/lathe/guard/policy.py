@@ -107,6 +107,7 @@ class Policy:
         self.taxonomy = taxonomy
         self.thresholds = file.thresholds
         self.monitors = file.monitors
+        self.needed = frozenset(name for name, rule in file.monitors.items() if rule.needed_for)
         self.steps = file.steps
         self.only_read = file.only_read
         self.holds = file.holds

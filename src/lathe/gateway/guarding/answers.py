@@ -130,6 +130,8 @@ class AnswerWatch:
 
     def _decided(self, seen: Seen, material: Material, part: str, item: Item) -> Blocked | None:
         guard, case = self._guard, self._case
+        if guard.allows(case, seen):
+            return None
         situation = guard.situation(case, seen, call=part if material.calls else "")
         measure = guard.decide(situation, case)
         if measure.step == "allow":

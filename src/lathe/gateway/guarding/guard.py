@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +28,7 @@ from lathe.gateway.guarding.state import Known, salted
 from lathe.gateway.relay import Refused
 from lathe.guard.findings import Call, Material, Part
 from lathe.guard.intel import Intel
-from lathe.guard.ladder import Measure, Situation, decide
+from lathe.guard.ladder import Measure, Situation, allows, decide
 from lathe.guard.policy import BLOCKS, Policy, shipped
 from lathe.guard.quarantine import Blocked, Looked, blocks_in_a_row, set_aside
 from lathe.guard.reasoner import Scene
@@ -127,7 +128,8 @@ class GatewayGuard:
             await self.load()
         guarded = exchange.guarded = exchange.guarded or Guarded(self.policy.hash)
         rights = self._rights(exchange)
-        talk = Conversation(exchange.wire, exchange.head.fields, self._context(exchange, rights), self._passed)
+        context = _context(exchange.project, exchange.wire, exchange.asked.surface, self.policy.hash, rights)
+        talk = Conversation(exchange.wire, exchange.head.fields, context, self._passed)
         case = Case(exchange, self.asker(exchange, talk, retention), rights)
         guarded.answer = AnswerWatch(self, case)
         blocked, known = self._blocked(talk, exchange.project)
@@ -135,9 +137,8 @@ class GatewayGuard:
         look = await self._look(case, talk, new, blocked)
         doubted = any(one.monitor == "reasoner" for one in look.seen.findings)
         second = look if self.second is not None and doubted else None
-        measure = self._decided(case, look) if second is None else None
-        if measure is not None and measure.blocks:
-            raise self.refused(exchange, measure, look)
+        if second is None:
+            self._decide_on(case, look)
         served = frozenset(one.item for one in new)
         for one in talk.unseen:
             if one.item not in served and one.item not in known:
@@ -176,9 +177,7 @@ class GatewayGuard:
         if judgement.state == "ok":
             findings = (*(one for one in findings if one.monitor != "reasoner"), *judgement.findings)
         seen = Seen(findings, {**look.seen.monitors, "reasoner": judgement.state})
-        measure = self._decided(case, look._replace(seen=seen))
-        if measure.blocks:
-            raise self.refused(case.exchange, measure, look)
+        self._decide_on(case, look._replace(seen=seen))
         self._pass(case.exchange, talk, left, again)
 
     def asker(self, exchange: Exchange, talk: Conversation, retention: Retention) -> Asker:
@@ -197,12 +196,11 @@ class GatewayGuard:
             at=exchange.asked.at,
         )
 
-    def refused(self, exchange: Exchange, measure: Measure, look: Look) -> Refused:
+    def _refused(self, exchange: Exchange, measure: Measure, items: Sequence[Blocked]) -> Refused:
         """Return the refusal of a measure that is on record in the exchange; it names the items by what they say."""
         guarded = exchange.guarded
         assert guarded is not None
         extra = {"clause": measure.clause, "decision": guarded.decision, "request_id": exchange.id, **guarded.said}
-        items = set_aside(measure, look.items, newest=look.last, decision=guarded.decision)
         if items:
             extra["items"] = [one.identity for one in items]
         status = _NOT_SERVED.get(exchange.wire, 403)
@@ -218,11 +216,6 @@ class GatewayGuard:
             decision.engagement,
             model is not None and (model.tier != "default" or bool(model.scope)),
         )
-
-    def _context(self, exchange: Exchange, rights: _Rights) -> bytes:
-        """Return what makes what was judged before count here too."""
-        parts = (exchange.project, exchange.wire, exchange.asked.surface, self.policy.hash, *map(str, rights))
-        return hashlib.blake2b("\0".join(parts).encode(), digest_size=32).digest()
 
     def _blocked(self, talk: Conversation, project: str) -> tuple[dict[bytes, Blocked], set[bytes]]:
         """Return which pieces are set aside, and of which anything is on record."""
@@ -253,14 +246,30 @@ class GatewayGuard:
         last = next((one.name for one in reversed(new) if one.piece.provenance == "person"), "")
         return Look(material, seen, blocks_in_a_row(looked), named, last)
 
-    def _decided(self, case: Case, look: Look) -> Measure:
-        """Return what follows from a look; anything but that it is allowed is put on record."""
+    def _decide_on(self, case: Case, look: Look) -> None:
+        """Decide what follows from a look, and put it on record; raise `Refused` where nothing is served."""
+        if self.allows(case, look.seen):
+            return
         situation = self.situation(case, look.seen, look.blocks)
         measure = self.decide(situation, case)
-        if measure.step != "allow":
-            items = set_aside(measure, look.items, newest=look.last, decision="")
-            self.put_on_record(case, situation, measure, material=look.material, items=items)
-        return measure
+        if measure.step == "allow":
+            return
+        items = set_aside(measure, look.items, newest=look.last, decision="")
+        self.put_on_record(case, situation, measure, material=look.material, items=items)
+        if measure.blocks:
+            raise self._refused(case.exchange, measure, items)
+
+    def allows(self, case: Case, seen: Seen) -> bool:
+        """Say whether what was seen is allowed in any situation of the case's; False says nothing."""
+        by = case.by
+        return self.shadow is None and allows(
+            self.policy,
+            seen.findings,
+            seen.monitors,
+            standing=self._directory.guard.standing(by.marks),
+            surface=by.surface,
+            retention=by.retention,
+        )
 
     def situation(self, case: Case, seen: Seen, blocks: int = 0, call: str = "") -> Situation:
         """Return all that a decision on the exchange rests on; `call` is the name of the call that it is about.
@@ -353,13 +362,15 @@ class GatewayGuard:
         """
         material = material_of([one])
         seen = await self.monitors.judge(material, Scene(case.rights.authority))
+        if self.allows(case, seen):
+            return
         situation = self.situation(case, seen)
         measure = self.decide(situation, case)
         if not measure.blocks or measure.step == "restrict":
             return
         if one.number < -1:
             self.put_on_record(case, situation, measure, material=material, items=())
-            raise self.refused(case.exchange, measure, Look(material, seen, 0, {}, ""))
+            raise self._refused(case.exchange, measure, ())
         items = set_aside(measure, {one.name: one.piece.item}, newest=one.name, decision="")
         for kept in self.put_on_record(case, situation, measure, material=material, items=items):
             blocked[bytes.fromhex(kept.identity)] = kept
@@ -372,6 +383,13 @@ class GatewayGuard:
         self._directory.guard.add(exchange.project, [(item, Known(None)) for item in items])
         assert exchange.guarded is not None
         exchange.guarded.let_in = [LetIn(exchange.project, item, exchange.asked.at) for item in items]
+
+
+@lru_cache(maxsize=4096)
+def _context(project: str, wire: str, surface: str, policy: str, rights: _Rights) -> bytes:
+    """Return what makes what was judged before count for a request too."""
+    parts = (project, wire, surface, policy, *map(str, rights))
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=32).digest()
 
 
 def newest(talk: Conversation, blocked: Container[bytes], known: Container[bytes]) -> list[Unseen]:

@@ -1,0 +1,1 @@
+"""Evaluations: task formats, environments, agents under test, trials, statistics, trajectories."""

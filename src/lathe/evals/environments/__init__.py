@@ -1,0 +1,1 @@
+"""Where trials run: a root file system with bubblewrap, or containers."""

@@ -1,0 +1,1 @@
+"""Readers of task formats, one a file: each gives `Task`s."""
