@@ -47,7 +47,8 @@ _WELL: dict[str, MonitorState] = {"acts": "ok", "intel": "ok"}
 _REACHES = ("curl", "wget", "://", "ssh", "scp", "rsync", "push", "publish", "upload", "nc ", "http")
 _SENDS = (
     *(*_REACHES, "ftp", "telnet", "socat", "ncat", "netcat", "dig", "nslookup", "rclone", "mail", "gh ", "glab "),
-    *("aws ", "gcloud", "twine", "requests", "urllib", "aiohttp", "paramiko", "socket", "fetch", "axios"),
+    *("aws ", "gcloud", "twine", "remote", "clone", "requests", "urllib", "aiohttp", "paramiko", "socket", "smtplib"),
+    *("fetch", "axios"),
 )
 """Words without which no line sends anything, as far as the monitor of secrets can tell."""
 
@@ -364,8 +365,6 @@ class Guarding:
 
     async def _entitled(self, situation: Situation, rights: Rights, lines: Sequence[str]) -> tuple[Situation, Rights]:
         """Return a situation with what is held, and with what the targets of `lines` are to the engagement."""
-        from lathe.guard.ladder import Target
-
         within, acts = rights.within, self._acts
         names: tuple[str, ...] = ()
         if within is not None and acts is not None and lines:

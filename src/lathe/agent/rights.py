@@ -73,6 +73,8 @@ class RightsKnown:
             rights = _of_gateway(await self._ask())
         except LatheError as error:
             rights = Rights(why=error.message)
+        except ValueError:
+            rights = Rights(why="The gateway names targets that make no sense.")
         self._kept = (began, rights)
         return rights
 

@@ -15,6 +15,7 @@ import msgspec
 from lathe.guard.acts.monitor import observables
 from lathe.guard.findings import Finding
 from lathe.guard.shell import Part, analyse
+from lathe.guard.shell_run import SSH_VALUED
 from lathe.guard.wrappers import program_name
 
 UNTOLD = "what the line does not spell out"
@@ -37,6 +38,7 @@ _FILES = frozenset(
     }
 )
 """Ends of names of files that are no top-level domains."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>|;&`()]+", re.IGNORECASE)
 _ODD = re.compile(r"0x[0-9a-f]+|\d{6,}", re.IGNORECASE)
 """An address written as one number; a port has five digits at most."""
 
@@ -71,10 +73,33 @@ def hosts_of(part: Part) -> tuple[str, ...]:
     text = " ".join(words)
     if not words or (program_name(words[0]) not in _CONNECT and "://" not in text):
         return ()
-    found = [value for kind, value, *_ in observables(text) if kind != "hash" and not _is_file(kind, value)]
-    if any(map(_ODD.fullmatch, words)):
+    addresses = list(_URL.finditer(text))
+    found = [_place(address[0]) for address in addresses]
+    for kind, value, start, end in observables(text):
+        inside = any(address.start() <= start and end <= address.end() for address in addresses)
+        if kind not in ("hash", "url") and not inside and not _is_file(kind, value):
+            found.append(value)
+    if any(map(_ODD.fullmatch, words)) or (program_name(words[0]) in ("ssh", "autossh") and not _names_one(words)):
         found.append(UNTOLD)
     return tuple(dict.fromkeys(found))
+
+
+def _place(url: str) -> str:
+    """Return the part of an address that says where it leads, without a path that has escapes in it."""
+    scheme, _, rest = url.partition("://")
+    place = re.split(r"[?#]", rest, maxsplit=1)[0]
+    return f"{scheme}://{place if '%' not in place else place.partition('/')[0]}"
+
+
+def _names_one(words: Sequence[str]) -> bool:
+    """Return whether the host of `ssh` is an address or a full name: what follows it is a command, not a host."""
+    rest = iter(words[1:])
+    for word in rest:
+        if not word.startswith("-"):
+            return bool(observables(word))
+        if word in SSH_VALUED:
+            next(rest, None)
+    return False
 
 
 def _is_file(kind: str, value: str) -> bool:
