@@ -98,7 +98,7 @@ def bootstrap(clusters: Clusters, level: float = LEVEL, *, draws: int = DRAWS, s
     if len(units) < 2 or variance_of_mean(units) <= 1e-24:
         return None
     mean = mean_of(units)
-    replicates = sorted(_drawn(units, draws, random.Random(seed)))
+    replicates = sorted(redrawn(units, draws, random.Random(seed)))
     total, tasks = math.fsum(map(math.fsum, units)), sum(map(len, units))
     left_out = [(total - math.fsum(unit)) / (tasks - len(unit)) for unit in units]
     z = normal_quantile((1.0 + level) / 2.0)
@@ -107,7 +107,8 @@ def bootstrap(clusters: Clusters, level: float = LEVEL, *, draws: int = DRAWS, s
     return Interval(low, high, level, "bootstrap", scope)
 
 
-def _drawn(units: Clusters, draws: int, random_numbers: random.Random) -> list[float]:
+def redrawn(units: Clusters, draws: int, random_numbers: random.Random) -> list[float]:
+    """Return the mean over tasks of so many runs that are drawn from this one, unit by unit."""
     count = len(units)
     if all(len(unit) == len(units[0]) for unit in units):
         means = [math.fsum(unit) / len(unit) for unit in units]
@@ -191,7 +192,9 @@ def _at_effective(
     return msgspec.structs.replace(kind(mean * n, n, level), scope=units_of(clusters)[1])
 
 
-def mean_interval(clusters: Clusters, trials: int, level: float = LEVEL, *, seed: int = SEED) -> Interval:
+def mean_interval(
+    clusters: Clusters, trials: int, level: float = LEVEL, *, draws: int = DRAWS, seed: int = SEED
+) -> Interval:
     """Return the interval of a mean: by the bootstrap, or Wilson's where that has nothing to draw from."""
-    found = bootstrap(clusters, level, seed=seed)
+    found = bootstrap(clusters, level, draws=draws, seed=seed)
     return found if found is not None else wilson_interval(clusters, trials, level)
