@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import lathe
@@ -117,7 +117,7 @@ class ContainerMaker:
             raise EnvironmentFault("build", f"The image of {task.name} could not be built: {ended.last}. See {log}.")
         return name, ()
 
-    def make(self, task: Task, trial: str) -> ContainerEnvironment:  # noqa: ARG002
+    def make(self, task: Task, trial: str) -> ContainerEnvironment:
         """Return a place for a trial."""
         if task.digest not in self._known:
             raise EnvironmentFault("start", f"{task.name} was not prepared.")
@@ -293,7 +293,7 @@ class ContainerEnvironment:
         """Copy a file or folder into it."""
         if not os.path.lexists(here):
             raise EnvironmentFault("files", f"There is no {here}.")
-        there = os.path.normpath(f"{self._workdir}/{there}")
+        there = str(PurePosixPath(self._workdir, there))
         above = there if here.is_dir() else os.path.dirname(there)  # noqa: PTH120
         await self._maker.ask("files", "exec", "--user", "0", "--workdir", "/", self._name, "mkdir", "-p", above)
         source = f"{here}/." if here.is_dir() else str(here)
@@ -303,7 +303,7 @@ class ContainerEnvironment:
 
     async def get(self, there: str, here: Path) -> bool:
         """Copy a file or folder out of it."""
-        there = os.path.normpath(f"{self._workdir}/{there}")
+        there = str(PurePosixPath(self._workdir, there))
         argv = self._maker.command("cp", f"{self._name}:{there}", "-")
         process = await asyncio.create_subprocess_exec(
             *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL

@@ -127,6 +127,7 @@ class StandIns:
         await self._storage.do("rm", container, log=log)
         await self._must(log, "from", "--name", container, "scratch")
         await self._must(log, "add", container, str(folder), "/")
+        await self._must(log, "run", "--isolation", "chroot", container, "chmod", "755", "/")
         await self._must(log, "config", *_configuration(recipe), container)
         await self._must(log, "commit", "--rm", "--format", "docker", container, recipe.base)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
