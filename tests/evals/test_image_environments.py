@@ -15,7 +15,7 @@ from lathe.evals.environments.base import Change, Door, Environment, Environment
 from lathe.evals.environments.images import bases
 from lathe.evals.environments.maker import open_maker, rootfs_trouble
 from lathe.evals.environments.standins import recipe_of
-from lathe.evals.environments.storage import Storage
+from lathe.evals.environments.storage import missing_programs
 from lathe.evals.environments.verifying import aid_for
 from lathe.evals.task import EnvironmentSpec, Network, Resources, Task, VerifierSpec
 
@@ -35,7 +35,7 @@ def why_not(kind: str) -> str:
     """Return why an environment cannot be tested here, "" where it can."""
     if os.geteuid() != 0:
         return "environments of images are made by root here"
-    if missing := Storage(Path("/nowhere")).missing():
+    if missing := missing_programs():
         return f"{' and '.join(missing)} not installed"
     if kind == "rootfs":
         return rootfs_trouble()
@@ -47,7 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("images")
     yield folder
     # what the storage has mounted of its own
-    subprocess.run(["umount", str(folder / "storage" / "overlay")], check=False, capture_output=True)
+    subprocess.run(["umount", "-R", str(folder / "storage" / "overlay")], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ _FROM: Final = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", re
 _COPY_FROM: Final = re.compile(r"^\s*COPY\s+(?:--\S+\s+)*--from=(\S+)", re.IGNORECASE | re.MULTILINE)
 _PULL_S: Final = 600.0
 _SHORT: Final = 16
+LEFT_FREE: Final = 10 << 30
+"""So many bytes of the disk are left free before another image is built, as long as older ones can be removed."""
 _FORM: Final = "1"
 """Changes with the way images are made, so that older ones are not taken for the same."""
 
@@ -35,6 +37,7 @@ class BuiltImages:
         self._storage = storage
         self._standins = StandIns(storage)
         self._unreachable = False
+        self._used: set[str] = set()
         self._building = asyncio.Lock()
 
     async def lower(self, task: Task, log: Path) -> Lower:
@@ -69,11 +72,14 @@ class BuiltImages:
             raise EnvironmentFault("build", f"{task.name} has no Dockerfile in {spec.context}.")
         digest = await asyncio.to_thread(_digest, spec.context)
         name = f"localhost/lathe-task:{digest[:_SHORT]}"
+        self._used.add(name)
+        self._storage.touch(name)
         if await self._storage.has(name):
             return name
         for base in bases(dockerfile.read_text(encoding="utf-8", errors="replace")):
             await self._have(base, log)
-        arguments = ["bud", "--isolation", "chroot", "--pull-never", "--layers", "--format", "docker"]
+        await self._make_room(log)
+        arguments = ["bud", "--isolation", "chroot", "--pull-never", "--layers", "--force-rm", "--format", "docker"]
         arguments += ["--label", f"dev.lathe.task={task.name}", "--tag", name, "--file", str(dockerfile)]
         began = time.monotonic()
         ended = await self._storage.do(*arguments, str(spec.context), log=log, timeout_s=spec.build_timeout_s)
@@ -82,6 +88,14 @@ class BuiltImages:
             why = f"it took longer than {spec.build_timeout_s:.0f} s" if late else ended.last
             raise EnvironmentFault("build", f"The image of {task.name} could not be built: {why}. See {log}.")
         return name
+
+    async def _make_room(self, log: Path) -> None:
+        """Remove images of tasks, those that were not used for the longest first, while the disk is nearly full."""
+        for name in self._storage.oldest():
+            if self._storage.free() >= LEFT_FREE:
+                return
+            if name not in self._used:
+                await self._storage.remove(name, log)
 
     async def _have(self, image: str, log: Path) -> None:
         """Have a base image: the one there is, the registry's, or a stand-in."""

@@ -180,6 +180,8 @@ def _settle(folder: Path, recipe: Recipe) -> None:
     policy = folder / "usr" / "sbin" / "policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
+    # what an image is built of can be built again
+    (folder / "etc" / "dpkg" / "dpkg.cfg.d" / "lathe").write_text("force-unsafe-io\n")
     settings = folder / "etc" / "apt" / "apt.conf.d"
     (settings / "90lathe").write_text('APT::Sandbox::User "root";\nAcquire::Languages "none";\n')
     (settings / "docker-clean").write_text(

@@ -21,6 +21,11 @@ _KEPT: Final = 65536
 _SECRET: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
 
 
+def missing_programs() -> list[str]:
+    """Return the programs that building images takes and that are not there."""
+    return [name for name in _NEEDED if shutil.which(name) is None]
+
+
 class Ended(NamedTuple):
     """How a program ended, and the last of what it said."""
 
@@ -67,15 +72,11 @@ class Storage:
         self._settings = home / "containers"
         self._ready = False
 
-    def missing(self) -> list[str]:
-        """Return the programs that are not there."""
-        return [name for name in _NEEDED if shutil.which(name) is None]
-
     def prepare(self) -> None:
         """Make the folders and settings; raise `EnvironmentFault` where programs are missing."""
         if self._ready:
             return
-        if missing := self.missing():
+        if missing := missing_programs():
             what = " and ".join(missing)
             raise EnvironmentFault("build", f"Images cannot be built: {what} missing (apt-get install buildah runc).")
         self._settings.mkdir(parents=True, exist_ok=True)
@@ -141,6 +142,22 @@ class Storage:
             top = parents[top]
         return found
 
+    def touch(self, image: str) -> None:
+        """Note that an image is used now."""
+        folder = self.home / "used"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / image.replace("/", "+")).touch()
+
+    def oldest(self) -> list[str]:
+        """Return the images that were ever used, those that were not for the longest first."""
+        known = sorted((self.home / "used").glob("*"), key=lambda path: path.stat().st_mtime)
+        return [path.name.replace("+", "/") for path in known]
+
+    def free(self) -> int:
+        """Return the bytes that are free on the disk."""
+        return shutil.disk_usage(self.home).free
+
     async def remove(self, image: str, log: Path) -> None:
         """Remove an image and the layers that no other has."""
         await self.do("rmi", "--force", image, log=log)
+        (self.home / "used" / image.replace("/", "+")).unlink(missing_ok=True)
