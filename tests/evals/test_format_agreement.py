@@ -21,7 +21,7 @@ SAME = {
     "internet": MINIMAL + "allow_internet = true\n",
     "both": MINIMAL + 'allow_internet = false\nnetwork_mode = "public"\n',
     "hosts": MINIMAL + 'network_mode = "allowlist"\nallowed_hosts = [" A.org. ", "1.2.3.4", "*.B.org", "fe80::/10"]\n',
-    "no hosts": MINIMAL + "allow_internet = false\nallowed_hosts = []\n",
+    "no-hosts": MINIMAL + "allow_internet = false\nallowed_hosts = []\n",
     "none": MINIMAL + 'network_mode = "allowlist"\n',
     "phases": MINIMAL
     + '[agent]\nnetwork_mode = "public"\n[verifier]\nnetwork_mode = "allowlist"\nallowed_hosts = []\n',
