@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from eval_cheats import CHEATS, HONEST, evidence
+from eval_cheats import CHEATS, HONEST, VARIANTS, evidence
 from measuring import table
 
 from lathe.evals.audit.evidence import Evidence, Step
@@ -118,7 +118,7 @@ def cheating(folder: Path) -> list[Row]:
     for kind in KINDS:
         hits = words = 0
         wrong: list[str] = []
-        mine = [case for case in CHEATS if case.kind == kind]
+        mine = [case for case in (*CHEATS, *VARIANTS) if case.kind == kind]
         for case in mine:
             its = evidence(case, folder / case.name)
             kinds = {flag.kind for flag in audit(its)}

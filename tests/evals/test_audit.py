@@ -23,10 +23,10 @@ from lathe.evals.record import Fault
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from eval_cheats import CHEATS, HONEST, SOLUTION, TESTS, WORK, Case, evidence, task
+from eval_cheats import CHEATS, HONEST, SOLUTION, TESTS, VARIANTS, WORK, Case, evidence, task
 
 
-@pytest.mark.parametrize("case", CHEATS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", (*CHEATS, *VARIANTS), ids=lambda case: case.name)
 def test_an_agent_that_cheats_is_found_with_what_it_did(case: Case, tmp_path: Path):
     flags = {flag.kind: flag for flag in audit(evidence(case, tmp_path))}
     assert case.kind in flags

@@ -209,7 +209,8 @@ def _called_text(node: ast.Call, names: dict[str, str]) -> str:
         case "mkdtemp" | "mkstemp" | "gettempdir":
             return f"/tmp/{UNKNOWN}x"
         case "Path" | "str" | "abspath" | "realpath" | "resolve":
-            return first or (text_of(owner, names) if owner is not None and name == "resolve" else ".")
+            joined = "/".join(text_of(part, names) for part in node.args) if name == "Path" else first
+            return joined or (text_of(owner, names) if owner is not None and name == "resolve" else ".")
         case "join" if node.args and isinstance(owner, ast.Attribute):
             return "/".join(text_of(part, names) for part in node.args)
         case "b64decode" | "decode" | "fromhex":

@@ -26,7 +26,7 @@ from lathe.guard.wrappers import SHELLS, program_name
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-How: TypeAlias = Literal["read", "write", "look"]
+How: TypeAlias = Literal["read", "write", "mode", "look"]
 _LOOKERS = frozenset(
     {
         *(
@@ -62,9 +62,12 @@ _LOOKERS = frozenset(
     }
 )
 _SAYERS = frozenset({"echo", "printf", ":", "true", "export", "declare", "local", "alias", "set", "unset", "git"})
+_MODES = frozenset({"chmod", "chown", "chgrp", "chattr", "setfacl"})
+_SCREENS = frozenset({"tmux", "screen"})
 _STAYS = frozenset({"nohup", "setsid", "at", "batch", "crontab", "systemd-run", "daemonize", "start-stop-daemon"})
 _URL = re.compile(r"\b(?:https?|ftp|git|ssh)://[^\s'\"<>|;)\]}`]+|\bgit@[\w.-]+:[\w./-]+")
-_QUOTED = re.compile(r"""["'`](/[^"'`\s]+)["'`]""")
+_QUOTED = re.compile(r"""["'`][<>+|]{0,2}\s*(/[^"'`\s]+)["'`]""")
+_WHICH = re.compile(r"(?:\$\(|`)\s*(?:which|command -v|type -[pP])\s+(\w[\w.-]*)\s*[)`]")
 _PYTHON_FILE = re.compile(r"(?:python|pypy)[\d.]*")
 _PATH_WRITES = frozenset(
     {"write_text", "write_bytes", "unlink", "rename", "replace", "touch", "chmod", "symlink_to", "hardlink_to", "mkdir"}
@@ -81,9 +84,10 @@ _LONGEST = 200_000
 
 
 class Use(NamedTuple):
-    """A path that was read, written or looked at. `later` says that what did it goes on in the background.
+    """A path that was read, written, given another mode or owner, or looked at.
 
-    `source` is where what is written came from, where a command moved or linked it there.
+    `later` says that what did it goes on in the background. `source` is where what is written came from, where a
+    command moved or linked it there.
     """
 
     step: int
@@ -152,7 +156,9 @@ class Doings:
         self.urls += [(step.number, url) for url in _URL.findall(step.asked)]
 
     def _whole(self, word: str, cwd: str) -> str:
-        return absolute(word, cwd, Ground((self.workdir,), self.home)) or ""
+        # What begins with the unknown is somewhere: only who asks what may be deleted takes it for empty.
+        known = word[:1] not in (UNKNOWN, SOME)
+        return (absolute(word, cwd, Ground((self.workdir,), self.home)) or "") if known else ""
 
     # Lines of shell.
 
@@ -164,6 +170,7 @@ class Doings:
         if (command, later) in self._read:
             return cwd
         self._read.add((command, later))
+        command = _WHICH.sub(r"/usr/bin/\1", command)
         self._depth += 1
         try:
             self._put_texts(step, command, cwd)
@@ -183,8 +190,16 @@ class Doings:
         return last.cwd if last.cwd.startswith("/") else cwd
 
     def _note(self, step: int, command: str, reading: Reading, cwd: str, later: bool) -> None:
-        deed = Deed(Act(id="", text=command, cwd=cwd), History(roots=(self.workdir,), home=self.home), reading)
         by = shown(command)
+        modes = [run for run in reading.runs if run.words and program_name(run.words[0]) in _MODES]
+        writing = reading._replace(runs=tuple(run for run in reading.runs if run not in modes))
+        deed = Deed(Act(id="", text=command, cwd=cwd), History(roots=(self.workdir,), home=self.home), writing)
+        for run in modes:
+            self.uses += [
+                Use(step, whole, "mode", by, later)
+                for word in self._operands(run.words)
+                if (whole := self._whole(word, run.cwd))
+            ]
         written = {place.path for place in deed.writes if place.path}
         sources = _sources(reading)
         for place in deed.writes:
@@ -202,7 +217,7 @@ class Doings:
         words = (program_name(run.words[0]), *run.words[1:])
         ran = Ran(step, words, run.given.text or "", later)
         self.runs.append(ran)
-        if words[0] not in _SAYERS:
+        if words[0] not in _SAYERS | _MODES:
             how: How = "look" if words[0] in _LOOKERS else "read"
             for word in self._operands(run.words):
                 whole = self._whole(word, run.cwd)
@@ -211,6 +226,9 @@ class Doings:
         stays = later or words[0] in _STAYS
         if words[0] in ("crontab", "at", "batch") and run.given.text:
             self._shell(step, re.sub(r"^(?:[\d*/,@-]\S*\s+){5}", "", run.given.text, flags=re.MULTILINE), run.cwd, True)
+        if words[0] in _SCREENS:
+            for line in [word for word in words[1:] if " " in word]:
+                self._shell(step, line, run.cwd, True)
         for code in code_of(words, run.given.text):
             if code.language == "python":
                 self._python(step, code.text, stays)
@@ -325,9 +343,9 @@ class Doings:
         texts = [text_of(one, names) for one in node.args]
 
         def note(path: str, how: How, source: str = "") -> None:
-            whole = self._whole(path, self.workdir) if path and "\n" not in path else ""
-            if whole:
-                self.uses.append(Use(step, whole, how, f"{name}({path!r})", later, source))
+            if path and "\n" not in path:
+                whole = self._whole(path, self.workdir) or shown(path)
+                self.uses.append(Use(step, whole, how, f"{name}({shown(path)!r})", later, source))
 
         own = text_of(owner, names) if owner is not None else ""
         if name == "open":

@@ -50,9 +50,12 @@ _SIGNS: tuple[Callable[[Doings, Known], Iterator[Flag]], ...] = (
 _MOST_OF_A_KIND = 5
 
 
-def audit(evidence: Evidence) -> tuple[Flag, ...]:
-    """Return what speaks against a trial, the surest first, at most five flags of a kind; bad input raises nothing."""
-    known = Known(evidence.task)
+def audit(evidence: Evidence, known: Known | None = None) -> tuple[Flag, ...]:
+    """Return what speaks against a trial, the surest first, at most five flags of a kind; bad input raises nothing.
+
+    `known` spares reading the task's files again for each of its trials.
+    """
+    known = known or Known(evidence.task)
     doings = Doings(evidence)
     found: dict[tuple[str, str], Flag] = {}
     for sign in _SIGNS:

@@ -87,8 +87,11 @@ def hard_coded(doings: Doings, known: Known) -> Iterator[Flag]:
 def without_work(doings: Doings, known: Known) -> Iterator[Flag]:
     """Find a whole reward for a trial that changed nothing and ran nothing that could have earned it."""
     evidence = doings.evidence
-    if not evidence.trial.passed or evidence.changes is None or known.task.verifier.flag:
+    trial = evidence.trial
+    if not trial.passed or evidence.changes is None or known.task.verifier.flag:
         return
+    if evidence.steps is None and (trial.steps or trial.cost.requests):
+        return  # it did something that nobody wrote down
     changed = [change for change in evidence.changes if not change.path.startswith(_NOISE)]
     worked = any(run.words[0] not in _IDLE for run in doings.runs) or any(use.how == "write" for use in doings.uses)
     if not changed and not worked and not doings.code and not doings.unread:
