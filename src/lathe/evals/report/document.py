@@ -103,18 +103,23 @@ def _notes(plan: Plan, trials: Sequence[Trial], missing: int) -> Iterator[str]:
         yield f"No price is known for {_trials(unpriced)}: the cost is that of the others."
 
 
-def _substitutions(trials: Sequence[Trial]) -> Iterator[str]:
-    touched = [trial for trial in trials if trial.substituted]
-    if not touched:
-        return
+def substitutions(trials: Sequence[Trial]) -> dict[str, int]:
+    """Return which model served for which other and why, as words, and in how many trials; the most frequent first."""
     swaps = Counter(
-        f"{one.model} for {one.requested} ({one.substitution})"
-        for trial in touched
-        for one in trial.served
-        if one.substitution
+        swap
+        for trial in trials
+        for swap in {
+            f"{one.model} for {one.requested} ({one.substitution})" for one in trial.served if one.substitution
+        }
     )
-    named = ", ".join(f"{swap} in {count}" for swap, count in swaps.most_common())
-    yield f"{_trials(len(touched))} were served, in part at least, by another model than asked for: {named}."
+    return dict(swaps.most_common())
+
+
+def _substitutions(trials: Sequence[Trial]) -> Iterator[str]:
+    if swaps := substitutions(trials):
+        touched = sum(trial.substituted for trial in trials)
+        named = ", ".join(f"{swap} in {count}" for swap, count in swaps.items())
+        yield f"{_trials(touched)} were served, in part at least, by another model than asked for: {named}."
 
 
 def _trials(count: int) -> str:

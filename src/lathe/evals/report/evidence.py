@@ -81,16 +81,21 @@ class Evidence:
     def _bytes(self, name: str, most: int) -> tuple[bytes, bool] | None:
         """Return the first `most` bytes of a file, and whether there are more; None where there is no such file."""
         path = self.folder / name
-        if not path.resolve().is_relative_to(self.folder.resolve()):
-            return None
         try:
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                return None
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError):
             return None
-        with os.fdopen(fd, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 return None
-            data = file.read(most + 1)
+            with os.fdopen(os.dup(fd), "rb") as file:
+                data = file.read(most + 1)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
         return data[:most], len(data) > most
 
     def _text(self, name: str, most: int) -> str | None:
@@ -153,11 +158,11 @@ class Evidence:
         kept: list[tuple[float, str]] = []
         left = limits.terminal
         for at, text in recording["events"]:
-            if left <= 0:
-                cut.append(f"The terminal's recording ends after {limits.terminal} characters.")
-                break
             kept.append((at, text[:left]))
             left -= len(text)
+            if left < 0:
+                cut.append(f"The terminal's recording ends after {limits.terminal} characters.")
+                break
         return {**recording, "events": kept}
 
     def _made_recording(self, limits: Limits) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from lathe.evals.record import Trial
 from lathe.evals.report.document import Report
 from lathe.evals.report.wording import dollars, seconds, share, spread, tokens
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~])")
 
 
 def plain(text: str) -> str:

@@ -113,7 +113,7 @@ async function route(run) {
   const at = run.trials.findIndex((trial) => trial.id === id);
   const [all, one] = [document.getElementById('run'), document.getElementById('trial')];
   if (at < 0) {
-    one.hidden = true; all.hidden = false; one.replaceChildren();
+    one.hidden = true; all.hidden = false; one.replaceChildren(); delete one.dataset.trial;
     window.scrollTo(0, run.scrolled || 0);
     return;
   }
@@ -125,6 +125,7 @@ async function route(run) {
   catch (error) { parts = [el('p.why.bad', null, `This trial cannot be shown: ${error.message}`)]; }
   if (!location.hash.endsWith(found[1])) return;
   one.replaceChildren(...parts);
+  one.dataset.trial = id;
   all.hidden = true; one.hidden = false;
   window.scrollTo(0, 0);
   one.querySelector('h2')?.focus({ preventScroll: true });
