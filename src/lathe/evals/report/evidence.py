@@ -41,8 +41,8 @@ class Limits(NamedTuple):
 
 
 FULL = Limits("full", 20_000, 1_000, 300_000, 1_000_000, 100_000)
-LEAN = Limits("lean", 3_000, 300, 40_000, 80_000, 10_000)
-BARE = Limits("bare", 600, 60, 4_000, 0, 2_000)
+LEAN = Limits("lean", 1_500, 200, 20_000, 20_000, 5_000)
+BARE = Limits("bare", 500, 60, 4_000, 0, 2_000)
 
 
 class Evidence:

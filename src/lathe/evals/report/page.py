@@ -23,8 +23,10 @@ from lathe.evals.report.evidence import BARE, FULL, LEAN, Evidence
 from lathe.evals.report.plots import plots
 from lathe.evals.report.wording import dollars, seconds, share, spread, tokens
 
-PAGE_MOST = 48 * 2**20
+PAGE_MOST = 32 * 2**20
 """Bytes that all trials may take in the page; past its part of that, a trial is shown with less."""
+_BEST = 6
+"""How many times smaller than its JSON a trial may get at best: what is larger is not packed to see."""
 _ALWAYS = 24 * 2**10
 _PARTS = Path(__file__).with_name("assets")
 _SCRIPTS = ("screen.js", "player.js", "trial.js", "table.js")
@@ -49,7 +51,7 @@ def as_page(report: Report, folder: Path) -> str:
             f"<title>{escape(title)}</title>",
             f"<style>{style}</style></head><body>",
             *_body(report),
-            f'<script type="application/octet-stream" id="index">{_pack(index)}</script>',
+            f'<script type="application/octet-stream" id="index">{_pack(msgspec.json.encode(index))}</script>',
             *packed,
             f"<script>{script}</script></body></html>",
             "",
@@ -61,8 +63,7 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _pack(value: Any) -> str:
-    data = msgspec.json.encode(value)
+def _pack(data: bytes) -> str:
     return base64.b64encode(zlib.compress(data, 6)).decode()
 
 
@@ -75,8 +76,13 @@ def _packed(report: Report, folder: Path) -> Iterator[str]:
         for limits in (FULL, LEAN, BARE):
             found = evidence.collect(limits)
             if limits is not FULL:
-                found["cut"].append(f"The page would be too large with all of it; this is the {limits.name} form.")
-            data = _pack(found)
+                found["cut"].append(
+                    f"Shown in a {limits.name} form, or the page would be too large; the trial's folder has the whole."
+                )
+            plain = msgspec.json.encode(found)
+            if limits is not BARE and len(plain) > most * _BEST:
+                continue
+            data = _pack(plain)
             if len(data) <= most:
                 break
         left -= len(data)
