@@ -279,9 +279,7 @@ def _evidence(of: CardSources, section: str, *, quiet: bool = False) -> list[Blo
                 (Named(file.kind, "title"), Words(" ("), Named(file.kind, "made_by"), Words("; "), *made, Words(")"))
             )
         )
-        rows = tuple(
-            ((Named(one, "title"),), (FromFile(file, one, of.thresholds.confidence),)) for one in file.kind.figures
-        )
+        rows = tuple(((Named(one, "title"),), (FromFile(file, one, of.thresholds),)) for one in file.kind.figures)
         found.append(Table((Words("what"), Words("figure")), rows))
     if not found and not quiet:
         found.append(Paragraph(_words("No file with figures was given.")))

@@ -119,12 +119,12 @@ class FromFile(NamedTuple):
 
     file: EvidenceFile
     spec: FigureSpec
-    level: float
+    thresholds: Thresholds
 
     @property
     def text(self) -> str:
         """How it is shown."""
-        found = self.file.look(self.spec, self.level)
+        found = self.file.look(self.spec, self.thresholds.confidence)
         if found.value is None:
             return "not given"
         if isinstance(found.value, str):
@@ -317,7 +317,7 @@ def _rests_on(part: Part) -> Sequence[object]:
         case Counted():
             return part.things
         case FromFile():
-            return (part.file, part.spec)
+            return part
         case _:
             return part[:1]
 
