@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     verify.add_argument("card", metavar="DIR", type=Path, help="the folder of the card")
     options = parser.parse_args(argv)
     try:
-        import sqlalchemy  # noqa: F401 - to say in one sentence what is missing
+        import lathe.gateway.safeguards  # noqa: F401 - to say in one sentence what is missing
     except ImportError as error:
         raise ConfigError(
             f"A card needs more than is installed ({error.name}).", hint="pip install 'lathe[gateway]'"
