@@ -90,6 +90,8 @@ async def test_a_project_that_keeps_too_little_and_a_file_that_ends_are_refused(
         assert served(await gateway.ask("m")) == "m"
         await gateway.set_project(retention="zero")
         assert code_of(await gateway.ask("m")) == "model_needs_records"
+        asked = await gateway.client.post("/v1/access/check", json={"model": "m"})
+        assert asked.json()["code"] == "model_needs_records"  # what would be decided is what is decided
         await gateway.set_project()
         directory: Any = gateway.gateway.services.directory
         policy = directory.policy
