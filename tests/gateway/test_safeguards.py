@@ -13,7 +13,7 @@ from gateways import running, table, upstream
 from lathe.cli.main import main
 from lathe.gateway.directory import now_ms
 from lathe.gateway.safeguards import Basis, Safeguards, safeguards_of, sealed, written
-from lathe.gateway.settings import GatewaySettings, GuardTable
+from lathe.gateway.settings import GatewaySettings, GuardTable, ModelTable, RouteTable
 from lathe.models.script import Step, Words
 from lathe.models.scripted import ScriptedServer
 from lathe.protocol.errors import ConfigError
@@ -153,6 +153,11 @@ CONFLICTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "itself": ({"fallback": "named", "fallbacks": ("m",)}, {}, "which is no other model here"),
     "retention": ({"retention": "metadata"}, {"retention": "zero"}, 'need retention = "metadata" at least'),
     "scope": ({"scope": ("cyber.magic",)}, {}, "the scope 'cyber.magic', which the guard's taxonomy does not have"),
+    "another way": (
+        {},
+        {"models": {"m": table("up"), "n": ModelTable(routes=(RouteTable("up", "m"),))}},
+        "would not hold: 'n' leads to the same model, and has no safeguards",
+    ),
     "over": ({"expires": 1}, {}, "its time is over"),
     "future": ({"issued": now_ms() + 3 * DAY, "expires": now_ms() + 9 * DAY}, {}, "it is from the future"),
 }

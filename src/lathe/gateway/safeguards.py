@@ -191,10 +191,21 @@ def _check(found: Mapping[str, Safeguards], settings: GatewaySettings, guard: Gu
             raise _odds(
                 f'{who} need retention = "{one.retention}" at least, and the settings say "{settings.retention}"'
             )
+        ways = _ways(settings, name)
+        if same := [other for other in models if other not in found and ways & _ways(settings, other)]:
+            raise _odds(f"{who} would not hold: {same[0]!r} leads to the same model, and has no safeguards")
         if one.monitors and guard is None:
             raise _odds(f"{who} need the guard ({', '.join(one.monitors)}), and the settings say guard.enabled = false")
         if guard is not None:
             _check_guard(who, one, guard)
+
+
+def _ways(settings: GatewaySettings, model: str) -> set[tuple[str, str]]:
+    """Return upstreams and the names by which a model is asked there; the embedded engine is one whatever its name."""
+    table = settings.models.get(model)
+    routes = table.routes if table is not None else (model,)
+    found = [(one, "") if isinstance(one, str) else (one.upstream, one.model) for one in routes]
+    return {(upstream, "" if upstream == "mend" else called or model) for upstream, called in found}
 
 
 def _check_guard(who: str, one: Safeguards, guard: GuardPolicy) -> None:
