@@ -20,14 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import libraries
+import seeding
 from libraries import Library
 from measuring import table
-from mend_libraries import seeded
 from seeding import Bug
 
 from lathe.evals.formats.made import Maker
@@ -144,20 +143,25 @@ def main() -> int:
 
 
 def fill(fit: list[Library], options: argparse.Namespace, python: Path) -> list[dict[str, Any]]:
-    """Write the tasks of the libraries; return a row for each."""
-    by_name = {library.name: library for library in fit}
-    bugs = seeded(fit, options.seed, options.limit, lambda words: print(words, file=sys.stderr))
-    numbers: Counter[str] = Counter()
-    counts = {name: {"library": name, "bugs": 0, "written": 0, "refused": 0} for name in by_name}
-    for bug in bugs:
-        row = counts[bug.library]
-        numbers[bug.library] += 1
-        row["bugs"] += 1
-        why = write(bug, by_name[bug.library], numbers[bug.library], options.out, python)
-        row["refused" if why else "written"] += 1
-        if why:
-            print(f"{bug.name}: {why}", file=sys.stderr)
-    return list(counts.values())
+    """Write the tasks of the libraries, as many of each; return a row for each."""
+    kinds, count = seeding.dealt(options.seed), len(libraries.LIBRARIES)
+    each = -(-options.limit // len(fit))
+    rows = []
+    for library in fit:
+        at = libraries.LIBRARIES.index(library)
+        row = {"library": library.name, "bugs": 0, "written": 0, "refused": 0}
+        rows.append(row)
+        try:
+            bugs = seeding.Seeder(library, kinds[at::count], options.seed).bugs(each)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            continue
+        for number, bug in enumerate(bugs, 1):
+            why = write(bug, library, number, options.out, python)
+            row["bugs"] += 1
+            row["refused" if why else "written"] += 1
+            print(f"{bug.name}: {why or 'written'}", file=sys.stderr)
+    return rows
 
 
 if __name__ == "__main__":
