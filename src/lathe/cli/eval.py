@@ -82,18 +82,26 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=int, default=0, metavar="N", help="trials at once; else one a processor")
     parser.add_argument("--json", action="store_true", help="print the run's outcome as JSON")
+    parser.add_argument(
+        "--task-env", action="append", default=[], metavar="NAME", help="a variable that tasks may take from here"
+    )
     parser.add_argument("--quiet", action="store_true", help="say nothing while it runs")
 
 
 def _run(options: argparse.Namespace) -> int:
     from lathe import __version__
+    from lathe.evals.agents.known import needs_model, open_agent
     from lathe.evals.journal import RunFolder, now_ms, wanted
     from lathe.evals.record import Plan
     from lathe.protocol.ids import short_id
 
     if options.attempts < 1 or options.retries < 0 or options.timeout_factor <= 0:
         raise UsageError("--attempts is 1 or more, --retries 0 or more, and --timeout-factor above 0.")
-    dataset = dataset_of(options.dataset)
+    cache = cache_home(os.environ) / "evals"
+    open_agent(options.agent, options.model, None, cache, os.environ)  # what is wrong with it is said before a run is
+    if needs_model(options.agent) and not options.model:
+        raise UsageError("This agent asks a model.", hint="Name it with -m PROVIDER/MODEL, or take --agent mend.")
+    dataset = dataset_of(options.dataset, options.task_env)
     tasks = _chosen(dataset, options.task, options.limit)
     for name, why in dataset.unread:
         sys.stderr.write(f"lathe: {name} is left out: {why}\n")
@@ -141,7 +149,7 @@ def _chosen(dataset: Dataset, globs: Sequence[str], limit: int) -> list[Task]:
 def _resume(options: argparse.Namespace) -> int:
     folder = opened(options.run)
     plan = folder.plan()
-    return _go(folder, plan, dataset_of(plan.dataset), options)
+    return _go(folder, plan, dataset_of(plan.dataset, options.task_env), options)
 
 
 def _go(folder: RunFolder, plan: Plan, dataset: Dataset, options: argparse.Namespace) -> int:
@@ -190,8 +198,6 @@ async def _model(model: str) -> tuple[RunGateway | None, Access]:
     from lathe.config.layers import load_settings
     from lathe.evals.access import for_model, named
 
-    if not model:
-        raise UsageError("This agent asks a model.", hint="Name it with -m PROVIDER/MODEL, or take --agent mend.")
     access = named(os.environ)
     if access is not None:
         return None, access

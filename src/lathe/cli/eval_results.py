@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from lathe.config.paths import cache_home, lathe_home
+from lathe.config.paths import lathe_home
 from lathe.evals.journal import RunFolder
 from lathe.protocol.errors import UsageError
 
@@ -32,11 +33,11 @@ def opened(named: Path) -> RunFolder:
     return RunFolder(path.absolute())
 
 
-def dataset_of(spec: str) -> Dataset:
-    """Return the dataset that is asked for; raise `UsageError`."""
+def dataset_of(spec: str, variables: Sequence[str] = ()) -> Dataset:
+    """Return the dataset that is asked for; `variables` of this machine may stand in its tasks. Raise `UsageError`."""
     from lathe.evals.formats.known import open_dataset
 
-    return open_dataset(spec, made=cache_home(os.environ) / "evals" / "datasets", given=os.environ)
+    return open_dataset(spec, given={name: os.environ[name] for name in variables if name in os.environ})
 
 
 def written(folder: RunFolder, plan: Plan, trials: list[Trial]) -> Path:

@@ -89,6 +89,8 @@ class LatheAgent(CommandAgent):
         if not why and ran.code:
             why = _last_line(folder / "messages.log")
         thread = next(iter(sorted((folder / "lathe" / "threads").glob("*.jsonl"))), None)
+        if self.access is None:
+            requests = 0  # the embedded engine is no model
         served = [Served(asked, other, count, reason) for (asked, other, reason), count in swaps.items()]
         if own := requests - sum(swaps.values()):
             served.insert(0, Served(name_of(self.model), name_of(self.model), own))
