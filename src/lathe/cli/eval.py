@@ -97,12 +97,12 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.attempts < 1 or options.retries < 0 or options.timeout_factor <= 0:
         raise UsageError("--attempts is 1 or more, --retries 0 or more, and --timeout-factor above 0.")
+    dataset = dataset_of(options.dataset, options.task_env)
+    tasks = _chosen(dataset, options.task, options.limit)
     cache = cache_home(os.environ) / "evals"
     open_agent(options.agent, options.model, None, cache, os.environ)  # what is wrong with it is said before a run is
     if needs_model(options.agent) and not options.model:
         raise UsageError("This agent asks a model.", hint="Name it with -m PROVIDER/MODEL, or take --agent mend.")
-    dataset = dataset_of(options.dataset, options.task_env)
-    tasks = _chosen(dataset, options.task, options.limit)
     for name, why in dataset.unread:
         sys.stderr.write(f"lathe: {name} is left out: {why}\n")
     id = short_id("run")
