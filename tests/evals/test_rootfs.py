@@ -253,14 +253,15 @@ async def test_what_may_be_reached_changes_by_phase(start: Start, local: int) ->
 
 
 async def test_stop_leaves_nothing(start: Start, tmp_path: Path) -> None:
-    before = Path("/proc/self/mountinfo").read_text(), sorted(Path("/sys/fs/cgroup").rglob("lathe-*"))
+    groups = f"lathe-*-{os.getpid()}-*"
+    before = Path("/proc/self/mountinfo").read_text(), sorted(Path("/sys/fs/cgroup").rglob(groups))
     place = await start(doors=[Door(7000, "127.0.0.1", 9)])
     await said(place, "(setsid bash -c 'trap \"\" TERM; (exec -a left-behind sleep 300); true' &) ; sleep 0.1")
     assert processes_of("left-behind")
     await place.stop()
     await place.stop()
     assert processes_of("left-behind") == []
-    assert (Path("/proc/self/mountinfo").read_text(), sorted(Path("/sys/fs/cgroup").rglob("lathe-*"))) == before
+    assert (Path("/proc/self/mountinfo").read_text(), sorted(Path("/sys/fs/cgroup").rglob(groups))) == before
     assert not list((tmp_path / "home" / "rooms").glob("*/*.one.*"))
     with pytest.raises(EnvironmentFault, match="does not run"):
         await place.run(["true"])
