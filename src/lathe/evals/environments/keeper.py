@@ -20,6 +20,7 @@ import json
 import os
 import resource  # noqa: F401 - the exec server asks for it when its root is another
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -149,6 +150,11 @@ class _Room:
     def make(self) -> None:
         """Mount its file system and have bubblewrap enter it."""
         kernel.adopt_orphans()
+        os.mkdir(self.wanted["folder"])  # noqa: PTH102
+        for _, upper, work, *_ in self.wanted["layers"]:
+            os.mkdir(upper)  # noqa: PTH102
+            os.mkdir(work)  # noqa: PTH102
+            os.chown(upper, _USERS, _USERS)
         kernel.unshare(kernel.NEWNS)
         kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
         wanted = self.wanted
@@ -310,9 +316,6 @@ class _Room:
             os.dup2(null, each)
         for path, mode in what["folders"]:
             parcels.make_folder(path, mode)
-        if not self.opened:
-            for path, text in self.wanted["files"].items():
-                parcels.write(path, text)
         os.umask(0o022)
         kernel.keep_filtered(self.calls)
         kernel.keep_capabilities()
@@ -346,7 +349,7 @@ class _Room:
         parcels.send(link, what["there"], what["most"])
 
     def end(self) -> None:
-        """Kill all that is in the room; the kernel misses nothing where the first process dies."""
+        """Kill all that is in the room, of which the kernel misses nothing, and remove what it has written."""
         if self.handle >= 0:
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self.handle, signal.SIGKILL)
@@ -358,6 +361,7 @@ class _Room:
             except ChildProcessError:
                 break
         kernel.unmount(_STAGE)
+        shutil.rmtree(self.wanted["folder"], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -28,15 +28,6 @@ def make_folder(path: str, mode: int = 0o755) -> None:
         pass
 
 
-def write(path: str, text: str) -> None:
-    """Write a file anew, whatever was there; what a link leads to stays as it is."""
-    make_folder(os.path.dirname(path))  # noqa: PTH120
-    file = Path(path)
-    file.unlink(missing_ok=True)
-    file.write_text(text, encoding="utf-8")
-    file.chmod(0o644)
-
-
 def answer(link: socket.socket, what: Callable[[Stream], None]) -> None:
     """Give the stream that comes through a socket to a function, and send back what went wrong, "" for nothing."""
     why = ""
