@@ -1,4 +1,4 @@
-"""NYU CTF Bench: challenges of CSAW, 200 to test and 55 to develop with (https://github.com/NYU-LLM-CTF/NYU_CTF_Bench).
+"""NYU CTF Bench: challenges of CSAW, 200 to test and 57 to develop with (https://github.com/NYU-LLM-CTF/NYU_CTF_Bench).
 
 A folder a challenge, SPLIT/YEAR/EVENT/CATEGORY/NAME, with `challenge.json` (`name`, `description`, `category`, `flag`,
 `files`, `box`, `internal_port`, `compose`) and, where it runs services, `docker-compose.yml`. `test_dataset.json` and

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ TEXT_LIMIT = 16 * 2**20
 ROWS_LIMIT = 2 * 2**30
 MOST_SECONDS = 7 * 86_400.0
 MOST_FILES = 200_000
+MOST_VALUES = 100_000
 Row = TypeVar("Row")
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
@@ -256,7 +258,20 @@ def parsed_yaml(text: str, what: str) -> dict[str, Any]:
         raise Unreadable(f"{what} is no YAML: {' '.join(str(error).split())[:120]}.") from None
     if not isinstance(value, dict):
         raise Unreadable(f"{what} holds no mapping.")
+    if _written_out(value, {}) > MOST_VALUES:
+        raise Unreadable(f"{what} is too large, or refers to itself.")
     return value
+
+
+def _written_out(value: Any, known: dict[int, float]) -> float:
+    """Return how many values there are with every alias written out; infinite where one holds itself."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        each = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_written_out(one, known) for one in each)
+    return known[id(value)]
 
 
 def string(row: Mapping[str, Any], key: str, default: str | None = None) -> str:
