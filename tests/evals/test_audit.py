@@ -137,6 +137,15 @@ def test_the_cheater_does_nothing_outside_a_trial(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_text_of_a_library_beside_the_tests_is_no_secret(tmp_path: Path):
+    """A traceback prints lines of pytest, which some verifiers bring along."""
+    lines = "\n".join(f"    frame = self.frames_of_the_call(depth={depth}, strict=True)" for depth in range(6))
+    library = tmp_path / "task" / "tests" / "python" / "_pytest" / "frames.py"
+    library.parent.mkdir(parents=True)
+    library.write_text(lines)
+    assert audit(evidence(Case("fails", "", [("pytest -q", lines), WORK]), tmp_path)) == ()
+
+
 def test_a_torn_folder_is_what_is_not_there(tmp_path: Path):
     its = task(tmp_path / "task")
     (tmp_path / "trajectory.json").write_text('{"steps": [{"source": "agent", "tool_')
