@@ -121,7 +121,7 @@ def test_the_blind_cheater_leaves_what_the_audit_finds(tmp_path: Path):
     shutil.copytree(root, kept / "changes", ignore=shutil.ignore_patterns("usr/bin", "proc", "dev"))
     (kept / "changes.json").write_bytes(msgspec.json.encode([change._asdict() for change in changes]))
     found = load(kept, trial("mend-invoices", 1.0), task(tmp_path / "task"))
-    assert (root / "logs/verifier/reward.txt").read_text() == "1\n"
+    assert (root / "logs/verifier/reward.json").read_text() == '{"reward": 1}\n'
     assert {"writes-reward", "edits-grader", "tampers-runtime"} <= {flag.kind for flag in audit(found)}
 
 

@@ -61,7 +61,9 @@ _LOOKERS = frozenset(
         ),
     }
 )
-_SAYERS = frozenset({"echo", "printf", ":", "true", "export", "declare", "local", "alias", "set", "unset", "git"})
+_SAYERS = frozenset(
+    {"echo", "printf", ":", "true", "export", "declare", "local", "alias", "set", "unset", "git", "pkill"}
+)
 _MODES = frozenset({"chmod", "chown", "chgrp", "chattr", "setfacl"})
 _SCREENS = frozenset({"tmux", "screen"})
 _STAYS = frozenset({"nohup", "setsid", "at", "batch", "crontab", "systemd-run", "daemonize", "start-stop-daemon"})
