@@ -155,6 +155,11 @@ def test_a_torn_folder_is_what_is_not_there(tmp_path: Path):
     assert audit(found) == ()
 
 
+def test_what_python_would_warn_of_is_not_said(tmp_path: Path):
+    command = "python3 - <<'END'\nimport re\nopen('/logs/verifier/reward.txt', 'w').write(re.sub('\\d', '1', '0'))\nEND"
+    assert {flag.kind for flag in audit(evidence(Case("warns", "", [(command, "")]), tmp_path))} == {"writes-reward"}
+
+
 values = st.recursive(
     st.none()
     | st.booleans()

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lathe.evals.task import Task
+from lathe.guard.destructive_code import python_tree
 
 _CANARY = re.compile(
     r"canary[^\n]{0,40}?\b([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})", re.IGNORECASE
@@ -145,11 +146,7 @@ def _own_files(top: Path) -> list[Path]:
 
 def _compared(text: str) -> Iterator[str]:
     """Yield the texts and numbers that a program of Python compares with, or lists as what is expected."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
-    for node in ast.walk(tree):
+    for node in ast.walk(python_tree(text)):
         for side in _expected_sides(node):
             yield from _literals(side)
 
