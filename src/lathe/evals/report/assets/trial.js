@@ -11,7 +11,7 @@ const number = (value, digits) => Number(value.toFixed(digits)).toString();
 const sign = (trial) => SIGNS[outcome(trial)] || number(trial.reward, 2);
 
 function duration(s) {
-  if (!s) return '0 s';
+  if (!s) return '-';
   if (s < 10) return `${s.toFixed(1)} s`;
   if (s < 120) return `${s.toFixed(0)} s`;
   return s < 7200 ? `${(s / 60).toFixed(0)} min` : `${(s / 3600).toFixed(1)} h`;
