@@ -30,6 +30,7 @@ from lathe.gateway.principals import Asked, Principal, key_digest
 from lathe.gateway.queueing import QueueTimeout
 from lathe.gateway.records import Records
 from lathe.gateway.remembering import Memory, Remembering, Retention, Wish, retention_of
+from lathe.gateway.safeguards import Safeguards
 from lathe.gateway.serving import Answered, Failed, serve
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
@@ -210,6 +211,11 @@ class Relay:
         """Return what is decided of a request."""
         return self._directory.policy.decide(who, asked, down=self.upstreams.down())
 
+    def safeguards(self, model: str) -> Safeguards | None:
+        """Return the safeguards of a model, None where it has none."""
+        found = self._directory.policy.models.get(model)
+        return found.safeguards if found is not None else None
+
     def asked_of(self, who: Principal, headers: Mapping[bytes, bytes], model: str) -> Asked:
         """Return what a request for `model` asks for that has nothing but headers."""
         return self._asked(who, headers, model, NO_OPTIONS)
@@ -220,17 +226,16 @@ class Relay:
         return asked._replace(end_user=self._hashed(who, head.end_user)) if head.end_user else asked
 
     def _asked(self, who: Principal, headers: Mapping[bytes, bytes], model: str, options: Options) -> Asked:
-        project = self._directory.project(who.project)
-        stated = project.settings.get("region") if project is not None else None
         no_fallback = options.no_fallback or headers.get(b"lathe-no-fallback", b"0").lower() in (b"1", b"true")
         return Asked(
             model,
             who.surface or "api",  # as the key says: a request that named its surface would open it to itself
             now_ms(),
-            stated if isinstance(stated, str) else self._settings.region,
+            self._directory.region(who.project) or self._settings.region,
             options.program or headers.get(b"lathe-program", b"").decode("latin-1"),
             options.engagement or headers.get(b"lathe-engagement", b"").decode("latin-1"),
             no_fallback,
+            keeps=self.retention(who),
         )
 
     def _hashed(self, who: Principal, end_user: str) -> str:
