@@ -364,6 +364,16 @@ class RootfsEnvironment:
         """Return what differs from the image, also after the end of all processes, but not after `stop`."""
         return await asyncio.to_thread(self._changes)
 
+    def original(self, path: str) -> Path | None:
+        """Return the image's file at `path`; what a link leads out of the image to is none of it."""
+        if any(path.startswith(f"{there}/") for there in self._lower.more):
+            return Path(path) if Path(path).is_file() else None
+        for tree in self._lower.trees:
+            here = Path(os.path.realpath(tree / path.lstrip("/")))
+            if here.is_file() and here.is_relative_to(tree.resolve()):
+                return here
+        return None
+
     def _changes(self) -> list[Change]:
         found: list[Change] = []
         for upper, there in zip(self._uppers, ("/", *self._lower.more), strict=True):
