@@ -98,7 +98,7 @@ def _notes(plan: Plan, trials: Sequence[Trial], missing: int) -> Iterator[str]:
     if flagged:
         named = ", ".join(f"{kind} {count}" for kind, count in flagged.most_common())
         yield f"The audit flagged {_trials(sum(bool(trial.flags) for trial in trials))}: {named}."
-    unpriced = sum(trial.cost.usd is None and trial.cost.requests > 0 for trial in trials)
+    unpriced = sum(trial.cost.usd is None and trial.cost.output_tokens > 0 for trial in trials)
     if unpriced:
         yield f"No price is known for {_trials(unpriced)}: the cost is that of the others."
 
