@@ -128,7 +128,7 @@ async def test_runs_that_were_made_for_real_come_to_cards_that_hold(tmp_path: Pa
 
     async def ran(name: str, model: str, agent: Agent, *of: list[Task]) -> list[Path]:
         where = tmp_path / name
-        return [await small.run(where, one, agent, cache, name=name, model=model, attempts=2) for one in of]
+        return [await small.run(where, one, agent, cache, name=name, model=model, attempts=1) for one in of]
 
     mend = open_agent("mend", "", None, cache, os.environ)
     own = ("--thresholds", str(small.thresholds(tmp_path)))
