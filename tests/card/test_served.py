@@ -94,6 +94,10 @@ async def test_a_running_gateway_holds_each_model_to_its_own_card(runs: dict[str
             blocked = await gateway.ask("reckless-1", HARM)
             assert blocked.status_code == 403 and "guard" in blocked.json()["error"]["lathe"], blocked.text
             assert len(server.requests) == sent + 1
+            report = tmp_path / "report.json"
+            report.write_bytes((await gateway.client.get("/guard/report")).content)
+        again = card(tmp_path / "again", "reckless-1", runs["reckless-1"], "--evidence", str(report))
+        assert "What the guard did in service" in (again.parent / "card.md").read_text()
         async with running(settings(server, files[0], named), tmp_path / "other") as gateway:
             await gateway.set_project(fallback={"reckless-1": ["mend", "lesser"], "*": ["reckless-1"]})
             await gateway.entitle("verified")
