@@ -116,6 +116,28 @@ def _mode(path: Path) -> int:
         raise Unreadable(f"{path.name} can't be read: {error.strerror or error}.") from None
 
 
+def folders_holding(path: Path, *names: str, depth: int = 6) -> list[Path]:
+    """Return the folders at or below `path` that hold one of some files, in order; it looks no deeper than one."""
+    found: list[Path] = []
+    level = [path]
+    for _ in range(depth + 1):
+        below: list[Path] = []
+        for folder in level:
+            if any((folder / name).is_file() for name in names):
+                found.append(folder)
+            elif not folder.is_symlink() or folder == path:
+                below += _subfolders(folder)
+        level = below
+    return sorted(found)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return [each for each in folder.iterdir() if not each.name.startswith(".") and each.is_dir()]
+    except OSError:
+        return []
+
+
 # --- digests and names
 
 
@@ -182,6 +204,7 @@ def gathered(
     for label, entry in entries:
         try:
             task = read(entry)
+            f"{task.instruction}{task.verifier.flag}".encode()
             if task.name in tasks:
                 raise Unreadable(f"A task named {task.name} is there already.")
             tasks[task.name] = task
@@ -189,6 +212,8 @@ def gathered(
             failed.append((printable(label), str(error)))
         except OSError as error:
             failed.append((printable(label), f"It can't be read: {error.strerror or error}."))
+        except (ValueError, RecursionError) as error:  # half a surrogate pair, a NUL in a path: no text, no path
+            failed.append((printable(label), f"It can't be read: {printable(str(error))[:120]}."))
     ordered = tuple(tasks[each] for each in sorted(tasks))
     version = version or digest_of([task.digest for task in ordered])[:19]
     return Dataset(name=name, version=version, tasks=ordered, licence=licence, unread=tuple(sorted(failed)))
