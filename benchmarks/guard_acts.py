@@ -4,9 +4,10 @@ Commands are those of shared/data/guard, repeated up to `--commands`; they are h
 against these with all rules of SigmaHQ for Linux that `--sigma` names (a folder, or a git repository). The bars are
 for all of them. Three times are taken, of CPU, the least of three tries: the rules alone, for a line that was read as
 shell already (approvals and the destructive check read it anyway); reading; and both, where a line without a telling
-word is not read. An alert is a finding with a score of 0.5 or more, a note one with less. Recall is printed as it is
-and has no bar: the set is mostly for Windows and macOS, for which there are no rules here, and the rules' author had
-seen its commands.
+word is not read. An alert is a finding with a score of 0.5 or more, a note one with less. The monitor of secrets looks
+at the same commands, as the agent has it where there is a network; both together stay under the bar of alerts. Recall
+is printed as it is and has no bar: the set is mostly for Windows and macOS, for which there are no rules here, and the
+rules' author had seen its commands.
 
 usage: guard_acts.py [--check] [--json] [--commands N] [--sigma PATH] [--indicators N]
 """
@@ -30,8 +31,9 @@ from measuring import table
 
 from lathe.guard.acts.monitor import ActMonitor, shipped_rules
 from lathe.guard.acts.sigma import Rule, read_rule
-from lathe.guard.findings import Finding
+from lathe.guard.findings import Call, Finding
 from lathe.guard.indicators import Indicator
+from lathe.guard.secrets_monitor import SecretsMonitor
 from lathe.guard.shell_run import Context, Reading, follow
 from lathe.protocol.errors import ConfigError
 
@@ -120,7 +122,11 @@ def measured(
     for text in islice(cycle(texts), count):
         rules_ms.append(least(lambda text=text: monitor.look(text, cwd="/work", reading=readings[text])))
         whole_ms.append(least(lambda text=text: monitor.look(text, cwd="/work")))
-    alerts = [row for row in benign if alert(monitor.look(row["text"], cwd="/work"))]
+    calls = {row["text"]: Call("call", "exec_command", json.dumps({"cmd": row["text"]})) for row in benign}
+    secrets = SecretsMonitor()
+    secrets_ms = [least(lambda call=call: secrets.sent((call,), ())) for call in calls.values()]
+    leaks = {text for text, call in calls.items() if alert(secrets.sent((call,), ()))}
+    alerts = [row for row in benign if alert(monitor.look(row["text"], cwd="/work")) or row["text"] in leaks]
     seen = [(row["source"], monitor.look(row["text"], cwd="/work")) for row in malicious]
     found = Counter(source for source, findings in seen if alert(findings))
     noted = Counter(source for source, findings in seen if findings)
@@ -133,6 +139,9 @@ def measured(
         "reading_p99_ms": round(at(reading_ms, 0.99), 3),
         "whole_p50_ms": round(at(whole_ms, 0.5), 3),
         "whole_p99_ms": round(at(whole_ms, 0.99), 3),
+        "secrets_p50_ms": round(at(secrets_ms, 0.5), 3),
+        "secrets_p99_ms": round(at(secrets_ms, 0.99), 3),
+        "secrets_alerts": len(leaks),
         "benign": len(benign),
         "benign_alerts": round(len(alerts) / len(benign), 4),
         "recall": {name: [found[name], noted[name], size] for name, size in sizes.items()},
@@ -168,6 +177,7 @@ def shown(figures: dict[str, Any]) -> None:
             [f"{rules}: rules alone, p50 / p99 ms", f"{of['p50_ms']:.3f} / {of['p99_ms']:.3f}", "p99 under 1"],
             [f"{rules}: reading alone", f"{of['reading_p50_ms']:.2f} / {of['reading_p99_ms']:.2f}", ""],
             [f"{rules}: both", f"{of['whole_p50_ms']:.2f} / {of['whole_p99_ms']:.2f}", ""],
+            [f"{rules}: secrets, p50 / p99 ms", f"{of['secrets_p50_ms']:.3f} / {of['secrets_p99_ms']:.3f}", ""],
             [f"{rules}: alerts of {of['benign']} benign", f"{of['benign_alerts']:.2%}", "at most 0.5 %"],
         ]
         lines += [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
+from lathe.agent.rights import Rights, RightsKnown
 from lathe.config.settings import GuardTable
 from lathe.protocol.codec import encode
 from lathe.protocol.events import GuardDecided
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from lathe.guard.acts.monitor import ActMonitor
     from lathe.guard.findings import Finding
     from lathe.guard.injection import Wish
-    from lathe.guard.ladder import Measure
+    from lathe.guard.ladder import Measure, Situation
     from lathe.guard.policy import MonitorState, Policy
     from lathe.guard.quarantine import Looked
+    from lathe.guard.secrets_monitor import SecretsMonitor
     from lathe.guard.targets import Ground
 
 _T = TypeVar("_T")
@@ -43,6 +45,12 @@ MOST_WAITING = 4
 _DOUBT = 0.75
 _WELL: dict[str, MonitorState] = {"acts": "ok", "intel": "ok"}
 _REACHES = ("curl", "wget", "://", "ssh", "scp", "rsync", "push", "publish", "upload", "nc ", "http")
+_SENDS = (
+    *(*_REACHES, "ftp", "telnet", "socat", "ncat", "netcat", "dig", "nslookup", "rclone", "mail", "gh ", "glab "),
+    *("aws ", "gcloud", "twine", "remote", "clone", "requests", "urllib", "aiohttp", "paramiko", "socket", "smtplib"),
+    *("fetch", "axios"),
+)
+"""Words without which no line sends anything, as far as the monitor of secrets can tell."""
 
 
 class Wished(NamedTuple):
@@ -59,12 +67,16 @@ class Wished(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What follows for a call: the measure, the notice for the person, and what the model is told if it is not run."""
+    """What follows for a call: the measure, the notice for the person, and what the model is told if it is not run.
+
+    `rights` are those that it was judged by.
+    """
 
     measure: Measure
     decision: str
     notice: str
     output: str
+    rights: Rights
 
     def event(self, *, step: str = "", answer: str = "") -> GuardDecided:
         """Return the event that tells of it; `step` is what was done in the end, where that is another."""
@@ -81,6 +93,8 @@ class Judged(NamedTuple):
             choices=measure.choices if step in ("", "hold") else (),
             answer=answer,
             policy=measure.policy,
+            tier=self.rights.tier,
+            engagement=self.rights.engagement,
         )
 
 
@@ -89,6 +103,7 @@ class Guarding:
 
     `strays` looks at a call in the light of what the agent did (`Oversight.before`). `load` makes the monitor of acts
     of what is kept below `home` ($LATHE_HOME), when it is first needed and again when what is kept has changed.
+    `rights` says by what right the person works; without it nobody has more than everybody.
     """
 
     def __init__(
@@ -100,6 +115,7 @@ class Guarding:
         can_ask: Callable[[], bool],
         strays: Strays | None = None,
         load: Callable[[Path], ActMonitor] | None = None,
+        rights: RightsKnown | None = None,
         late_s: float = LATE_S,
     ) -> None:
         self._home = home
@@ -108,6 +124,8 @@ class Guarding:
         self._can_ask = can_ask
         self._strays = strays
         self._load = load or _load
+        self._rights = rights or RightsKnown()
+        self._secrets: SecretsMonitor | None = None
         self._late_s = late_s
         self._acts: ActMonitor | None = None
         self._made_of = 0
@@ -133,11 +151,15 @@ class Guarding:
         wishes = self._wishes(wished)
         looks = stamp != 0 or self._own or _may_match(lines, str(wished.cwd))
         strayed, how = await self._astray(wished)
-        if not looks and not wishes and not strayed and how == "ok":
+        sends = self._may_send(wished)
+        if not looks and not wishes and not strayed and not sends and how == "ok":
             self._judged.clear()
             return None
         found, states = await self._looked(wished, lines, stamp) if looks and lines else ([], dict(_WELL))
         found += strayed
+        if sends:
+            leaving, states["secrets"] = await self._leaving(wished)
+            found += leaving
         states["misalignment"] = how
         if wishes:
             found += self._injected(wished, wishes, states)
@@ -146,11 +168,11 @@ class Guarding:
             return None  # as the shipped policy decides, which need not be read for that
         from lathe.guard.quarantine import Looked, identity
 
-        measure = await self._decided(wished, found, states)
+        measure, rights = await self._decided(wished, found, states, lines)
         self._judged.append(Looked(identity(wished.call), measure.blocks))
         if measure.step == "allow" or (measure.step == "log" and measure.ground == "monitor"):
             return None
-        return self._told(wished, measure)
+        return self._told(measure, rights)
 
     async def _astray(self, wished: Wished) -> tuple[list[Finding], MonitorState]:
         """Return what shows of the agent's own straying; what only reads is not looked at.
@@ -265,17 +287,62 @@ class Guarding:
         states["injection"] = "ok"
         return found
 
-    async def _decided(self, wished: Wished, found: Sequence[Finding], states: dict[str, MonitorState]) -> Measure:
+    def _confined(self, wished: Wished) -> bool:
+        """Return whether a call can't leave the sandbox."""
+        return not self._reaches_out and not any(
+            isinstance(one, CallExternal | ReachHost) or (isinstance(one, RunCommand) and one.escalate)
+            for one in wished.access
+        )
+
+    def _may_send(self, wished: Wished) -> bool:
+        if self._confined(wished):
+            return False
+        if any(isinstance(one, CallExternal) and not one.read_only for one in wished.access):
+            return True
+        arguments = _arguments(wished.call)
+        return any(word in arguments for word in _SENDS)
+
+    async def _leaving(self, wished: Wished) -> tuple[list[Finding], MonitorState]:
+        """Return the secrets that a call would send, and how their monitor did.
+
+        What has not been done yet can be asked about, so it is a doubt, however plain it is.
+        """
+        if self._waiting >= MOST_WAITING:
+            return [], "flooded"
+
+        def look() -> list[Finding]:
+            from lathe.agent.provenance import parts_of
+            from lathe.guard.findings import Call, Touch
+            from lathe.guard.secrets_monitor import SecretsMonitor
+
+            self._secrets = self._secrets or SecretsMonitor()
+            touches = [
+                Touch("service", one.server, True)
+                for one in wished.access
+                if isinstance(one, CallExternal) and not one.read_only
+            ]
+            call = Call(wished.call.call_id, wished.call.name, _arguments(wished.call), tuple(touches))
+            return self._secrets.sent((call,), parts_of(wished.before))
+
+        try:
+            found = await self._aside(look, self._late_s if self._secrets is not None else 10 * self._late_s)
+        except TimeoutError:
+            return [], "late"
+        except Exception:
+            return [], "wrong" if self._secrets is not None else "dead"
+        return [msgspec.structs.replace(one, score=min(one.score, _DOUBT)) for one in found], "ok"
+
+    async def _decided(
+        self, wished: Wished, found: Sequence[Finding], states: dict[str, MonitorState], lines: Sequence[str]
+    ) -> tuple[Measure, Rights]:
+        """Return the measure, and by what right; it is asked for only where more than everybody has would help."""
         from lathe.guard.ladder import Situation, Target, decide
         from lathe.guard.policy import shipped
         from lathe.guard.quarantine import blocks_in_a_row
 
         if self._policy is None:
             self._policy = await asyncio.to_thread(shipped)
-        confined = not self._reaches_out and not any(
-            isinstance(one, CallExternal | ReachHost) or (isinstance(one, RunCommand) and one.escalate)
-            for one in wished.access
-        )
+        confined = self._confined(wished)
         situation = Situation(
             findings=tuple(found),
             monitors=states,
@@ -287,10 +354,35 @@ class Guarding:
             surface="cli" if self._can_ask() else "batch",
             blocks=blocks_in_a_row(self._judged),
         )
-        return decide(self._policy, situation)
+        measure = decide(self._policy, situation)
+        if not measure.approval_helps:
+            return measure, Rights()
+        rights = await self._rights.now()
+        if rights.more:
+            situation, rights = await self._entitled(situation, rights, () if confined else lines)
+            measure = decide(self._policy, situation)
+        return measure, rights
 
-    def _told(self, wished: Wished, measure: Measure) -> Judged:
+    async def _entitled(self, situation: Situation, rights: Rights, lines: Sequence[str]) -> tuple[Situation, Rights]:
+        """Return a situation with what is held, and with what the targets of `lines` are to the engagement."""
+        within, acts = rights.within, self._acts
+        names: tuple[str, ...] = ()
+        if within is not None and acts is not None and lines:
+            from lathe.guard.aims import aimed
+            from lathe.guard.ladder import Target
+
+            with contextlib.suppress(Exception):  # then its targets are unclear
+                findings = await self._aside(lambda: aimed(situation.findings, lines, acts.look), self._late_s)
+                names = tuple(dict.fromkeys(name for one in findings if one.monitor == "acts" for name in one.targets))
+                targets = tuple(Target(name, "engaged" if within.cover(name) else "unclear") for name in names)
+                situation = msgspec.structs.replace(situation, findings=findings, targets=targets)
+        rights = rights.at(names)
+        held = {"tier": rights.tier, "scope": rights.scope, "engagement": rights.engagement}
+        return msgspec.structs.replace(situation, **held), rights
+
+    def _told(self, measure: Measure, rights: Rights) -> Judged:
         from lathe.guard.notices import as_text, notice
+        from lathe.guard.wording import judged_by
         from lathe.guard.working_days import Calendar, Clock
         from lathe.store.journal import now_ms
 
@@ -298,7 +390,10 @@ class Guarding:
         measure = msgspec.structs.replace(measure, appealable=False)
         decision = short_id("dec")
         assert self._policy is not None
-        told = notice(measure, self._policy, decision=decision, at=now_ms(), clock=Clock.of(Calendar()))
+        right = judged_by(rights.tier, rights.scope, rights.engagement, rights.why)
+        told = notice(
+            measure, self._policy, decision=decision, at=now_ms(), clock=Clock.of(Calendar()), judged_by=right
+        )
         said = {
             "withheld": {
                 "call": measure.subject,
@@ -308,7 +403,7 @@ class Guarding:
                 "why": list(told.why),
             }
         }
-        return Judged(measure, decision, as_text(told), encode(said).decode())
+        return Judged(measure, decision, as_text(told), encode(said).decode(), rights)
 
 
 def _load(home: Path) -> ActMonitor:

@@ -20,6 +20,7 @@ from lathe.agent.hiding import hidden, make_vault
 from lathe.agent.instructions import NestedInstructions, load_instructions
 from lathe.agent.oversight import Oversight
 from lathe.agent.protection import missing, path_rules
+from lathe.agent.rights import AskRights, RightsKnown, own_engagement
 from lathe.agent.rules import load_rules
 from lathe.agent.skills import explicit_skills, load_skills, skill_body
 from lathe.agent.stopping import Stopper
@@ -56,16 +57,27 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """A model, ready to be asked. `name` and `provider` are what threads and people are told."""
+    """A model, ready to be asked. `name` and `provider` are what threads and people are told.
+
+    `rights` asks the gateway what the key is entitled to, where the model is asked through one of Lathe's.
+    """
 
     def __init__(
-        self, client: ModelClient, info: ModelInfo, *, name: str, provider: str, secret_names: tuple[str, ...]
+        self,
+        client: ModelClient,
+        info: ModelInfo,
+        *,
+        name: str,
+        provider: str,
+        secret_names: tuple[str, ...],
+        rights: AskRights | None = None,
     ) -> None:
         self.client = client
         self.info = info
         self.name = name
         self.provider = provider
         self.secret_names = secret_names
+        self.rights = rights
 
 
 class Workshop:
@@ -137,12 +149,13 @@ class Workshop:
         self._restored: list[str] = []
 
     def _make_guard(self) -> Guarding | None:
-        """Return what judges calls before they run; raise `ConfigError` where its policy is none."""
+        """Return what judges calls before they run; raise `ConfigError` where its policy or engagement is none."""
         table, approvals = self.settings.guard, self._approvals
         if not table.enabled:
             return None
-        strays = self.oversight.before
-        return Guarding(table, self._home, self.policy, can_ask=lambda: approvals.can_ask, strays=strays)
+        strays, ask = self.oversight.before, self.engine.rights
+        rights = RightsKnown(ask, own_engagement(table.engagement, self.policy) if ask is None else None)
+        return Guarding(table, self._home, self.policy, can_ask=lambda: approvals.can_ask, strays=strays, rights=rights)
 
     def _way_out(self) -> tuple[Egress | None, dict[str, str]]:
         """Return how commands reach hosts one by one, None where they reach all, or none and nobody would ask."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,6 +13,10 @@ from lathe.config.settings import Settings
 from lathe.models.catalogue import ModelInfo
 from lathe.models.provider import Provider, make_provider, open_client, resolve_model
 from lathe.models.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from lathe.agent.rights import AskRights
+    from lathe.models.rights import Entitled
 
 MEND_WINDOW = 1_000_000
 _KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
@@ -38,7 +43,19 @@ def open_engine(settings: Settings, environ: Mapping[str, str]) -> Engine:
         idle_timeout_s=settings.idle_timeout_s,
     )
     names = (*secret_names(settings), *([provider.key_env] if provider.key_env else []))
-    return Engine(client, model, name=model.name, provider=provider.name, secret_names=names)
+    rights = _asking(provider, model.name, environ) if provider.gateway else None
+    return Engine(client, model, name=model.name, provider=provider.name, secret_names=names, rights=rights)
+
+
+def _asking(provider: Provider, model: str, environ: Mapping[str, str]) -> AskRights:
+    """Return what asks a gateway what the key is entitled to; nothing of it is loaded before."""
+
+    async def ask() -> Entitled:
+        from lathe.models.rights import entitled
+
+        return await entitled(provider, model, environ)
+
+    return ask
 
 
 def wants_mend(settings: Settings, environ: Mapping[str, str]) -> bool:

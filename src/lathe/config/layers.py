@@ -150,8 +150,9 @@ def _with_folder(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key in ("instructions_file", "secret_rules"):
         if key in result:
             result[key] = str(folder / Path(result[key]).expanduser())
-    if "policy" in (guard := result.get("guard", {})):
-        result["guard"] = {**guard, "policy": str(folder / Path(guard["policy"]).expanduser())}
+    if guard := result.get("guard"):
+        files = {name: guard[name] for name in ("policy", "engagement") if guard.get(name)}
+        result["guard"] = {**guard, **{name: str(folder / Path(file).expanduser()) for name, file in files.items()}}
     if "skills" in result:
         result["skills"] = [str(folder / Path(name).expanduser()) for name in result["skills"]]
     return result
@@ -386,8 +387,9 @@ def _tighten(settings: Settings, demands: Requirements, source: str, stack: _Sta
     if demands.guard.enabled and not settings.guard.enabled:
         changed["guard"] = msgspec.structs.replace(settings.guard, enabled=True)
         stack.warnings.append(f"guard.enabled is true, not false: {source} demands it.")
-    if demands.guard.policy is not None:
-        changed["guard"] = msgspec.structs.replace(changed.get("guard", settings.guard), policy=demands.guard.policy)
+    files = {name: file for name in ("policy", "engagement") if (file := getattr(demands.guard, name)) is not None}
+    if files:
+        changed["guard"] = msgspec.structs.replace(changed.get("guard", settings.guard), **files)
     denied = (*demands.egress.deny, *(_EVERYWHERE if demands.network is False else ()))
     if denied:
         changed["egress"] = msgspec.structs.replace(settings.egress, deny=(*settings.egress.deny, *denied))

@@ -117,17 +117,22 @@ class EgressDemands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GuardTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The keys of `[guard]`: whether calls are judged before they run, and by which policy (None: the shipped one)."""
+    """The keys of `[guard]`: whether calls are judged before they run, and by which policy (None: the shipped one).
+
+    `engagement` is the file of a piece of authorised security work ("" and None: there is none).
+    """
 
     enabled: bool = True
     policy: str | None = None
+    engagement: str | None = None
 
 
 class GuardDemands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an administrator demands of the guard. `policy` takes the place of the person's own."""
+    """What an administrator demands of the guard. `policy` and `engagement` take the place of the person's own."""
 
     enabled: Literal[True] | None = None
     policy: str | None = None
+    engagement: str | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,7 +175,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProviderTable(msgspec.Struct, forbid_unknown_fields=True):
-    """The keys of `[providers.NAME]`; a value in `headers` may be `env:NAME`, the variable's value then."""
+    """The keys of `[providers.NAME]`; a value in `headers` may be `env:NAME`, the variable's value then.
+
+    With `gateway` the endpoint is a gateway of Lathe's, and what it says of the key's rights counts.
+    """
 
     base_url: str = ""
     wire: Wire = "chat"
@@ -179,6 +187,7 @@ class ProviderTable(msgspec.Struct, forbid_unknown_fields=True):
     query: dict[str, str] = {}
     quirks: dict[str, Any] = {}
     default_model: str = ""
+    gateway: bool = False
 
 
 class PriceTable(msgspec.Struct, forbid_unknown_fields=True):

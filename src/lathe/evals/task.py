@@ -13,6 +13,7 @@ import msgspec
 
 NetworkMode: TypeAlias = Literal["none", "allowlist", "public"]
 Phase: TypeAlias = Literal["build", "agent", "verifier"]
+FlagRule: TypeAlias = Literal["contained", "last-line", "last-line-any-case"]
 
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,12 +33,27 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpus: int = 0
 
 
+class Healthcheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When an environment is ready: `command` (for a shell) exits 0. Docker's HEALTHCHECK words; times are in seconds.
+
+    It is tried until `retries` tries in a row have failed; those within the first `start_period_s` don't count.
+    """
+
+    command: str
+    interval_s: float = 5.0
+    timeout_s: float = 30.0
+    start_period_s: float = 0.0
+    start_interval_s: float = 5.0
+    retries: int = 3
+
+
 class EnvironmentSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a task is worked on.
 
-    `context` is the folder of a Dockerfile (or of a compose file, where `compose` is true), `image` one that is built
-    already. With neither, `files` are put into `workdir` of a plain root file system: pairs of a path here and the
-    path there. `build_timeout_s` is in seconds; `user` runs the agent, "" the image's own.
+    `context` is the folder of a Dockerfile (or of a compose file, where `compose` is true: `docker-compose.yaml`, whose
+    service `main` is the agent's), `image` one that is built already. With neither, `files` are put into a plain root
+    file system: pairs of a path here and the path there. `build_timeout_s` is in seconds; `user` runs the agent, "" the
+    image's own.
     """
 
     context: Path | None = None
@@ -50,13 +66,15 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resources: Resources = Resources()
     network: Network = Network()
     build_timeout_s: float = 600.0
+    healthcheck: Healthcheck | None = None
 
 
 class VerifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the work is judged: `tests` is put to `/tests`, and `command` run there when the agent has ended.
 
     It writes `/logs/verifier/reward.txt` (one number) or `reward.json` (numbers by name). `flag` is there for
-    capture-the-flag: the reward is 1 where the agent's answer holds it; then nothing is run.
+    capture-the-flag: the reward is 1 where the agent's answer gives it; then nothing is run. `flag_rule` says what that
+    is: it stands anywhere in the answer, or it is the answer's last line that isn't blank (in any case, or as it is).
     """
 
     tests: Path | None = None
@@ -66,6 +84,7 @@ class VerifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Network | None = None
     timeout_s: float = 600.0
     flag: str = ""
+    flag_rule: FlagRule = "contained"
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -83,6 +83,12 @@ class Directory:
         """Return a project, None where there is no such one or it is archived."""
         return self._members.projects.get(id)
 
+    def region(self, project: str) -> str:
+        """Return the region that a project says its requests are from, "" where it says none."""
+        found = self.project(project)
+        stated = found.settings.get("region") if found is not None else None
+        return stated if isinstance(stated, str) else ""
+
     def organisation(self, id: str) -> Organisation | None:
         """Return an organisation."""
         return self._members.organisations.get(id)

@@ -220,14 +220,12 @@ class Relay:
         return asked._replace(end_user=self._hashed(who, head.end_user)) if head.end_user else asked
 
     def _asked(self, who: Principal, headers: Mapping[bytes, bytes], model: str, options: Options) -> Asked:
-        project = self._directory.project(who.project)
-        stated = project.settings.get("region") if project is not None else None
         no_fallback = options.no_fallback or headers.get(b"lathe-no-fallback", b"0").lower() in (b"1", b"true")
         return Asked(
             model,
             who.surface or "api",  # as the key says: a request that named its surface would open it to itself
             now_ms(),
-            stated if isinstance(stated, str) else self._settings.region,
+            self._directory.region(who.project) or self._settings.region,
             options.program or headers.get(b"lathe-program", b"").decode("latin-1"),
             options.engagement or headers.get(b"lathe-engagement", b"").decode("latin-1"),
             no_fallback,

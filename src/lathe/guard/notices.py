@@ -55,7 +55,8 @@ class Appealing(msgspec.Struct, frozen=True):
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """A notice of one decision. `at` is milliseconds since the epoch.
 
-    `allowed_by` are the ways in which it would be allowed, the nearest first; with none, nothing would.
+    `allowed_by` are the ways in which it would be allowed, the nearest first; with none, nothing would. `judged_by`
+    says which tier, scope and engagement were applied, where that matters.
     """
 
     decision: str
@@ -72,6 +73,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     call: str = ""
     spans: tuple[Span, ...] = ()
     why: tuple[str, ...] = ()
+    judged_by: str = ""
     allowed_by: tuple[str, ...] = ()
     approval: Approval = "not_the_matter"
     next_steps: tuple[str, ...] = ()
@@ -99,8 +101,11 @@ class AccountNotice(msgspec.Struct, frozen=True, kw_only=True):
     appeal: Appealing
 
 
-def notice(measure: Measure, policy: Policy, *, decision: str, at: int, clock: Clock) -> Notice:
-    """Return the notice of a measure; `decision` is the id under which it is on record."""
+def notice(measure: Measure, policy: Policy, *, decision: str, at: int, clock: Clock, judged_by: str = "") -> Notice:
+    """Return the notice of a measure; `decision` is the id under which it is on record.
+
+    `judged_by` says by what right it was judged, which is no matter where the agent strays or a monitor fails.
+    """
     approval = _approval(measure)
     allowed_by = tuple(terms(one) for one in measure.openings)
     appeal = appealing(decision, at, clock) if measure.appealable else None
@@ -120,6 +125,7 @@ def notice(measure: Measure, policy: Policy, *, decision: str, at: int, clock: C
         call=measure.subject,
         spans=tuple(span for one in measure.evidence for span in one.spans if one.clause == measure.clause),
         why=tuple(f"{one.monitor}: {one.why}" for one in measure.evidence if one.why and one.clause == measure.clause),
+        judged_by=judged_by if measure.concern == "misuse" and measure.ground not in ("monitor", "nothing") else "",
         allowed_by=allowed_by,
         approval=approval,
         next_steps=(*_next_steps(measure, approval, allowed_by), *([f"Appeal: {appeal.command}"] if appeal else [])),
@@ -160,6 +166,7 @@ def as_text(told: Notice) -> str:
         f"Category: {told.category}. Clause: {told.clause}. Code: {told.code}. Decision: {told.decision}.",
         *([f"Where: {'; '.join(where[:5])}."] if where else []),
         *(f"Why: {one}" for one in told.why[:5]),
+        told.judged_by,
         *([f"It would be allowed by {'; or by '.join(told.allowed_by)}."] if told.allowed_by else []),
         *(f"- {one}" for one in told.next_steps),
         *([f"An appeal made now is decided by {_day(told.appeal.decided_by)}, by a person."] if told.appeal else []),

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _DEEPEST = 12
 _MOST_RUNS = 2000
 _LONGEST = 200_000
-_SSH_VALUED = frozenset(f"-{letter}" for letter in "bcDEeFIiJLlmopRW")
+SSH_VALUED = frozenset(f"-{letter}" for letter in "bcDEeFIiJLlmopRW")
+"""Options of ssh that take a value."""
 _CONTAINERS = frozenset({"docker", "podman", "nerdctl"})
 _VALUED_CONTAINER = frozenset(
     {
@@ -228,7 +229,7 @@ class _Shell:
     def _ssh(self, words: list[str], state: State, given: Output) -> Output:
         at = 1
         while at < len(words) and words[at].startswith("-"):
-            at += 2 if words[at] in _SSH_VALUED else 1
+            at += 2 if words[at] in SSH_VALUED else 1
         script = " ".join(words[at + 1 :])
         there = state.copy("ssh")
         there.enter("/")

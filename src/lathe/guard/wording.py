@@ -54,6 +54,12 @@ def outside_sentence(clause: Clause, step: str, held: Held, openings: Sequence[T
     return f"{looks}. You hold {held}; this act is outside of it, for want of {missing(openings[0])}."
 
 
+def judged_by(tier: Tier, scope: tuple[str, ...], engagement: str = "", why: str = "") -> str:
+    """Return what something was judged by, in sentences; `why` is one that says why it is no more."""
+    work = f" in the engagement {engagement}" if engagement else ""
+    return f"Judged by {Held(tier, scope)}{work}.{f' {why}' if why else ''}"
+
+
 def terms(way: Terms) -> str:
     """Return all that a way asks for, as a part of a sentence."""
     return _joined([*_access(way.tier, way.scope), *([_BOUNDS[way.targets]] if way.targets != "any" else [])])

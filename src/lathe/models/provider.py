@@ -24,7 +24,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `key_env` names the variable with the key ("" for none); `query` is added to every address (Azure's
     `api-version`); `default_model` is what is asked where nobody names one. `quirks` are fields of
-    `catalogue.Quirks`.
+    `catalogue.Quirks`. `gateway` says that it is a gateway of Lathe's whose word on the key's rights counts.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: dict[str, str] = {}
     quirks: dict[str, Any] = {}
     default_model: str = ""
+    gateway: bool = False
 
 
 class Resolved(NamedTuple):

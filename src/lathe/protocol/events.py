@@ -200,7 +200,8 @@ class GuardDecided(msgspec.Struct, frozen=True, omit_defaults=True, tag="guard.d
 
     `step` and `scope` are of the guard's ladder, `message` is the notice for the person, `call_id` the call that it is
     about. `set_aside` says what of the conversation is not sent any more. A hold is told of when it begins, with the
-    `choices` that there are, and when it ends, with the person's `answer`: `approve`, `drop`, or `wait`.
+    `choices` that there are, and when it ends, with the person's `answer`: `approve`, `drop`, or `wait`. `tier` and
+    `engagement` are those that it was judged by.
     """
 
     by: Literal["agent", "endpoint"]
@@ -215,6 +216,8 @@ class GuardDecided(msgspec.Struct, frozen=True, omit_defaults=True, tag="guard.d
     choices: tuple[str, ...] = ()
     answer: str = ""
     policy: str = ""
+    tier: str = ""
+    engagement: str = ""
 
 
 class ModelServed(msgspec.Struct, frozen=True, omit_defaults=True, tag="model.served", tag_field="type"):

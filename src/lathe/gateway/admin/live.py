@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import select
 
 from lathe.gateway.admin.desk import ANYONE, Desk, operation
-from lathe.gateway.admin.shapes_access import Access, Answer, Question
+from lathe.gateway.admin.shapes_access import Access, Answer, Question, Within
 from lathe.gateway.entitlements import RANK
 from lathe.gateway.policy import Decision, Policy
 from lathe.gateway.principals import SURFACES, Asked, Principal, Tier
@@ -64,7 +64,7 @@ async def check_access(desk: Desk, asked: Question) -> Answer:
         asked.model,
         surface,
         desk.at,
-        asked.region or desk.services.settings.region,
+        asked.region or _region(desk),
         asked.program,
         asked.engagement,
         asked.no_fallback,
@@ -74,6 +74,9 @@ async def check_access(desk: Desk, asked: Question) -> Answer:
 
 
 def _answer(one: Decision, desk: Desk) -> Answer:
+    policy = desk.services.directory.policy
+    engaged = [held.document for held in policy.engagements(desk.principal) if held.document.id == one.engagement]
+    targets = [Within([*work.domains], [*work.networks], [*work.repositories]) for work in engaged]
     return Answer(
         outcome=one.outcome,
         requested=one.requested,
@@ -91,6 +94,8 @@ def _answer(one: Decision, desk: Desk) -> Answer:
         policy=one.policy,
         replica=desk.services.replica,
         revision=desk.services.directory.revision,
+        scope=list(policy.scope(one.entitlement)),
+        targets=targets[0] if targets else None,
     )
 
 
@@ -98,13 +103,18 @@ def _model(policy: Policy, who: Principal, name: str, desk: Desk) -> dict[str, A
     """Return for each surface whether the model is open to the caller, and otherwise why not and from when on."""
     surfaces: dict[str, Any] = {}
     for surface in (who.surface,) if who.surface else SURFACES:
-        decision = policy.decide(who, Asked(name, surface, desk.at, desk.services.settings.region))
+        decision = policy.decide(who, Asked(name, surface, desk.at, _region(desk)))
         if decision.outcome == "serve" and decision.model == name:
             surfaces[surface] = {"open": True, "tier": decision.tier}
         else:
             why = {"code": decision.code, "message": decision.message, "opens_at": decision.details.get("opens_at")}
             surfaces[surface] = {"open": False, **why}
     return {"model": name, "aliases": list(policy.models[name].aliases), "surfaces": surfaces}
+
+
+def _region(desk: Desk) -> str:
+    """Return the region that requests of the caller count as being from."""
+    return desk.services.directory.region(desk.principal.project) or desk.services.settings.region
 
 
 def _tier(standing: list[dict[str, Any]]) -> Tier:

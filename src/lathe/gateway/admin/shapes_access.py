@@ -238,8 +238,19 @@ class Question(Asking, frozen=True, kw_only=True):
     no_fallback: bool = False
 
 
+class Within(msgspec.Struct, frozen=True):
+    """The targets of an engagement."""
+
+    domains: list[str]
+    networks: list[str]
+    repositories: list[str]
+
+
 class Answer(msgspec.Struct, frozen=True):
-    """What would be decided; `policy` is the hash of the rules that say so."""
+    """What would be decided; `policy` is the hash of the rules that say so.
+
+    `scope` is of the entitlement, `targets` are of the engagement, None without one.
+    """
 
     outcome: str
     requested: str
@@ -257,6 +268,8 @@ class Answer(msgspec.Struct, frozen=True):
     policy: str
     replica: str
     revision: int
+    scope: list[str]
+    targets: Within | None = None
 
 
 class Access(msgspec.Struct, frozen=True):

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lathe.gateway.exchange import Withheld
+from lathe.gateway.guarding.conversation import Conversation, Passed
 from lathe.gateway.guarding.monitors import Seen
 from lathe.gateway.guarding.pieces import Piece, pieces_of, withheld
 from lathe.guard.findings import Call, Material, Part
 from lathe.guard.quarantine import Blocked, notice_line, set_aside
 from lathe.guard.reasoner import Scene
+from lathe.guard.reasoner_signs import command_in
 from lathe.models.provider import WireName
 from lathe.protocol.items import FunctionCall, Item, assistant_message
 
@@ -93,8 +95,30 @@ class AnswerWatch:
     async def _judged_call(self, item: Item, tool: str, arguments: str) -> Blocked | None:
         """Return why a call is withheld, None where it is not."""
         part = self._part()
-        material = Material(calls=(Call(part, tool, arguments),))
-        return self._decided(await self._guard.monitors.judge(material, self._scene), material, part, item)
+        call = Call(part, tool, arguments)
+        material = Material(calls=(call,), recent=self._read(call))
+        seen = self._aimed(await self._guard.monitors.judge(material, self._scene), arguments)
+        return self._decided(seen, Material(calls=(call,)), part, item)
+
+    def _aimed(self, seen: Seen, arguments: str) -> Seen:
+        """Return what was seen with the hosts that acts are aimed at, where an engagement may hold them."""
+        intel = self._guard.intel
+        if not self._case.rights.engagement or intel is None or all(one.monitor != "acts" for one in seen.findings):
+            return seen
+        from lathe.guard.aims import aimed
+
+        return seen._replace(findings=aimed(seen.findings, [command_in(arguments)], intel.current().look))
+
+    def _read(self, call: Call) -> tuple[Part, ...]:
+        """Return the texts of the request where a call sends a secret that stands in it, () for all others."""
+        from lathe.guard.secrets_monitor import sent_by
+
+        exchange = self._case.exchange
+        body = exchange.request.body
+        if not any(value.encode("utf-8", "replace") in body for value in sent_by(call)):
+            return ()
+        talk = Conversation(exchange.wire, exchange.head.fields, b"", Passed())
+        return tuple(Part(one.name, one.piece.text, one.piece.provenance) for one in talk.unseen)
 
     @property
     def _scene(self) -> Scene:

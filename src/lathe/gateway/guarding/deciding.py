@@ -20,6 +20,7 @@ from lathe.guard.policy import SEVERITY, Policy
 from lathe.guard.quarantine import Blocked
 from lathe.guard.reasoner_signs import relation_of
 from lathe.guard.trial import keepable
+from lathe.guard.wording import judged_by
 from lathe.guard.working_days import Clock
 from lathe.protocol.trust import Retention, Surface
 from lathe.store.gateway.ledger import BlockedItem, Judged, LetIn
@@ -140,7 +141,8 @@ def recorded(
 
     With retention `zero` nothing is kept that reaches beyond the request: no item, no actor, no words.
     """
-    told = notice(measure, policy, decision=id, at=by.at, clock=clock)
+    right = judged_by(situation.tier, situation.scope, situation.engagement)
+    told = notice(measure, policy, decision=id, at=by.at, clock=clock, judged_by=right)
     lasting = by.retention != "zero"
     first = items[0].identity if items else ""
     aimed = tuple(mark(secret, "target", one.name) for one in situation.targets if one.relation in ("third", "unclear"))

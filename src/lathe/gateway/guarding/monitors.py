@@ -29,6 +29,8 @@ _SHORT = 6_000
 _SLOW_S = 0.5
 _LATE_S = 2.0
 _MOST_WAITING = 32
+_DOUBT = 0.75
+"""The most that a call scores which has not been made yet: a call is left out for it, and no thread rests."""
 
 
 Look: TypeAlias = "Callable[[Material, Scene], Sequence[Finding]]"
@@ -175,5 +177,11 @@ def _secrets(policy: Policy, intel: Intel | None) -> dict[str, Look]:
     from lathe.guard.secrets_monitor import SecretsMonitor
 
     monitor = SecretsMonitor()
-    # whether a call may send a key is for whoever runs it: what the person gave it may stand far up in the thread
-    return {"secrets": lambda material, _: monitor.findings(msgspec.structs.replace(material, calls=()))}
+
+    def look(material: Material, _: Scene) -> list[Finding]:
+        if material.calls and not material.parts:  # of an answer; `recent` is what it could have its secrets from
+            found = monitor.sent(material.calls, material.recent, only_read=True)
+            return [msgspec.structs.replace(one, score=min(one.score, _DOUBT)) for one in found]
+        return monitor.findings(msgspec.structs.replace(material, calls=()))
+
+    return {"secrets": look}
