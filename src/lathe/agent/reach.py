@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,13 +47,21 @@ def make_egress(
         wish = ReachHost(attempt.host, attempt.port, attempt.program)
         return (await approvals.review((wish,), policy=policy, cwd=cwd)).allowed
 
+    inspection, variables = _inspection(destinations, credentials, environ, folder)
+    egress = Egress(
+        destinations, ask=ask, can_ask=lambda: approvals.can_ask, proxy=proxies(environ), inspection=inspection
+    )
+    return egress, variables
+
+
+def proxies(environ: Mapping[str, str]) -> Callable[[str, int], Proxy | None]:
+    """Return what says which proxy of the environment leads to a host and port."""
+
     def proxy(host: str, port: int) -> Proxy | None:
         found = proxy_for(Endpoint(port != 80, host, port, ""), environ)
         return Proxy(found.endpoint.host, found.endpoint.port, found.authorization) if found is not None else None
 
-    inspection, variables = _inspection(destinations, credentials, environ, folder)
-    egress = Egress(destinations, ask=ask, can_ask=lambda: approvals.can_ask, proxy=proxy, inspection=inspection)
-    return egress, variables
+    return proxy
 
 
 def _inspection(

@@ -139,6 +139,14 @@ class Egress:
         for network in list(self._attached):
             for listener in network.listeners:
                 _shut(listener)
+        return self._cut()
+
+    def cut(self) -> int:
+        """Cut all connections that there are; return how many. What comes after is decided on anew."""
+        self.forget()
+        return self._cut()
+
+    def _cut(self) -> int:
         for upstream in _members(self._upstreams):
             _shut(upstream)
         return sum(map(_shut, _members(self._clients)))

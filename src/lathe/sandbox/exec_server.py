@@ -24,13 +24,17 @@ import select
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _MARK = b"LATHE_COMMAND="
 EVERYTHING = b"*"
 """Stands in a `K` for the name of a command: all commands and what they left behind, but not this server."""
 
 _GRACE = 0.5
 _GIVE_UP = 5.0
-_SIGNALS = [n for n in range(1, 32) if n not in (_signal.SIGKILL, _signal.SIGSTOP)]
+SIGNALS = [n for n in range(1, 32) if n not in (_signal.SIGKILL, _signal.SIGSTOP)]
 _ENOENT = 2
 _MOST_FILES = 1 << 20
 _FILE_TYPE, _REGULAR = 0o170000, 0o100000
@@ -154,7 +158,7 @@ class _Ending:
         return False
 
 
-def _program(name: bytes, environment: dict[bytes, bytes]) -> bytes:
+def program(name: bytes, environment: dict[bytes, bytes]) -> bytes:
     """Return the path of a program; raise OSError where PATH has none."""
     if b"/" in name:
         return name
@@ -271,13 +275,13 @@ class Server:
 
     def spawn_now(self, argv: list[bytes], environment: dict[bytes, bytes], actions: list[tuple[int, ...]]) -> int:
         return posix.posix_spawn(
-            _program(argv[0], environment),
+            program(argv[0], environment),
             argv,
             environment,
             file_actions=actions,
             setsid=True,
             setsigmask=[],
-            setsigdef=_SIGNALS,
+            setsigdef=SIGNALS,
         )
 
     def handle(self, fields: list[bytes], fds: list[int]) -> None:
@@ -442,8 +446,8 @@ def _kill_everything() -> None:
         time.sleep(0.001)
 
 
-def main(*, confine: bool = False, notify: bool = False) -> None:
-    """Serve the socket at fd 3."""
+def main(*, confine: bool = False, notify: bool = False, make: Callable[[_socket.socket], Server] = Server) -> None:
+    """Serve the socket at fd 3; `make` returns whoever does it."""
     # what Lathe was itself started with (a terminal's, a test runner's) is not for commands
     posix.closerange(4, _MOST_FILES)
     posix.set_inheritable(3, False)
@@ -459,7 +463,7 @@ def main(*, confine: bool = False, notify: bool = False) -> None:
         _signal.signal(number, _signal.SIG_IGN)
     if confine:
         _confine(link)
-    server = Server(link)
+    server = make(link)
     # from here until Lathe has the listener, whoever opens a file to write waits for ever
     listener = _listen() if notify else -1
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from lathe.sandbox.cgroups import Cgroup
+    from lathe.sandbox.cgroups import Cgroup, Counts
 
 MIB = 1 << 20
 SHARE_OF_MEMORY = 0.8
@@ -78,19 +78,22 @@ class Controls:
             fields += [str(number).encode() for number in pair]
         return b"\0".join(fields), files
 
-    def news(self) -> list[str]:
-        """Return a line for each limit that was met since the last call."""
+    def met(self) -> Counts:
+        """Return what the kernel counted since the last call."""
         if self._group is None or self._seen is None:
-            return []
+            from lathe.sandbox.cgroups import Counts
+
+            return Counts()
         before, self._seen = self._seen, self._group.counts()
         killed, refused = self._seen.killed - before.killed, self._seen.refused - before.refused
+        return self._seen._replace(killed=killed, refused=refused)
+
+    def news(self) -> list[str]:
+        """Return a line for each limit that was met since the last call."""
+        killed, full, refused = self.met()
         lines = []
         if killed:
-            what = (
-                f"memory {self.limits.memory_mb:,} MiB was reached"
-                if self._seen.full
-                else "the machine is out of memory"
-            )
+            what = f"memory {self.limits.memory_mb:,} MiB was reached" if full else "the machine is out of memory"
             were = "1 process was" if killed == 1 else f"{killed:,} processes were"
             lines.append(f"[limit: {what}; {were} killed; set limits.memory_mb]")
         if refused:

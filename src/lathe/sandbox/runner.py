@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ class Runner:
     hidden one that they may read. `egress` is the way out where the policy gives them a network of their own.
     `controls` are the `limits` as they are in force; there are none before `start`, nor without a sandbox. In the
     folder `memory` lies, while commands run, what `keeping.recover` needs if Lathe is killed. `writes` is told of
-    every wish to change a file.
+    every wish to change a file. `start` starts an exec server, where it is not one of the tiers.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Runner:
         egress: Egress | None = None,
         memory: Path | None = None,
         writes: Writes | None = None,
+        start: Callable[[Launch], Awaitable[Server]] = launch,
     ) -> None:
         self.policy = policy
         self.tier = "none" if policy.mode == "danger-full-access" else ""
@@ -66,6 +67,7 @@ class Runner:
             policy, cwd, dict(env), tuple(hidden), tuple(readable), tuple(tiers), egress, memory, notify
         )
         self._writes = writes
+        self._start_server = start
         self.controls: Controls | None = None
         self._limits = limits if policy.mode != "danger-full-access" else None
         self._unread: list[str] = []
@@ -97,7 +99,7 @@ class Runner:
 
     async def _launch(self) -> None:
         try:
-            server = await launch(self._wanted)
+            server = await self._start_server(self._wanted)
             if server.listener >= 0 and self._writes is not None:
                 self._writes.attach(server.listener, server.inner_pid)
                 server.listener = -1

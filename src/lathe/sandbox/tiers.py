@@ -422,7 +422,7 @@ async def run_server(
         if rules:
             with contextlib.suppress(BrokenPipeError):  # it has ended already, and is about to be asked why
                 ours.send(rules)
-        answer, server.inner_pid, server.listener = await asyncio.wait_for(_first_message(ours), _READY_SECONDS)
+        answer, server.inner_pid, server.listener = await asyncio.wait_for(first_message(ours), _READY_SECONDS)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         kind, *facts = answer.split(b"\0")
         if kind != b"R":
@@ -450,7 +450,7 @@ def _filter_file(calls: bytes) -> int:
     return high
 
 
-async def _first_message(link: socket.socket) -> tuple[bytes, int, int]:
+async def first_message(link: socket.socket) -> tuple[bytes, int, int]:
     """Return what the exec server says first, its pid as it is out here, and what came with it, -1 for nothing."""
     await readable(link)
     try:
