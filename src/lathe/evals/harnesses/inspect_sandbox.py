@@ -1,19 +1,19 @@
-"""Lathe's Docker-free environment as a sandbox of Inspect: `sandbox="lathe"`.
+"""Lathe's environments as a sandbox of Inspect: `sandbox="lathe"`.
 
-A sample gets a room of its own: a root file system, an overlay and bubblewrap, or whatever environment of Lathe's its
-configuration names. Lathe itself is seen in there, so that `lathe/agent` has nothing to install.
+A sample gets a room of its own, without Docker: a root file system, an overlay and bubblewrap. Lathe is seen in there,
+so that `lathe/agent` has nothing to install.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import posixpath
 import secrets
+import shlex
+import sys
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections import deque
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
 
 from inspect_ai.util import (
     ExecResult,
@@ -25,13 +25,20 @@ from inspect_ai.util import (
 )
 from pydantic import BaseModel, ConfigDict
 
+from lathe.config.paths import cache_home
+from lathe.evals.agents.programs import LIBRARIES, START, python_mounts
+from lathe.evals.environments import open_maker
 from lathe.evals.environments.base import Environment, EnvironmentFault, EnvironmentMaker, Ran
+from lathe.evals.harnesses import invocation
 from lathe.evals.task import EnvironmentSpec, Network, NetworkMode, Resources, Task, VerifierSpec
+from lathe.protocol.ids import short_id
 
 _NO_LIMIT_S = 30 * 86_400.0
 _NOT_EXECUTABLE = 126
-_SPLIT = 'umask 077; "$@" 2>"$0"; code=$?; printf "\\n%s\\n" "$LATHE_MARK"; cat "$0"; rm -f "$0"; exit $code'
-"""Runs a command with its standard error apart, which comes after a mark: an environment gives one output only."""
+_APART = """(umask 077; : >"$0"); "$@" 2>"$0"; code=$?; printf %s {mark}; cat "$0"; rm -f "$0"; exit $code"""
+"""Runs a command with its standard error behind a mark, for an environment gives both outputs as one."""
+_LOOK = '[ -d "$0" ] && exit 2; [ -e "$0" ] || exit 3; [ -r "$0" ] || exit 4; wc -c <"$0"'
+_MAY_WRITE = '[ -d "$0" ] && exit 2; [ ! -e "$0" ] || [ -w "$0" ] || exit 4'
 
 
 class LatheSandboxConfig(BaseModel):
@@ -55,6 +62,16 @@ class LatheSandboxConfig(BaseModel):
     disk_mb: int = 10_240
     processes: int = 4096
 
+    @classmethod
+    def of(cls, given: BaseModel | str | None) -> LatheSandboxConfig:
+        """Return what a task gave: this, the path of a Dockerfile or its folder, or nothing."""
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, str):
+            path = Path(given).absolute()
+            return cls(context=str(path.parent if path.is_file() else path), workdir="")
+        return cls() if given is None else cls(**given.model_dump())
+
     def task(self, name: str) -> Task:
         """Return the task that Lathe's environments want."""
         spec = EnvironmentSpec(
@@ -65,23 +82,222 @@ class LatheSandboxConfig(BaseModel):
             network=Network(self.network, self.hosts),
             resources=Resources(self.cpus, self.memory_mb, self.disk_mb, self.processes),
         )
-        digest = f"inspect-{self.model_dump_json()}"
-        return Task(name=name, dataset="inspect", digest=digest, instruction="", environment=spec, verifier=VerifierSpec())
+        return Task(
+            name=name,
+            dataset="inspect",
+            digest=f"inspect-{self.model_dump_json()}",
+            instruction="",
+            environment=spec,
+            verifier=VerifierSpec(),
+        )
 
 
 @sandboxenv(name="lathe")
-class LatheSandbox(SandboxEnvironment):  # type: ignore[misc, unused-ignore]
+class LatheSandbox(SandboxEnvironment):
     """One sample's room."""
 
-    _makers: dict[str, EnvironmentMaker] = {}  # noqa: RUF012  by kind; they live as long as the task
+    _makers: ClassVar[dict[tuple[str, str], EnvironmentMaker]] = {}
+    """By task and kind of environment; they live as long as the task."""
 
-    def __init__(self, place: Environment, workdir: str, user: str) -> None:
+    def __init__(self, place: Environment) -> None:
         super().__init__()
         self._place = place
-        self._workdir = workdir
-        self._user = user
+        self._folder = self._owner = ""
+
+    @classmethod
+    def config_files(cls) -> list[str]:
+        """Return what is looked for beside a task's file."""
+        return ["Dockerfile"]
 
     @classmethod
     def config_deserialize(cls, config: dict[str, Any]) -> BaseModel:
         """Return the configuration that a log holds."""
         return LatheSandboxConfig(**config)
+
+    @classmethod
+    async def task_init(cls, task_name: str, config: BaseModel | str | None) -> None:
+        """Have the image ready."""
+        await cls._prepared(task_name, LatheSandboxConfig.of(config))
+
+    @classmethod
+    async def _prepared(cls, task_name: str, config: LatheSandboxConfig) -> tuple[EnvironmentMaker, Task]:
+        key = (task_name, config.environment)
+        if key not in cls._makers:
+            cls._makers[key] = open_maker(config.environment, _cache())
+        maker, task = cls._makers[key], config.task(task_name)
+        with tempfile.NamedTemporaryFile(prefix="lathe-build-", suffix=".log") as log:
+            await maker.prepare(task, Path(log.name))
+        return maker, task
+
+    @classmethod
+    async def sample_init(
+        cls, task_name: str, config: BaseModel | str | None, metadata: dict[str, str]
+    ) -> dict[str, SandboxEnvironment]:
+        """Return the sample's room, started, with Lathe in it."""
+        maker, task = await cls._prepared(task_name, LatheSandboxConfig.of(config))
+        place = maker.make(task, short_id(PurePosixPath(task_name).name))
+        room = cls(place)
+        try:
+            await place.start(python_mounts(_cache()))
+            await room._place_program()
+            room._folder, room._owner = (await room.exec(["/bin/sh", "-c", "pwd; id -u"])).stdout.splitlines()
+        except BaseException:
+            await place.stop()
+            raise
+        return {"default": room}
+
+    @classmethod
+    async def sample_cleanup(
+        cls,
+        task_name: str,
+        config: BaseModel | str | None,
+        environments: dict[str, SandboxEnvironment],
+        interrupted: bool,
+    ) -> None:
+        """Give the rooms back."""
+        for one in environments.values():
+            await one.as_type(cls)._place.stop()
+
+    @classmethod
+    async def task_cleanup(cls, task_name: str, config: BaseModel | str | None, cleanup: bool) -> None:
+        """Give back what the task's rooms were made of."""
+        for key in [key for key in cls._makers if key[0] == task_name]:
+            await cls._makers.pop(key).close()
+
+    async def _place_program(self) -> None:
+        """Put a script in there that starts the Lathe of this machine."""
+        import lathe
+
+        source = str(Path(lathe.__file__).parent.parent)
+        variables = f"LD_LIBRARY_PATH={shlex.quote(LIBRARIES)} PYTHONPATH={shlex.quote(source)}"
+        line = f'{variables} exec {shlex.quote(sys.executable)} -c {shlex.quote(START)} "$@"'
+        with tempfile.TemporaryDirectory(prefix="lathe-inspect-") as folder:
+            script = Path(folder, "lathe")
+            script.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+            script.chmod(0o755)
+            await self._place.put(script, f"{invocation.FOLDER}/bin/lathe")
+
+    def default_polling_interval(self) -> float:
+        """Return how often Inspect looks for requests from in there, in seconds: a look costs milliseconds."""
+        return 0.2
+
+    async def exec(  # noqa: PLR0917  Inspect says what is given how
+        self,
+        cmd: list[str],
+        input: str | bytes | None = None,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        user: str | None = None,
+        timeout: int | None = None,
+        timeout_retry: bool = True,
+        concurrency: bool = True,
+    ) -> ExecResult[str]:
+        """Run a command; of more output than Inspect takes, the end is returned."""
+        mark, limit = secrets.token_hex(16), SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
+        output = _Tail(2 * limit)
+        ran = await self._ran(
+            ["/bin/sh", "-c", _APART.format(mark=mark), f"/tmp/.lathe-{mark}", *cmd],
+            input=input,
+            cwd=self._absolute(cwd) if cwd else "",
+            env=env,
+            user=user or "",
+            timeout=timeout,
+            output=output,
+        )
+        if ran.killed == "time":
+            raise TimeoutError(f"The command did not end within {timeout} seconds.")
+        before, split, after = output.value().rpartition(mark.encode())
+        # Without a mark it never began, or something ended the shell: then what there is to read says why.
+        both = (before, after) if split else (after, b"" if after else ran.output + f"(user: {user})".encode())
+        stdout, stderr = (one[-limit:].decode("utf-8", "replace") for one in both)
+        if ran.code == _NOT_EXECUTABLE and "ermission denied" in stderr:
+            raise PermissionError(stderr.strip())
+        return ExecResult(ran.code == 0, ran.code, stdout, stderr)
+
+    async def _ran(
+        self,
+        command: list[str],
+        *,
+        input: str | bytes | None = None,
+        cwd: str = "",
+        env: dict[str, str] | None = None,
+        user: str = "",
+        timeout: int | None = None,
+        output: _Tail,
+    ) -> Ran:
+        try:
+            return await self._place.run(
+                command,
+                cwd=cwd,
+                env=env,
+                user=user,
+                timeout_s=float(timeout) if timeout is not None else _NO_LIMIT_S,
+                stdin=input.encode() if isinstance(input, str) else input or b"",
+                on_output=output.add,
+            )
+        except EnvironmentFault as error:
+            raise SandboxUnavailableError(str(error)) from error
+
+    async def write_file(self, file: str, contents: str | bytes) -> None:
+        """Write a file, with the folders above it."""
+        await self._look(_MAY_WRITE, file)
+        with tempfile.NamedTemporaryFile(prefix="lathe-inspect-") as draft:
+            draft.write(contents.encode() if isinstance(contents, str) else contents)
+            draft.flush()
+            await self._files(self._place.put(Path(draft.name), self._absolute(file), owner=self._owner))
+
+    async def read_file(self, file: str, text: bool = True) -> Any:
+        """Return a file's text, its line ends as they are, or its bytes."""
+        size = int(await self._look(_LOOK, file))
+        if size > SandboxEnvironmentLimits.MAX_READ_FILE_SIZE:
+            raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_READ_FILE_SIZE_STR, None)
+        with tempfile.TemporaryDirectory(prefix="lathe-inspect-") as folder:
+            here = Path(folder, "file")
+            if not await self._files(self._place.get(self._absolute(file), here)):
+                raise FileNotFoundError(2, "No such file or directory", file)
+            content = here.read_bytes()
+        return content.decode("utf-8") if text else content
+
+    async def _look(self, script: str, file: str) -> bytes:
+        """Return what a script prints of a file; raise the error of the file system that its exit code stands for."""
+        output = _Tail(4096)
+        ran = await self._ran(["/bin/sh", "-c", script, self._absolute(file)], output=output)
+        match ran.code:
+            case 2:
+                raise IsADirectoryError(21, "Is a directory", file)
+            case 3:
+                raise FileNotFoundError(2, "No such file or directory", file)
+            case 4:
+                raise PermissionError(13, "Permission denied", file)
+        return output.value()
+
+    async def _files(self, doing: Any) -> Any:
+        try:
+            return await doing
+        except EnvironmentFault as error:
+            raise SandboxUnavailableError(str(error)) from error
+
+    def _absolute(self, path: str) -> str:
+        return str(PurePosixPath(self._folder, path))
+
+
+class _Tail:
+    """The end of what a command printed: the last blocks, of `limit` bytes or a little more."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._blocks: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, block: bytes) -> None:
+        self._blocks.append(bytes(block))
+        self._size += len(block)
+        while self._size - len(self._blocks[0]) >= self._limit:
+            self._size -= len(self._blocks.popleft())
+
+    def value(self) -> bytes:
+        return b"".join(self._blocks)
+
+
+def _cache() -> Path:
+    return cache_home(os.environ) / "evals"
