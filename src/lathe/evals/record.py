@@ -47,6 +47,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `id` is TASK.ATTEMPT (both kept apart in `task` and `attempt`, which counts from 1); its files lie in
     `trials/ID/` of the run. `tries` counts infrastructure faults before this one, `faults` keeps them. `reward` is
     None for a fault. `rewards` are all that the verifier gave, by name. `ended` is how the agent ended (see `Work`).
+    `category` is the task's own.
     `began` is a Unix time in milliseconds and only tells when; durations are in `times`.
     """
 
@@ -76,6 +77,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     files: tuple[str, ...] = ()
     flags: tuple[Flag, ...] = ()
     why: str = ""
+    category: str = ""
 
     @property
     def passed(self) -> bool:

@@ -1,0 +1,80 @@
+"""Command-line agents: what they are called with, and what is read of what they leave.
+
+Each works in the environment, with the gateway at a port of its own there, and with a key that is good for nothing
+else. `/agent` is theirs: settings, events, threads; it is copied to the trial's folder when they have ended.
+"""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from lathe.evals.access import Access
+from lathe.evals.agents.base import Setup, Work
+from lathe.evals.environments.base import Environment, Mount, Ran
+from lathe.evals.task import Task
+
+HOME = "/agent"
+
+
+class CommandAgent(ABC):
+    """One such agent with one model, reached by `access` (None for those that ask none)."""
+
+    name: str
+
+    def __init__(self, model: str, access: Access | None, cache_folder: Path) -> None:
+        self.model = model
+        self.access = access
+        self.cache_folder = cache_folder
+
+    @abstractmethod
+    def mounts(self) -> Sequence[Mount]:
+        """Return what has to be seen in there; raise `ConfigError` where it is not on this machine."""
+
+    @abstractmethod
+    def command(self, task: Task) -> Sequence[str]:
+        """Return what it is started with. Its standard input is the instruction."""
+
+    @abstractmethod
+    def environ(self, task: Task) -> Mapping[str, str]:
+        """Return the variables that it needs."""
+
+    def settings(self, task: Task) -> Mapping[str, str]:
+        """Return the files that it finds in `/agent`."""
+        return {}
+
+    @abstractmethod
+    def read(self, folder: Path, ran: Ran) -> Work:
+        """Return what it did, from what it left in `folder`, a copy of `/agent`, and how its command ended."""
+
+    def setup(self, task: Task) -> Setup:
+        """See `Agent.setup`."""
+        return Setup(self.mounts(), (self.access.door,) if self.access is not None else ())
+
+    async def work(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> Work:
+        """See `Agent.work`."""
+        from lathe.evals.agents.recording import Recorder
+
+        own = folder / "agent"
+        own.mkdir(parents=True, exist_ok=True)
+        for path, text in self.settings(task).items():
+            (own / path).parent.mkdir(parents=True, exist_ok=True)
+            (own / path).write_text(text, encoding="utf-8")
+        await place.put(own, HOME)
+        command = shlex.join(self.command(task))
+        script = f"{command} >{HOME}/events.jsonl 2>{HOME}/messages.log"
+        with Recorder(folder, task.instruction, self.name) as recorder:
+            ran = await place.run(
+                ["/bin/sh", "-c", script],
+                cwd=task.environment.workdir,
+                env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task)},
+                user=task.environment.user,
+                timeout_s=task.agent_timeout_s,
+                network=task.network("agent"),
+                stdin=task.instruction.encode(),
+                on_output=recorder.output,
+            )
+        await place.get(HOME, own)
+        return self.read(own, ran)

@@ -1,0 +1,207 @@
+"""Other people's command-line agents, unmodified: Codex CLI, Claude Code, mini-swe-agent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lathe.evals.access import name_of
+from lathe.evals.agents.base import Cost, Work
+from lathe.evals.agents.command import HOME, CommandAgent
+from lathe.evals.agents.programs import LIBRARIES, node_mounts
+from lathe.evals.environments.base import Mount, Ran
+from lathe.evals.task import Task
+from lathe.protocol.errors import ConfigError
+
+_NODE = "/opt/lathe-eval/bin/node"
+
+
+def program(name: str, environ_name: str, environ: Mapping[str, str]) -> Path:
+    """Return where a program lies: where the variable says, else on the path; raise `ConfigError`."""
+    found = environ.get(environ_name) or shutil.which(name)
+    if not found or not Path(found).exists():
+        raise ConfigError(f"{name} is not on this machine.", hint=f"Install it, or say where it is by {environ_name}.")
+    return Path(found)
+
+
+class _NodeAgent(CommandAgent):
+    """An agent that npm installs; `path` is its program."""
+
+    path: Path
+
+    def mounts(self) -> Sequence[Mount]:
+        """See `CommandAgent.mounts`."""
+        return node_mounts(self.path, self.cache_folder)
+
+    def _started(self) -> list[str]:
+        real = self.path.resolve()
+        return [_NODE, str(real)] if real.suffix in (".js", ".mjs", ".cjs") else [str(real)]
+
+    @property
+    def _key(self) -> str:
+        return self.access.key if self.access is not None else ""
+
+    @property
+    def _url(self) -> str:
+        return self.access.inside if self.access is not None else ""
+
+
+class Codex(_NodeAgent):
+    """`codex exec`, https://github.com/openai/codex."""
+
+    name = "codex"
+
+    def command(self, task: Task) -> Sequence[str]:
+        """See `CommandAgent.command`."""
+        options = ["--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+        return [*self._started(), "exec", *options, "-"]
+
+    def environ(self, task: Task) -> Mapping[str, str]:
+        """See `CommandAgent.environ`."""
+        return {"CODEX_HOME": f"{HOME}/codex", "LATHE_EVAL_KEY": self._key, "LD_LIBRARY_PATH": LIBRARIES}
+
+    def settings(self, task: Task) -> Mapping[str, str]:
+        """See `CommandAgent.settings`."""
+        table = (
+            f'model = "{name_of(self.model)}"\nmodel_provider = "lathe"\napproval_policy = "never"\n'
+            'sandbox_mode = "danger-full-access"\n[model_providers.lathe]\nname = "Lathe"\n'
+            f'base_url = "{self._url}/v1"\nenv_key = "LATHE_EVAL_KEY"\nwire_api = "responses"\n'
+        )
+        return {"codex/config.toml": table}
+
+    def read(self, folder: Path, ran: Ran) -> Work:
+        """See `CommandAgent.read`."""
+        answer, steps, tokens, why = "", 0, [0, 0, 0], ""
+        for event in lines(folder / "events.jsonl"):
+            item = event.get("item") or {}
+            match event.get("type"):
+                case "item.completed":
+                    steps += 1
+                    answer = item.get("text", answer) if item.get("type") == "agent_message" else answer
+                case "turn.completed":
+                    usage = event.get("usage") or {}
+                    for at, name in enumerate(("input_tokens", "cached_input_tokens", "output_tokens")):
+                        tokens[at] += int(usage.get(name) or 0)
+                case "turn.failed":
+                    why = str((event.get("error") or {}).get("message", ""))
+                case _:
+                    pass
+        return _work(ran, answer, steps, Cost(*tokens), why)
+
+
+class ClaudeCode(_NodeAgent):
+    """`claude -p`, https://code.claude.com/docs."""
+
+    name = "claude-code"
+
+    def command(self, task: Task) -> Sequence[str]:
+        """See `CommandAgent.command`."""
+        options = ["--output-format", "stream-json", "--verbose", "--dangerously-skip-permissions"]
+        return [*self._started(), "-p", *options]
+
+    def environ(self, task: Task) -> Mapping[str, str]:
+        """See `CommandAgent.environ`."""
+        model = name_of(self.model)
+        return {
+            "ANTHROPIC_BASE_URL": self._url,
+            "ANTHROPIC_AUTH_TOKEN": self._key,
+            "ANTHROPIC_MODEL": model,
+            "ANTHROPIC_DEFAULT_HAIKU_MODEL": model,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "CLAUDE_CONFIG_DIR": f"{HOME}/claude",
+            "IS_SANDBOX": "1",  # or it refuses to work without asking as root
+            "LD_LIBRARY_PATH": LIBRARIES,
+        }
+
+    def read(self, folder: Path, ran: Ran) -> Work:
+        """See `CommandAgent.read`."""
+        answer, steps, cost, why = "", 0, Cost(), ""
+        for event in lines(folder / "events.jsonl"):
+            if event.get("type") == "assistant":
+                steps += 1
+            elif event.get("type") == "result":
+                usage = event.get("usage") or {}
+                cached = int(usage.get("cache_read_input_tokens") or 0)
+                read = int(usage.get("input_tokens") or 0) + cached + int(usage.get("cache_creation_input_tokens") or 0)
+                written = int(usage.get("output_tokens") or 0)
+                cost = Cost(read, cached, written, int(event.get("num_turns") or 0), event.get("total_cost_usd"))
+                answer = str(event.get("result") or answer)
+                why = answer if event.get("is_error") else ""
+        return _work(ran, answer, steps, cost, why)
+
+
+class MiniSweAgent(CommandAgent):
+    """`mini`, https://mini-swe-agent.com; `path` is its program, in a virtual environment of its own."""
+
+    name = "mini-swe-agent"
+    path: Path
+
+    def mounts(self) -> Sequence[Mount]:
+        """See `CommandAgent.mounts`."""
+        from lathe.evals.agents.programs import python_mounts
+
+        return [*python_mounts(self.cache_folder), Mount(self._venv, str(self._venv))]
+
+    @property
+    def _venv(self) -> Path:
+        return self.path.absolute().parent.parent
+
+    def command(self, task: Task) -> Sequence[str]:
+        """See `CommandAgent.command`."""
+        python = str(self._venv / "bin" / "python")
+        options = ["--yolo", "--exit-immediately", "--output", f"{HOME}/trajectory.json", "--cost-limit", "0"]
+        model = f"openai/{name_of(self.model)}"
+        return [python, str(self.path.absolute()), *options, "--model", model, "--task", task.instruction]
+
+    def environ(self, task: Task) -> Mapping[str, str]:
+        """See `CommandAgent.environ`."""
+        url, key = (f"{self.access.inside}/v1", self.access.key) if self.access is not None else ("", "")
+        return {
+            "OPENAI_BASE_URL": url,
+            "OPENAI_API_KEY": key,
+            "MSWEA_CONFIGURED": "true",
+            "MSWEA_COST_TRACKING": "ignore_errors",
+            "MSWEA_GLOBAL_CONFIG_DIR": f"{HOME}/mini",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LD_LIBRARY_PATH": LIBRARIES,
+        }
+
+    def read(self, folder: Path, ran: Ran) -> Work:
+        """See `CommandAgent.read`."""
+        try:
+            told = msgspec.json.decode((folder / "trajectory.json").read_bytes())
+        except (OSError, msgspec.DecodeError):
+            return _work(ran, "", 0, Cost(), "It left no trajectory.")
+        info = told.get("info") or {}
+        stats = info.get("model_stats") or {}
+        answer = str(info.get("submission") or "")
+        calls = int(stats.get("api_calls") or 0)
+        return _work(ran, answer, calls, Cost(requests=calls, usd=stats.get("instance_cost")), "")
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file, a line each; what is none is left out."""
+    try:
+        found = path.read_bytes().splitlines()
+    except OSError:
+        return
+    for line in found:
+        try:
+            value = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
+def _work(ran: Ran, answer: str, steps: int, cost: Cost, why: str) -> Work:
+    ended = "timeout" if ran.killed == "time" else "crashed" if ran.code else "done"
+    return Work(ended=ended, answer=answer[:20_000], steps=steps, cost=cost, why=why or _said(ran))
+
+
+def _said(ran: Ran) -> str:
+    return f"It ended with exit code {ran.code}." if ran.code and ran.killed != "time" else ""

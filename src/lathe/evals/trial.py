@@ -1,0 +1,223 @@
+"""One trial: an environment, an agent in it, a verifier after it, and what is kept of all that.
+
+The agent never sees the tests: they are put in place when it has ended, over whatever it put there, and the rewards are
+read from a folder that is made anew then. What fails besides the agent is a `TrialFault`, and no reward counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lathe.evals.agents.base import Agent, Work
+from lathe.evals.environments.base import Change, Environment, EnvironmentFault, EnvironmentMaker
+from lathe.evals.formats.rewards import RewardError, flag_reward, read_rewards
+from lathe.evals.journal import now_ms
+from lathe.evals.record import Fault, Times, Trial
+from lathe.evals.task import Healthcheck, Task
+
+KEPT_FILES = 200
+KEPT_BYTES = 8 * 2**20
+
+
+class Job(NamedTuple):
+    """A trial that is to be run: which task, the how-manieth time, by whom and in what kind of place."""
+
+    id: str
+    task: Task
+    attempt: int
+    agent: Agent
+    maker: EnvironmentMaker
+
+    def record(self, **fields: Any) -> Trial:
+        """Return the trial's record with what the job itself says of it."""
+        return Trial(
+            id=self.id,
+            task=self.task.name,
+            dataset=self.task.dataset,
+            digest=self.task.digest,
+            cluster=self.task.cluster or self.task.name,
+            category=self.task.category,
+            agent=self.agent.name,
+            model=self.agent.model,
+            attempt=self.attempt,
+            environment=self.maker.kind,
+            **fields,
+        )
+
+
+class TrialFault(Exception):
+    """The infrastructure failed; says at which stage, and what."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.why)
+        self.fault = fault
+
+
+class _Clock:
+    """Seconds of the parts of one trial, by a clock that never jumps."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+        self.began = self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """Have what passed since the last lap count for `name`."""
+        now = time.monotonic()
+        self.parts[name] = self.parts.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def times(self, work: Work, build_s: float) -> Times:
+        """Return the parts."""
+        return Times(
+            build=round(build_s, 3),
+            start=round(self.parts.get("start", 0.0), 4),
+            agent=round(self.parts.get("agent", 0.0), 4),
+            verify=round(self.parts.get("verify", 0.0), 4),
+            model=round(work.model_s, 3),
+            tool=round(work.tool_s, 3),
+            total=round(time.monotonic() - self.began, 4),
+        )
+
+
+async def run_trial(job: Job, folder: Path, say: Callable[[str], None], *, build_s: float = 0.0) -> Trial:
+    """Run one trial and return its record; raise `TrialFault`. `folder` is its own, and empty."""
+    task, agent = job.task, job.agent
+    began, clock = now_ms(), _Clock()
+    place = job.maker.make(task, job.id)
+    try:
+        say("starting")
+        setup = agent.setup(task)
+        await place.start(setup.mounts, setup.doors)
+        if task.environment.healthcheck is not None:
+            await _healthy(place, task.environment.healthcheck)
+        clock.lap("start")
+        say("working")
+        work = await agent.work(task, place, folder, say)
+        clock.lap("agent")
+        if work.ended == "unreachable":
+            raise TrialFault(Fault("model", work.why or "The model could not be reached."))
+        changes = await place.changes()
+        await _keep(place, changes, folder)
+        say("verifying")
+        rewards = await _verified(task, work, place, folder)
+        clock.lap("verify")
+    except EnvironmentFault as fault:
+        raise TrialFault(Fault(fault.stage, str(fault))) from None
+    finally:
+        await place.stop()
+    return job.record(
+        verdict="scored",
+        reward=overall(rewards),
+        rewards=rewards,
+        began=began,
+        times=clock.times(work, build_s),
+        ended=work.ended,
+        answer=work.answer,
+        cost=work.cost,
+        served=work.served,
+        steps=work.steps,
+        standins=tuple(place.standins),
+        trajectory=work.trajectory,
+        thread=work.thread,
+        files=tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())),
+        why=work.why,
+    )
+
+
+def faulted(job: Job, faults: list[Fault]) -> Trial:
+    """Return the record of a trial that no try brought to an end."""
+    why = faults[-1].why if faults else ""
+    return job.record(verdict="fault", reward=None, began=now_ms(), times=Times(), faults=tuple(faults), why=why)
+
+
+def overall(rewards: dict[str, float]) -> float:
+    """Return the one figure of several: that named `reward`, else their mean."""
+    return rewards["reward"] if "reward" in rewards else sum(rewards.values()) / len(rewards)
+
+
+async def _healthy(place: Environment, check: Healthcheck) -> None:
+    """Wait until the environment says that it is ready; raise `TrialFault` where it never does."""
+    began, failed = time.monotonic(), 0
+    while True:
+        ran = await place.run(["/bin/sh", "-c", check.command], timeout_s=check.timeout_s)
+        if ran.code == 0 and not ran.killed:
+            return
+        early = time.monotonic() - began < check.start_period_s
+        failed += not early
+        if failed >= check.retries:
+            raise TrialFault(Fault("start", f"The environment did not get ready: {_end(ran.output)}"))
+        await asyncio.sleep(check.start_interval_s if early else check.interval_s)
+
+
+async def _verified(task: Task, work: Work, place: Environment, folder: Path) -> dict[str, float]:
+    spec = task.verifier
+    if spec.flag:
+        return {"reward": flag_reward(spec, work.answer)}
+    script = "rm -rf /tests /logs/verifier && mkdir -p /logs/verifier /logs/artifacts && chmod 755 /logs/verifier"
+    made = await place.run(["/bin/sh", "-c", script], cwd="/", timeout_s=60, user="root")
+    if made.code:
+        raise TrialFault(Fault("verify", f"No place for the verifier could be made: {_end(made.output)}"))
+    if spec.tests is not None:
+        await place.put(spec.tests, "/tests")
+    ran = await place.run(
+        list(spec.command),
+        cwd=task.environment.workdir,
+        env={**task.environment.env, **spec.env},
+        user=spec.user,
+        timeout_s=spec.timeout_s,
+        network=task.network("verifier"),
+    )
+    kept = folder / "verifier"
+    await place.get("/logs/verifier", kept)
+    kept.mkdir(exist_ok=True)
+    (kept / "output.txt").write_bytes(ran.output)
+    if ran.killed == "time":
+        raise TrialFault(Fault("verify", f"The verifier did not end within {spec.timeout_s:g} s."))
+    try:
+        return read_rewards(kept)
+    except RewardError as error:
+        why = f"{error} The verifier ended with exit code {ran.code}: {_end(ran.output)}"
+        raise TrialFault(Fault("verify", why)) from None
+
+
+def _end(output: bytes) -> str:
+    """Return the last words of an output, on one line."""
+    words = " ".join(output[-600:].decode(errors="replace").split())
+    return words[-300:] or "it printed nothing."
+
+
+async def _keep(place: Environment, changes: list[Change], folder: Path) -> None:
+    """Keep what differs from the image: all paths, and the small files themselves up to a limit."""
+    if not changes:
+        return
+    plain: list[dict[str, Any]] = [{"path": one.path, "how": one.how} for one in changes]
+    left, count = KEPT_BYTES, 0
+    for one, told in zip(changes, plain, strict=True):
+        if one.how == "removed" or count >= KEPT_FILES or left <= 0:
+            continue
+        target = folder / "changes" / one.path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not await place.get(one.path, target) or not target.is_file() or target.is_symlink():
+            _drop(target)
+            continue
+        size = target.stat().st_size
+        if size > left:
+            _drop(target)
+            continue
+        left, count = left - size, count + 1
+        told["kept"] = str(target.relative_to(folder))
+    (folder / "changes.json").write_bytes(msgspec.json.format(msgspec.json.encode(plain), indent=1))
+
+
+def _drop(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
