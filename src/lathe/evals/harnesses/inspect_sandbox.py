@@ -6,14 +6,10 @@ so that `lathe/agent` has nothing to install.
 
 from __future__ import annotations
 
-import os
-import secrets
-import shlex
-import sys
 import tempfile
-from collections import deque
+from collections.abc import Awaitable
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from inspect_ai.util import (
     ExecResult,
@@ -25,20 +21,15 @@ from inspect_ai.util import (
 )
 from pydantic import BaseModel, ConfigDict
 
-from lathe.config.paths import cache_home
-from lathe.evals.agents.programs import LIBRARIES, START, python_mounts
-from lathe.evals.environments import open_maker
-from lathe.evals.environments.base import Environment, EnvironmentFault, EnvironmentMaker, Ran
-from lathe.evals.harnesses import invocation
+from lathe.evals.environments.base import EnvironmentFault, EnvironmentMaker
+from lathe.evals.harnesses.room import Room, new_maker
 from lathe.evals.task import EnvironmentSpec, Network, NetworkMode, Resources, Task, VerifierSpec
 from lathe.protocol.ids import short_id
 
-_NO_LIMIT_S = 30 * 86_400.0
 _NOT_EXECUTABLE = 126
-_APART = """(umask 077; : >"$0"); "$@" 2>"$0"; code=$?; printf %s {mark}; cat "$0"; rm -f "$0"; exit $code"""
-"""Runs a command with its standard error behind a mark, for an environment gives both outputs as one."""
 _LOOK = '[ -d "$0" ] && exit 2; [ -e "$0" ] || exit 3; [ -r "$0" ] || exit 4; wc -c <"$0"'
 _MAY_WRITE = '[ -d "$0" ] && exit 2; [ ! -e "$0" ] || [ -w "$0" ] || exit 4'
+_T = TypeVar("_T")
 
 
 class LatheSandboxConfig(BaseModel):
@@ -99,10 +90,9 @@ class LatheSandbox(SandboxEnvironment):
     _makers: ClassVar[dict[tuple[str, str], EnvironmentMaker]] = {}
     """By task and kind of environment; they live as long as the task."""
 
-    def __init__(self, place: Environment) -> None:
+    def __init__(self, room: Room) -> None:
         super().__init__()
-        self._place = place
-        self._folder = self._owner = ""
+        self._room = room
 
     @classmethod
     def config_files(cls) -> list[str]:
@@ -123,7 +113,7 @@ class LatheSandbox(SandboxEnvironment):
     async def _prepared(cls, task_name: str, config: LatheSandboxConfig) -> tuple[EnvironmentMaker, Task]:
         key = (task_name, config.environment)
         if key not in cls._makers:
-            cls._makers[key] = open_maker(config.environment, _cache())
+            cls._makers[key] = new_maker(config.environment)
         maker, task = cls._makers[key], config.task(task_name)
         with tempfile.NamedTemporaryFile(prefix="lathe-build-", suffix=".log") as log:
             await maker.prepare(task, Path(log.name))
@@ -135,16 +125,9 @@ class LatheSandbox(SandboxEnvironment):
     ) -> dict[str, SandboxEnvironment]:
         """Return the sample's room, started, with Lathe in it."""
         maker, task = await cls._prepared(task_name, LatheSandboxConfig.of(config))
-        place = maker.make(task, short_id(PurePosixPath(task_name).name))
-        room = cls(place)
-        try:
-            await place.start(python_mounts(_cache()))
-            await room._place_program()
-            room._folder, room._owner = (await room.exec(["/bin/sh", "-c", "pwd; id -u"])).stdout.splitlines()
-        except BaseException:
-            await place.stop()
-            raise
-        return {"default": room}
+        room = Room(maker.make(task, short_id(PurePosixPath(task_name).name)))
+        await room.start()
+        return {"default": cls(room)}
 
     @classmethod
     async def sample_cleanup(
@@ -156,26 +139,13 @@ class LatheSandbox(SandboxEnvironment):
     ) -> None:
         """Give the rooms back."""
         for one in environments.values():
-            await one.as_type(cls)._place.stop()
+            await one.as_type(cls)._room.place.stop()
 
     @classmethod
     async def task_cleanup(cls, task_name: str, config: BaseModel | str | None, cleanup: bool) -> None:
         """Give back what the task's rooms were made of."""
         for key in [key for key in cls._makers if key[0] == task_name]:
             await cls._makers.pop(key).close()
-
-    async def _place_program(self) -> None:
-        """Put a script in there that starts the Lathe of this machine."""
-        import lathe
-
-        source = str(Path(lathe.__file__).parent.parent)
-        variables = f"LD_LIBRARY_PATH={shlex.quote(LIBRARIES)} PYTHONPATH={shlex.quote(source)}"
-        line = f'{variables} exec {shlex.quote(sys.executable)} -c {shlex.quote(START)} "$@"'
-        with tempfile.TemporaryDirectory(prefix="lathe-inspect-") as folder:
-            script = Path(folder, "lathe")
-            script.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
-            script.chmod(0o755)
-            await self._place.put(script, f"{invocation.FOLDER}/bin/lathe")
 
     def default_polling_interval(self) -> float:
         """Return how often Inspect looks for requests from in there, in seconds: a look costs milliseconds."""
@@ -193,50 +163,18 @@ class LatheSandbox(SandboxEnvironment):
         concurrency: bool = True,
     ) -> ExecResult[str]:
         """Run a command; of more output than Inspect takes, the end is returned."""
-        mark, limit = secrets.token_hex(16), SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
-        output = _Tail(2 * limit)
-        ran = await self._ran(
-            ["/bin/sh", "-c", _APART.format(mark=mark), f"/tmp/.lathe-{mark}", *cmd],
-            input=input,
-            cwd=self._absolute(cwd) if cwd else "",
-            env=env,
-            user=user or "",
-            timeout=timeout,
-            output=output,
+        limit = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
+        stdin = input.encode() if isinstance(input, str) else input or b""
+        running = self._room.run(
+            cmd, cwd=cwd or "", env=env, user=user or "", timeout_s=timeout, stdin=stdin, limit=limit
         )
+        ran = await _known(running)
         if ran.killed == "time":
             raise TimeoutError(f"The command did not end within {timeout} seconds.")
-        before, split, after = output.value().rpartition(mark.encode())
-        # Without a mark it never began, or something ended the shell: then what there is to read says why.
-        both = (before, after) if split else (after, b"" if after else ran.output + f"(user: {user})".encode())
-        stdout, stderr = (one[-limit:].decode("utf-8", "replace") for one in both)
+        stdout, stderr = (one.decode("utf-8", "replace") for one in (ran.stdout, ran.stderr))
         if ran.code == _NOT_EXECUTABLE and "ermission denied" in stderr:
             raise PermissionError(stderr.strip())
         return ExecResult(ran.code == 0, ran.code, stdout, stderr)
-
-    async def _ran(
-        self,
-        command: list[str],
-        *,
-        input: str | bytes | None = None,
-        cwd: str = "",
-        env: dict[str, str] | None = None,
-        user: str = "",
-        timeout: int | None = None,
-        output: _Tail,
-    ) -> Ran:
-        try:
-            return await self._place.run(
-                command,
-                cwd=cwd,
-                env=env,
-                user=user,
-                timeout_s=float(timeout) if timeout is not None else _NO_LIMIT_S,
-                stdin=input.encode() if isinstance(input, str) else input or b"",
-                on_output=output.add,
-            )
-        except EnvironmentFault as error:
-            raise SandboxUnavailableError(str(error)) from error
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         """Write a file, with the folders above it."""
@@ -244,7 +182,8 @@ class LatheSandbox(SandboxEnvironment):
         with tempfile.NamedTemporaryFile(prefix="lathe-inspect-") as draft:
             draft.write(contents.encode() if isinstance(contents, str) else contents)
             draft.flush()
-            await self._files(self._place.put(Path(draft.name), self._absolute(file), owner=self._owner))
+            room = self._room
+            await _known(room.place.put(Path(draft.name), room.absolute(file), owner=room.owner))
 
     async def read_file(self, file: str, text: bool = True) -> Any:
         """Return a file's text, its line ends as they are, or its bytes."""
@@ -253,15 +192,14 @@ class LatheSandbox(SandboxEnvironment):
             raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_READ_FILE_SIZE_STR, None)
         with tempfile.TemporaryDirectory(prefix="lathe-inspect-") as folder:
             here = Path(folder, "file")
-            if not await self._files(self._place.get(self._absolute(file), here)):
+            if not await _known(self._room.place.get(self._room.absolute(file), here)):
                 raise FileNotFoundError(2, "No such file or directory", file)
             content = here.read_bytes()
         return content.decode("utf-8") if text else content
 
     async def _look(self, script: str, file: str) -> bytes:
         """Return what a script prints of a file; raise the error of the file system that its exit code stands for."""
-        output = _Tail(4096)
-        ran = await self._ran(["/bin/sh", "-c", script, self._absolute(file)], output=output)
+        ran = await _known(self._room.run(["/bin/sh", "-c", script, self._room.absolute(file)]))
         match ran.code:
             case 2:
                 raise IsADirectoryError(21, "Is a directory", file)
@@ -269,35 +207,12 @@ class LatheSandbox(SandboxEnvironment):
                 raise FileNotFoundError(2, "No such file or directory", file)
             case 4:
                 raise PermissionError(13, "Permission denied", file)
-        return output.value()
-
-    async def _files(self, doing: Any) -> Any:
-        try:
-            return await doing
-        except EnvironmentFault as error:
-            raise SandboxUnavailableError(str(error)) from error
-
-    def _absolute(self, path: str) -> str:
-        return str(PurePosixPath(self._folder, path))
+        return ran.stdout
 
 
-class _Tail:
-    """The end of what a command printed: the last blocks, of `limit` bytes or a little more."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._blocks: deque[bytes] = deque()
-        self._size = 0
-
-    def add(self, block: bytes) -> None:
-        self._blocks.append(bytes(block))
-        self._size += len(block)
-        while self._size - len(self._blocks[0]) >= self._limit:
-            self._size -= len(self._blocks.popleft())
-
-    def value(self) -> bytes:
-        return b"".join(self._blocks)
-
-
-def _cache() -> Path:
-    return cache_home(os.environ) / "evals"
+async def _known(doing: Awaitable[_T]) -> _T:
+    """Return what comes of it; raise Inspect's error where the environment failed."""
+    try:
+        return await doing
+    except EnvironmentFault as error:
+        raise SandboxUnavailableError(str(error)) from error
