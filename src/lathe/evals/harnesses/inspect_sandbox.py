@@ -28,7 +28,7 @@ from lathe.protocol.ids import short_id
 
 _NOT_EXECUTABLE = 126
 _LOOK = '[ -d "$0" ] && exit 2; [ -e "$0" ] || exit 3; [ -r "$0" ] || exit 4; wc -c <"$0"'
-_MAY_WRITE = '[ -d "$0" ] && exit 2; [ ! -e "$0" ] || [ -w "$0" ] || exit 4'
+_MAY_WRITE = '[ -d "$0" ] && exit 2; mkdir -p "${0%/*}" || exit 4; [ ! -e "$0" ] || [ -w "$0" ] || exit 4'
 _T = TypeVar("_T")
 
 
