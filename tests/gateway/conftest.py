@@ -93,7 +93,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, scripted_models: Models) -
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The machine's Chromium."""
-    from browsing import chromium
+    from browser import chromium
 
     with chromium() as browser:
         yield browser

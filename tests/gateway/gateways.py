@@ -7,16 +7,19 @@ import contextlib
 import os
 import socket
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import uvicorn
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
+from lathe.gateway import entitlements
 from lathe.gateway.application import Gateway
 from lathe.gateway.settings import GatewaySettings, ModelTable, PriceTable, UpstreamTable
+from lathe.protocol.trust import Tier
+from lathe.store.gateway.schema import entitlements as granted
 from lathe.store.gateway.schema import projects
 
 PRICE = PriceTable(input=1.0, output=2.0)
@@ -59,6 +62,34 @@ class Running:
             await connection.execute(update(projects).values(settings=settings))
             await services.database.changed(connection, "principals", "access")
         await self.gateway.services.directory.refresh()
+
+    async def entitle(self, tier: Tier, *scope: str, models: Sequence[str] = ("*",)) -> str:
+        """Grant a tier to the first project, on every surface; return the entitlement's id."""
+        services = self.gateway.services
+        [(organisation, project)] = self.rows("select organisation, id from projects limit 1")
+        now = services.clock()
+        made, sealed = entitlements.grant(
+            services.signer,
+            subject=f"project:{project}",
+            organisation=organisation,
+            tier=tier,
+            models=models,
+            scope=scope,
+            now=now,
+            expires=now + 3_600_000,
+        )
+        async with services.database.begin() as connection:
+            row = {"id": made.id, "organisation": organisation, "subject": made.subject, "expires": made.expires}
+            signed = {"body": sealed.text, "signature": sealed.signature, "signer": sealed.key}
+            await connection.execute(insert(granted).values(**row, **signed))
+            await services.database.changed(connection, "access")
+        await services.directory.refresh()
+        return made.id
+
+    async def ask(self, model: str, text: str = "Hello", **headers: str) -> httpx2.Response:
+        """Ask a model by Chat Completions."""
+        body = {"model": model, "messages": [{"role": "user", "content": text}]}
+        return await self.client.post("/v1/chat/completions", json=body, headers=headers)
 
 
 def table(*routes: str, **rest: Any) -> ModelTable:

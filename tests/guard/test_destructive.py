@@ -84,6 +84,7 @@ def test_what_reaches_files_is_never_passed_by_at_first_look(ws: Path) -> None:
         ("echo x > /srv/new.txt", None),
         ("echo x >> ~/.bashrc", None),
         ("echo x > ~/.bashrc", "machine"),
+        ("cat <<'END' > ~/.bashrc\nx\nEND", "machine"),
         ("dd if=/dev/zero of=disk.img", "workspace"),
         ("mkfs.ext4 /dev/sdz", "machine"),
         ("rm .lathe/config.toml", "guard"),

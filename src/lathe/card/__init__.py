@@ -1,1 +1,1 @@
-"""Cards: what runs are evidence of, the safeguards that this calls for, and the page that says so."""
+"""The system card: thresholds, classification, the safeguards it switches on, and the card that is written of them."""

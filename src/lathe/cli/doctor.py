@@ -84,6 +84,7 @@ def examine(cwd: Path, environ: Mapping[str, str], *, endpoints: bool = False) -
         check_mcp(settings),
         check_home(lathe_home(environ)),
         *check_models(settings, environ),
+        *check_evaluations(),
     ]
     if endpoints:
         checks += asyncio.run(_check_endpoints(settings, environ))
@@ -182,6 +183,13 @@ def check_mcp(settings: Settings) -> Check:
         if not wanted:
             return Check("mcp", "ok", "the extra is not installed, and not needed")
         return Check("mcp", "fail", f"the extra is not installed; {servers}", "pip install 'lathe[mcp]'")
+
+
+def check_evaluations() -> list[Check]:
+    """Say what trials of `lathe eval` can run in here; nothing else needs that."""
+    from lathe.evals.environments.maker import examine as parts
+
+    return [Check(part.name, "ok" if part.works else "warn", part.detail, part.fix) for part in parts()]
 
 
 def check_home(home: Path) -> Check:

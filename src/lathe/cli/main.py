@@ -13,6 +13,7 @@ COMMANDS = {
     "apply-patch": "apply a patch in the *** Begin Patch format",
     "serve": "put models behind one endpoint, with keys, trusted access and receipts",
     "access": "look after a gateway: what is live, keys, people, trust, rollouts, receipts, the audit",
+    "card": "write the system card of a model from its evaluations, and verify one",
     "guard": "the guard's policy: show it, test it, and see what a change would do",
     "eval": "run agents on tasks, with scores, intervals and an audit: lathe eval run DATASET --agent mend",
     "config": "show the configuration and where each value comes from",

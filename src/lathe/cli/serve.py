@@ -34,6 +34,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--tls-cert", metavar="FILE", help="a certificate chain in PEM, to serve https")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key")
     parser.add_argument("--invite", metavar="EMAIL", help="print a link by which this person enrols a passkey, and end")
+    parser.add_argument(
+        "--safeguards",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="hold a model to what its card asks for (lathe card build); once for each model",
+    )
     parser.add_argument("--check", action="store_true", help="only say whether the configuration is right")
     options = parser.parse_args(argv)
     try:
@@ -54,6 +61,7 @@ def main(argv: list[str]) -> int:
     )
     given = {"listen": options.listen, "database": options.database}
     settings = msgspec.structs.replace(settings, **{key: value for key, value in given.items() if value})
+    settings = msgspec.structs.replace(settings, safeguards=(*settings.safeguards, *options.safeguards))
     if options.check:
         from lathe.gateway.upstreams import Upstreams
 
@@ -63,12 +71,22 @@ def main(argv: list[str]) -> int:
 
             check_guard(settings.guard, upstreams)
         served = upstreams.models
-        print(f"The configuration is right; models: {', '.join(served) or 'none'}.")
+        held = _held_to(settings)
+        print(f"The configuration is right; models: {', '.join(served) or 'none'}{held}.")
         return 0
     if options.invite:
         print(asyncio.run(_invite(settings, home, options.invite)))
         return 0
     return _serve(settings, home, options.tls_cert, options.tls_key)
+
+
+def _held_to(settings: GatewaySettings) -> str:
+    """Return which models are held to safeguards, as the end of a sentence; raise `ConfigError`."""
+    from lathe.gateway.directory import now_ms
+    from lathe.gateway.safeguards import safeguards_of
+
+    found = safeguards_of(settings, now=now_ms())
+    return f"; held to safeguards: {', '.join(found)}" if found else ""
 
 
 async def _invite(settings: GatewaySettings, home: Path, email: str) -> str:
@@ -104,7 +122,11 @@ async def _run(settings: GatewaySettings, home: Path, certificate: str | None, k
     scheme = "https" if certificate else "http"
     address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     gateway = Gateway(settings, home, os.environ)
-    await gateway.open(settings.public_url or address)
+    try:
+        await gateway.open(settings.public_url or address)
+    except BaseException:
+        listening.close()
+        raise
     server = uvicorn.Server(
         uvicorn.Config(
             gateway,
@@ -175,6 +197,9 @@ def _say(gateway: object, address: str, host: str) -> None:
     assert isinstance(gateway, Gateway)
     models = ", ".join(gateway.relay.upstreams.models) or "none"
     sys.stderr.write(f"lathe: the gateway listens on {address}; models: {models}\n")
+    for name, model in gateway.services.directory.policy.models.items():
+        if model.safeguards is not None:
+            sys.stderr.write(f"lathe: {name} is held to the safeguards {model.safeguards.digest[:12]}\n")
     if gateway.first_key is not None:
         sys.stderr.write("lathe: this is the first start. The administrator's key, shown only now:\n")
         sys.stderr.flush()

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from lathe.gateway.batches.runner import Runner
 from lathe.gateway.bootstrap import bootstrap
+from lathe.gateway.directory import now_ms
 from lathe.gateway.front import HttpSink, Receive, Scope, Send
 from lathe.gateway.guarding.accounts import Accounts
 from lathe.gateway.guarding.telling import Post
@@ -22,6 +23,7 @@ from lathe.gateway.limits import Limits
 from lathe.gateway.records import Records
 from lathe.gateway.relay import Relay
 from lathe.gateway.replicas import Replica
+from lathe.gateway.safeguards import safeguards_of
 from lathe.gateway.services import Services
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
@@ -76,6 +78,7 @@ class Gateway:
         settings = self.settings
         upstreams = Upstreams(settings, self._environ)
         stack.push_async_callback(upstreams.aclose)
+        safeguards = await asyncio.to_thread(safeguards_of, settings, now=now_ms()) if settings.safeguards else {}
         database = Database(self._url)
         stack.push_async_callback(database.aclose)
         await database.migrate()
@@ -86,7 +89,12 @@ class Gateway:
         stack.push_async_callback(_quietly, replica.leave)
         self.first_key = await bootstrap(database)
         self.services = await Services.open(
-            database=database, signer=signer, home=self._home, settings=settings, replica=replica.id
+            database=database,
+            signer=signer,
+            home=self._home,
+            settings=settings,
+            replica=replica.id,
+            safeguards=safeguards,
         )
         directory = self.services.directory
         records = Records(open_ledger(database.url), self.services.chain(f"{replica.id}/requests"))

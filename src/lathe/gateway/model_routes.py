@@ -18,6 +18,7 @@ from lathe.gateway.exchange import Request as Asking
 from lathe.gateway.principals import Principal
 from lathe.gateway.relay import RELAY, Refused, Relay
 from lathe.gateway.remembering import Stored
+from lathe.gateway.safeguards import shown
 from lathe.gateway.serving import post_beside, read_all
 from lathe.gateway.upstreams import Served
 from lathe.models.http import TransportError
@@ -87,6 +88,8 @@ class _Routes:
         own: dict[str, Any] = {"open": decision.outcome == "serve", "tier": decision.tier}
         if decision.outcome == "refuse":
             own |= {"code": decision.code, "message": decision.message, **decision.details}
+        if (safeguards := self._relay.safeguards(served.name)) is not None:
+            own["safeguards"] = shown(safeguards)
         info = served.info
         if info.known:
             own |= {"context_window": info.context_window, "max_output_tokens": info.max_output_tokens}

@@ -22,18 +22,20 @@ from lathe.gateway.principals import Asked, Principal, Tier
 from lathe.gateway.receipts import Outcome
 from lathe.gateway.refusals import REFUSALS, Refusal, listed, moment, refusal
 from lathe.gateway.rollout import Opening, Schedule, gates, said
+from lathe.gateway.safeguards import KEEPS, Safeguards
 
 Fallbacks: TypeAlias = Mapping[str, Mapping[str, tuple[str, ...]]]
 """What a project agreed to be served in place of a model: project → model, or `*` for any other → models in order."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model that is served. `tier` and `scope` are what a request needs to hold for it."""
+    """A model that is served. `tier` and `scope` are what a request needs to hold, by its `safeguards` too."""
 
     name: str
     aliases: tuple[str, ...] = ()
     tier: Tier = "default"
     scope: tuple[str, ...] = ()
+    safeguards: Safeguards | None = None
 
 
 class Decision(NamedTuple):
@@ -79,6 +81,11 @@ class Policy:
             name: Needs(one.name, one.tier, frozenset(one.scope), "" if name == one.name else f"alias:{name}")
             for name, one in names.items()
         }
+        self._safe = {
+            one.name: (one.safeguards, one.safeguards.gate())
+            for one in self.models.values()
+            if one.safeguards is not None
+        }
         held = list(entitlements)
         self._entitlements = {one.document.id: one for one in held}
         self._engagements = {one.document.id: one for one in engagements}
@@ -111,7 +118,7 @@ class Policy:
         name = self._needs[asked.model].model
         for fallback in agreed.get(name) or agreed.get("*") or ():
             other = self._judge(who, asked, fallback, down)
-            if other.outcome == "serve" and other.model != name:
+            if other.outcome == "serve" and other.model != name and self._may_replace(name, other.model):
                 return _kept(first, other) if asked.no_fallback else _replaced(first, other)
         return first
 
@@ -123,10 +130,13 @@ class Policy:
         """Return the engagements of the principal's project."""
         return [one for one in self._engagements.values() if _is_of(one, who)]
 
-    def scope(self, entitlement: str) -> tuple[str, ...]:
-        """Return the words of the scope of the entitlement that a decision names, () where there is none."""
-        held = self._entitlements.get(entitlement)
-        return held.document.scope if held is not None else ()
+    def scope(self, decision: Decision) -> tuple[str, ...]:
+        """Return the words of the scope of the entitlement that a decision names that count with its model."""
+        held = self._entitlements.get(decision.entitlement)
+        if held is None:
+            return ()
+        safe = self._safe.get(decision.model)
+        return held.document.scope if safe is None else safe[0].counted(held.document.scope, decision.tier)
 
     def targets(self, engagement: str) -> Targets | None:
         """Return the targets of the engagement that a decision names, None where there is none."""
@@ -145,6 +155,8 @@ class Policy:
             program = f"program:{asked.program[:64]}" if asked.program else f"model:{needs.model}"
             return self._refused(asked, program, chosen)
         tier, entitlement = chosen
+        if needs.model in self._safe and (unsafe := self._unsafe(who, asked, needs, tier)) is not None:
+            return self._refused(asked, f"safeguards:{needs.model}", unsafe, tier, entitlement)
         clause = f"entitlement:{entitlement}" if entitlement else f"model:{needs.model}"
         gate = self._gates.get(needs.model)
         if gate is not None:
@@ -168,6 +180,29 @@ class Policy:
             asked.engagement,
             needs.alias,
         )
+
+    def _may_replace(self, name: str, other: str) -> bool:
+        """Say whether safeguards let one model be served in place of another."""
+        gives_way, stands_in = self._safe.get(name), self._safe.get(other)
+        return (gives_way is None or gives_way[0].may_give_way_to(other)) and (
+            stands_in is None or stands_in[0].stands_in
+        )
+
+    def _unsafe(self, who: Principal, asked: Asked, needs: Needs, tier: Tier) -> Refusal | None:
+        """Return why the model's safeguards keep it from a request, None where they don't."""
+        safeguards, gate = self._safe[needs.model]
+        facts = {"model": needs.model, "safeguards": safeguards.digest}
+        if asked.at >= safeguards.expires:
+            when = moment(safeguards.expires)
+            return refusal("safeguards_expired", details=facts, model=needs.model, when=when)
+        if KEEPS[asked.keeps] < KEEPS[safeguards.retention]:
+            details = {**facts, "needed": safeguards.retention, "kept": asked.keeps}
+            kept = "nothing" if asked.keeps == "zero" else asked.keeps
+            return refusal(
+                "model_needs_records", details=details, model=needs.model, needed=safeguards.retention, kept=kept
+            )
+        opening = gate.opens(who, tier, asked)
+        return None if opening.open else self._not_open(who, asked, needs, tier, opening)
 
     def _refused(
         self, asked: Asked, clause: str, why: Refusal, tier: Tier = "default", entitlement: str = ""

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from lathe.protocol.trust import SURFACES as SURFACES
 from lathe.protocol.trust import TIERS as TIERS
+from lathe.protocol.trust import Retention
 from lathe.protocol.trust import Surface as Surface
 from lathe.protocol.trust import Tier as Tier
 
@@ -42,7 +43,8 @@ class Asked(NamedTuple):
     """What a request asks for. `at` is milliseconds since the epoch.
 
     `program` names the entitlement, or the scope of one, that the request wants to be judged by; `engagement` the
-    piece of security work that it belongs to. Both choose among what is held, and grant nothing.
+    piece of security work that it belongs to. Both choose among what is held, and grant nothing. `keeps` is how much
+    its project lets the gateway keep.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Asked(NamedTuple):
     engagement: str = ""
     no_fallback: bool = False
     end_user: str = ""
+    keeps: Retention = "full"
 
 
 def new_key() -> str:

@@ -48,6 +48,18 @@ REFUSALS: dict[str, Kind] = {
         "{model} needs {needed}; {held}.",
         "Apply for it with lathe access.",
     ),
+    "model_needs_records": Kind(
+        403,
+        "{model} is served only where at least {needed} is kept of a request, and this project keeps {kept}.",
+        "Have the project's retention changed, or name another model.",
+        may_fall_back=True,
+    ),
+    "safeguards_expired": Kind(
+        503,
+        "The safeguards of {model} held until {when}, and nothing newer is known, so it is not served.",
+        "Tell whoever runs the gateway, or name another model.",
+        may_fall_back=True,
+    ),
     "access_mismatch": Kind(
         403,
         "The request asks to be judged by {program!r}, which does not fit it: {why}; it would need {needed}.",

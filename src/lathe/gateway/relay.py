@@ -30,6 +30,7 @@ from lathe.gateway.principals import Asked, Principal, key_digest
 from lathe.gateway.queueing import QueueTimeout
 from lathe.gateway.records import Records
 from lathe.gateway.remembering import Memory, Remembering, Retention, Wish, retention_of
+from lathe.gateway.safeguards import Safeguards
 from lathe.gateway.serving import Answered, Failed, serve
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
@@ -210,6 +211,11 @@ class Relay:
         """Return what is decided of a request."""
         return self._directory.policy.decide(who, asked, down=self.upstreams.down())
 
+    def safeguards(self, model: str) -> Safeguards | None:
+        """Return the safeguards of a model, None where it has none."""
+        found = self._directory.policy.models.get(model)
+        return found.safeguards if found is not None else None
+
     def asked_of(self, who: Principal, headers: Mapping[bytes, bytes], model: str) -> Asked:
         """Return what a request for `model` asks for that has nothing but headers."""
         return self._asked(who, headers, model, NO_OPTIONS)
@@ -229,6 +235,7 @@ class Relay:
             options.program or headers.get(b"lathe-program", b"").decode("latin-1"),
             options.engagement or headers.get(b"lathe-engagement", b"").decode("latin-1"),
             no_fallback,
+            keeps=self.retention(who),
         )
 
     def _hashed(self, who: Principal, end_user: str) -> str:

@@ -11,6 +11,7 @@ from lathe.gateway.bootstrap import installation_secret
 from lathe.gateway.directory import Directory, now_ms
 from lathe.gateway.policy import Model
 from lathe.gateway.principals import Principal
+from lathe.gateway.safeguards import NONE, Safeguards, guarded_model
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
 from lathe.guard.working_days import Clock
@@ -48,10 +49,17 @@ class Services(NamedTuple):
 
     @classmethod
     async def open(
-        cls, *, database: Database, signer: Signer, home: Path, settings: GatewaySettings, replica: str
+        cls,
+        *,
+        database: Database,
+        signer: Signer,
+        home: Path,
+        settings: GatewaySettings,
+        replica: str,
+        safeguards: Mapping[str, Safeguards] = NONE,
     ) -> Services:
         """Read what is in the database and return the services; raise `StorageError`."""
-        directory = await Directory.open(database, models=models_of(settings))
+        directory = await Directory.open(database, models=models_of(settings, safeguards))
         audit = AuditLog(database, f"{replica}/admin")
         secret = await installation_secret(database)
         return cls(database, directory, signer, audit, home, settings, replica, secret)
@@ -70,7 +78,7 @@ class Services(NamedTuple):
         await write_checkpoints(self.database, self.signer)
 
 
-def models_of(settings: GatewaySettings) -> list[Model]:
+def models_of(settings: GatewaySettings, safeguards: Mapping[str, Safeguards]) -> list[Model]:
     """Return the models that are served, as the policy knows them."""
     models = [
         Model(name=name, aliases=table.aliases, tier=table.requires, scope=(table.scope,) if table.scope else ())
@@ -78,4 +86,4 @@ def models_of(settings: GatewaySettings) -> list[Model]:
     ]
     if settings.mend and "mend" not in settings.models:
         models.append(Model(name="mend"))
-    return models
+    return [guarded_model(one, safeguards) for one in models]

@@ -117,7 +117,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `public_url` is how browsers and clients reach the gateway, where that is not `listen`. `retention` holds where a
     project says nothing. `response_days` is how long a stored response can be gone on with. `proof` says for a tier
-    which proofs of identity it needs (`identity/proof.py`).
+    which proofs of identity it needs (`identity/proof.py`). `safeguards` are files (`safeguards.py`).
     """
 
     listen: str = "127.0.0.1:8484"
@@ -132,6 +132,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mend: bool = True
     upstreams: dict[str, UpstreamTable] = {}
     models: dict[str, ModelTable] = {}
+    safeguards: tuple[str, ...] = ()
     oidc: dict[str, OidcTable] = {}
     smtp: SmtpTable = SmtpTable()
     proof: dict[Tier, tuple[tuple[str, ...], ...]] = {}

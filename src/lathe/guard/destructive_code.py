@@ -106,7 +106,7 @@ def _tree(text: str) -> ast.AST:
         return ast.Module([], [])
 
 
-def _called(node: ast.Call) -> tuple[str, ast.expr | None]:
+def called_name(node: ast.Call) -> tuple[str, ast.expr | None]:
     """Return the name of what is called, and what it is a member of."""
     if isinstance(node.func, ast.Attribute):
         return node.func.attr, node.func.value
@@ -118,44 +118,44 @@ def _python_scripts(text: str) -> list[str]:
     for node in ast.walk(_tree(text)):
         if not isinstance(node, ast.Call) or not node.args:
             continue
-        name, _ = _called(node)
+        name, _ = called_name(node)
         if name in _STARTS:
             first = node.args[0]
             if isinstance(first, ast.List | ast.Tuple):
-                scripts.append(shlex.join(_text(part) for part in first.elts))
-            elif (script := _text(first)) != UNKNOWN:
+                scripts.append(shlex.join(text_of(part) for part in first.elts))
+            elif (script := text_of(first)) != UNKNOWN:
                 scripts.append(script)
-        elif name in ("exec", "eval", "__import__") and (inner := _text(node.args[0])) != UNKNOWN:
+        elif name in ("exec", "eval", "__import__") and (inner := text_of(node.args[0])) != UNKNOWN:
             scripts += _python_scripts(inner)
     return scripts
 
 
 def _python_targets(text: str) -> list[str]:
     tree = _tree(text)
-    names = _assigned(tree)
+    names = assigned_names(tree)
     targets: list[str] = []
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        name, owner = _called(node)
+        name, owner = called_name(node)
         if name in _DELETES:
             module = isinstance(owner, ast.Name) and owner.id in _MODULES - {"Path"}
             if owner is None or module:
                 if node.args:
-                    targets.append(_text(node.args[0], names))
+                    targets.append(text_of(node.args[0], names))
             elif name in ("unlink", "rmdir", "rmtree") or (name == "remove" and not node.args):
-                targets.append(_text(owner, names))
+                targets.append(text_of(owner, names))
         elif name in ("exec", "eval") and node.args:
-            targets += _python_targets(_text(node.args[0], names))
+            targets += _python_targets(text_of(node.args[0], names))
     return targets
 
 
-def _assigned(tree: ast.AST) -> dict[str, str]:
+def assigned_names(tree: ast.AST) -> dict[str, str]:
     """Return what names stand for: the last text given to each, or any that a loop over a folder yields."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            names[node.targets[0].id] = _text(node.value, names)
+            names[node.targets[0].id] = text_of(node.value, names)
         elif isinstance(node, ast.For | ast.comprehension) and isinstance(node.target, ast.Name):
             names[node.target.id] = _listed(node.iter, names)
     return names
@@ -164,19 +164,19 @@ def _assigned(tree: ast.AST) -> dict[str, str]:
 def _listed(node: ast.expr, names: dict[str, str]) -> str:
     """Return a pattern for what a loop goes over: `glob(P)`, `Path(D).rglob(P)`, `os.listdir(D)`."""
     if isinstance(node, ast.Call):
-        name, owner = _called(node)
+        name, owner = called_name(node)
         if name in ("glob", "iglob") and node.args and not isinstance(owner, ast.Call):
-            return _text(node.args[0], names)
+            return text_of(node.args[0], names)
         if name in ("glob", "rglob", "iterdir") and owner is not None:
-            return f"{_text(owner, names)}/*"
+            return f"{text_of(owner, names)}/*"
         if name in ("listdir", "scandir", "walk"):
-            return f"{_text(node.args[0], names)}/*" if node.args else "./*"
+            return f"{text_of(node.args[0], names)}/*" if node.args else "./*"
     if isinstance(node, ast.List | ast.Tuple) and node.elts:
-        return _text(node.elts[0], names)
+        return text_of(node.elts[0], names)
     return UNKNOWN
 
 
-def _text(node: ast.expr, names: dict[str, str] | None = None) -> str:
+def text_of(node: ast.expr, names: dict[str, str] | None = None) -> str:
     """Return the path or text that an expression stands for, `UNKNOWN` where it can't be told."""
     names = names or {}
     match node:
@@ -185,11 +185,11 @@ def _text(node: ast.expr, names: dict[str, str] | None = None) -> str:
         case ast.Name(id=name):
             return names.get(name, UNKNOWN)
         case ast.BinOp(left=left, op=ast.Div(), right=right):
-            return f"{_text(left, names)}/{_text(right, names)}"
+            return f"{text_of(left, names)}/{text_of(right, names)}"
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _text(left, names) + _text(right, names)
+            return text_of(left, names) + text_of(right, names)
         case ast.JoinedStr(values=values):
-            return "".join(_text(v.value if isinstance(v, ast.FormattedValue) else v, names) for v in values)
+            return "".join(text_of(v.value if isinstance(v, ast.FormattedValue) else v, names) for v in values)
         case ast.Call():
             return _called_text(node, names)
         case _:
@@ -197,11 +197,11 @@ def _text(node: ast.expr, names: dict[str, str] | None = None) -> str:
 
 
 def _called_text(node: ast.Call, names: dict[str, str]) -> str:
-    name, owner = _called(node)
-    first = _text(node.args[0], names) if node.args else ""
+    name, owner = called_name(node)
+    first = text_of(node.args[0], names) if node.args else ""
     match name:
         case "expanduser":
-            return first or (_text(owner, names) if owner is not None else UNKNOWN)
+            return first or (text_of(owner, names) if owner is not None else UNKNOWN)
         case "home":
             return "~"
         case "getcwd" | "cwd":
@@ -209,9 +209,10 @@ def _called_text(node: ast.Call, names: dict[str, str]) -> str:
         case "mkdtemp" | "mkstemp" | "gettempdir":
             return f"/tmp/{UNKNOWN}x"
         case "Path" | "str" | "abspath" | "realpath" | "resolve":
-            return first or (_text(owner, names) if owner is not None and name == "resolve" else ".")
+            joined = "/".join(text_of(part, names) for part in node.args) if name == "Path" else first
+            return joined or (text_of(owner, names) if owner is not None and name == "resolve" else ".")
         case "join" if node.args and isinstance(owner, ast.Attribute):
-            return "/".join(_text(part, names) for part in node.args)
+            return "/".join(text_of(part, names) for part in node.args)
         case "b64decode" | "decode" | "fromhex":
             return _decoded(node, names)
         case _:
@@ -227,7 +228,7 @@ def _decoded(node: ast.Call, names: dict[str, str]) -> str:
         isinstance(inner.func, ast.Attribute) and inner.func.attr == "decode" and isinstance(inner.func.value, ast.Call)
     ):
         inner = inner.func.value
-    name, _ = _called(inner)
+    name, _ = called_name(inner)
     first = inner.args[0] if inner.args else None
     if not isinstance(first, ast.Constant) or not isinstance(first.value, str | bytes):
         return UNKNOWN

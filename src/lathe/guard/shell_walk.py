@@ -182,6 +182,12 @@ class Walk:
             body_node = None
         else:
             body_node, redirects = body, node.children[1:]
+        # Of `cat <<END > file` the grammar makes the second redirection a part of the first.
+        heredocs = [one for one in redirects if one.type == "heredoc_redirect"]
+        redirects = [
+            *redirects,
+            *(child for one in heredocs for child in one.children if child.type == "file_redirect"),
+        ]
         later: list[Node] = []
         for redirect in redirects:
             if redirect.type == "file_redirect":

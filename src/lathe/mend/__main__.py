@@ -15,6 +15,16 @@ from lathe.mend.chores import CHORE_NAMES
 from lathe.mend.report import report_line
 from lathe.protocol.errors import ExitCode, LatheError
 
+_PYTEST = """
+import sys
+folder = sys.argv.pop(1)
+sys.path.append(folder)
+import endless
+sys.path.remove(folder)
+import pytest
+sys.exit(pytest.main(sys.argv[1:], plugins=[endless]))
+"""
+
 
 def main(argv: list[str]) -> int:
     """Return 0 where the suite is or was repaired, 1 where not, 2 where nothing could be searched."""
@@ -60,10 +70,10 @@ def _become_pytest(path: Path) -> None:
     from lathe.mend.workspace import find_python
 
     python = find_python(path)
-    command = [python, "-B", "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
-    _say(" ".join(command))
+    told = ["-q", "--tb=short", "-p", "no:cacheprovider"]
+    _say(" ".join([python, "-B", "-m", "pytest", *told]))
     os.chdir(path)
-    os.execv(python, command)
+    os.execv(python, [python, "-B", "-c", _PYTEST, str(Path(__file__).parent), *told])
 
 
 def _say(text: str) -> None:

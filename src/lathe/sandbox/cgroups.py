@@ -185,6 +185,31 @@ def memory_limit() -> int | None:
     return min(limits, default=None)
 
 
+def oom_kills(pid: int) -> int:
+    """Return how many processes were killed for memory in the cgroup of a process; 0 where that is not known."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return 0
+    paths = {names: path for _, names, path in (line.split(":", 2) for line in lines)}
+    for version, names, top, _ in _hierarchies():
+        path = paths.get(next((each for each in paths if "memory" in each.split(",")), ""))
+        if path is None or (version == 1 and "memory" not in names):
+            continue
+        for name in _COUNTERS[version][:1]:
+            for line in _lines(top / path.lstrip("/") / name):
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    return 0
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
+
+
 def _places(wanted: list[str]) -> Iterator[tuple[int, dict[str, Path]]]:
     """Yield where a cgroup could be made, as a version and the parent folder of each controller, the best first."""
     known = list(_hierarchies())

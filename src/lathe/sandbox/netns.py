@@ -54,8 +54,9 @@ def _enter(pid: int) -> None:
     network = posix.open(f"/proc/{pid}/ns/net", posix.O_RDONLY | posix.O_CLOEXEC)
     owner = fcntl.ioctl(network, _NS_GET_USERNS)
     setns = _ctypes.dlsym(_ctypes.dlopen("", 2), "setns")
-    for namespace, kind in ((owner, _CLONE_NEWUSER), (network, _CLONE_NEWNET)):
-        if _ctypes.call_function(setns, (namespace, kind)):
+    inside = posix.fstat(owner).st_ino != posix.stat("/proc/self/ns/user").st_ino
+    for namespace, kind in ((owner, _CLONE_NEWUSER if inside else 0), (network, _CLONE_NEWNET)):
+        if kind and _ctypes.call_function(setns, (namespace, kind)):
             raise OSError("the network namespace of the sandbox cannot be entered")
 
 

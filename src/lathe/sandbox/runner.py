@@ -428,7 +428,7 @@ class Runner:
         loop.remove_writer(server.link.fileno())
         server.abandon()
         if server.tier != "bubblewrap":
-            _kill_marked(f"LATHE_COMMAND={self._token}-".encode())
+            kill_marked(f"LATHE_COMMAND={self._token}-".encode())
         self._uncontrol()
         for process in list(self._processes.values()):
             process.lost()
@@ -442,7 +442,7 @@ class Runner:
         self._outbox.clear()
 
 
-def _kill_marked(mark: bytes) -> None:
+def kill_marked(mark: bytes) -> None:
     """Kill what a dead server has left behind, outside a pid namespace; a few rounds, as some may be forking."""
     for _ in range(20):
         found = 0

@@ -6,6 +6,7 @@ does not: a trajectory that Harbor would refuse is refused here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -243,6 +244,12 @@ def read(data: bytes | str) -> Trajectory:
     out. Raises `TrajectoryError` where the text is no JSON object or has no step.
     """
     try:
+        exact = msgspec.json.decode(data, type=Trajectory)
+        if next(faults_of(exact), None) is None:
+            return exact
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
         raw = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TrajectoryError(f"The trajectory is not JSON: {error}.") from None
@@ -369,12 +376,17 @@ def _is_str(raw: Any) -> bool:
     return isinstance(raw, str)
 
 
+@functools.cache
+def _fields(shape: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(shape)
+
+
 def _forgiven(raw: Any, shape: type[_S], **given: Any) -> _S | None:
     """Return `shape` with what is `given` and the fields of `raw` that fit; None where one that must be is not."""
     if not isinstance(raw, dict):
         return None
     kept: dict[str, Any] = dict(given)
-    for field in msgspec.structs.fields(shape):
+    for field in _fields(shape):
         if field.name in given or raw.get(field.name) is None:
             continue
         try:

@@ -31,9 +31,9 @@ def _walk(upper: Path, lowers: list[Path], prefix: str, owner: int) -> Iterator[
     for entry in os.scandir(upper):
         names.add(entry.name)
         path = f"{prefix}/{entry.name}"
-        below = [each / entry.name for each in lowers if os.path.lexists(each / entry.name)]
+        below = _below(lowers, entry.name)
         status = entry.stat(follow_symlinks=False)
-        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        if _is_whiteout(status):
             if below:
                 yield Change(path, "removed")
         elif entry.is_dir(follow_symlinks=False):
@@ -48,17 +48,42 @@ def _walk(upper: Path, lowers: list[Path], prefix: str, owner: int) -> Iterator[
 
 
 def _folder(folder: Path, below: list[Path], path: str, owner: int) -> Iterator[Change]:
-    if below and not below[0].is_dir():
+    if below and not _is_folder(below[0]):
         yield Change(path, "changed")
         below = []
-    below = [each for each in below if each.is_dir() and not each.is_symlink()]
     if not below and not next(folder.iterdir(), None):
         yield Change(path, "added")
     yield from _walk(folder, below, path, owner)
 
 
 def _names(folders: Sequence[Path]) -> set[str]:
-    return {entry.name for folder in folders for entry in folder.iterdir()}
+    names = {entry.name for folder in folders for entry in folder.iterdir()}
+    return {name for name in names if _below(folders, name)}
+
+
+def _below(lowers: Sequence[Path], name: str) -> list[Path]:
+    """Return what is seen of a name in these trees, the upper first: one thing, or the folders that are one."""
+    found: list[Path] = []
+    for folder in lowers:
+        path = folder / name
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        if _is_whiteout(status) or (found and not stat.S_ISDIR(status.st_mode)):
+            break
+        found.append(path)
+        if not stat.S_ISDIR(status.st_mode) or _is_opaque(path):
+            break
+    return found
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def _is_opaque(folder: Path) -> bool:

@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from lathe.evals.environments import kernel, parcels
+from lathe.evals.environments import inlet, kernel, parcels
 from lathe.evals.environments.kernel import Trouble
 from lathe.evals.environments.serving import RoomServer
 from lathe.sandbox import exec_server, netns, seccomp
@@ -289,6 +289,7 @@ class _Room:
                 self.opened = True
             return
         kinds = {"serve": self.start_server, "network": self.network, "put": self.put, "get": self.get}
+        kinds["mount"] = self.mount
         _leave_after(lambda: kinds[what["do"]](what, fds[0]))
 
     def go_in(self, *, processes: bool) -> None:
@@ -323,15 +324,7 @@ class _Room:
     def network(self, what: dict[str, Any], fd: int) -> None:
         """Send listeners for doors, and the descriptors of its way out, `netns.py`."""
         if what["doors"]:
-            kernel.setns(self.handle, kernel.NEWNET)
-            doors = []
-            for port in what["doors"]:
-                one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                one.bind(("127.0.0.1", port))
-                one.listen(128)
-                doors.append(one)
-            socket.send_fds(socket.socket(fileno=os.dup(fd)), [b"D"], [one.fileno() for one in doors])
+            inlet.send_doors(fd, self.handle, what["doors"])
         if what["out"]:
             netns.main(os.dup(fd), self.first, what["out"], redirect=True)
 
@@ -339,6 +332,15 @@ class _Room:
         self.go_in(processes=False)
         link = socket.socket(fileno=fd)
         parcels.answer(link, lambda stream: parcels.unpack(stream, what["there"], what["owner"]))
+
+    def mount(self, what: dict[str, Any], fd: int) -> None:
+        """Mount a folder of the machine in a room that runs already, for reading only."""
+        tree = self.source(what["here"])
+        kernel.make_readable_only(tree)
+        kernel.setns(self.handle, kernel.NEWNS)
+        parcels.make_folder(what["there"])
+        kernel.put_tree(tree, what["there"])
+        socket.socket(fileno=fd).sendall(b"1")
 
     def get(self, what: dict[str, Any], fd: int) -> None:
         self.go_in(processes=False)

@@ -26,7 +26,7 @@ _EMPTY_PATH: Final = 0x1000
 _TREE_CLONE: Final = 1
 _CLOEXEC: Final = os.O_CLOEXEC
 _MOVE_EMPTY_PATH: Final = 4
-_IDMAP: Final = 0x00100000
+_RDONLY, _NOSUID, _NODEV, _IDMAP = 1, 2, 4, 0x00100000
 _DETACH: Final = 2
 _PDEATHSIG, _DUMPABLE, _SECCOMP, _BOUNDING_DROP, _SUBREAPER = 1, 4, 22, 24, 36
 _FILTER: Final = 2
@@ -74,13 +74,22 @@ def tree(path: str, users: int) -> int:
     """
     fd: int = _checked(_libc.syscall(_OPEN_TREE, _HERE, os.fsencode(path), _TREE_CLONE | _CLOEXEC), path)
     if users >= 0:
-        attributes = struct.pack("=QQQQ", _IDMAP, 0, 0, users)
         try:
-            _checked(_libc.syscall(_MOUNT_SETATTR, fd, b"", _EMPTY_PATH, attributes, len(attributes)), path)
+            _set(fd, _IDMAP, users)
         except OSError:
             os.close(fd)
             raise
     return fd
+
+
+def make_readable_only(fd: int) -> None:
+    """Let nobody write to a tree, nor become another user by it."""
+    _set(fd, _RDONLY | _NOSUID | _NODEV, 0)
+
+
+def _set(fd: int, attributes: int, users: int) -> None:
+    packed = struct.pack("=QQQQ", attributes, 0, 0, users)
+    _checked(_libc.syscall(_MOUNT_SETATTR, fd, b"", _EMPTY_PATH, packed, len(packed)))
 
 
 def put_tree(fd: int, target: str) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from lathe.evals.environments.base import Door, EnvironmentFault
 from lathe.evals.task import Network
@@ -15,9 +15,6 @@ from lathe.sandbox.destinations import THIS_MACHINE, Address, Destinations, Stan
 from lathe.sandbox.dial import Refused, dial_first, resolve
 from lathe.sandbox.egress import Egress
 from lathe.sandbox.relay import relay, reset
-
-if TYPE_CHECKING:
-    from lathe.evals.environments.room import Room
 
 _MOST_WAITING: Final = 256
 
@@ -53,10 +50,18 @@ def destinations(network: Network) -> Destinations:
         raise EnvironmentFault("start", f"The task's network: {error}.") from None
 
 
+class Inner(Protocol):
+    """A place with a network namespace of its own."""
+
+    async def network(self, doors: Sequence[int], ports: Sequence[int]) -> tuple[list[socket.socket], list[int]]:
+        """Return listeners for ports inside, and what `Egress.attach` takes where there are `ports`."""
+        ...
+
+
 class WayOut:
     """The way out of one room and its doors; made when first something may be reached."""
 
-    def __init__(self, room: Room, root: int, environ: Mapping[str, str]) -> None:
+    def __init__(self, room: Inner, root: int, environ: Mapping[str, str]) -> None:
         self._room = room
         self._root = root
         self._environ = environ

@@ -6,7 +6,7 @@ import os
 import socket
 import tarfile
 from collections.abc import Callable
-from io import IOBase
+from io import BufferedReader, BytesIO, IOBase
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
@@ -129,3 +129,17 @@ def _take_alone(archive: tarfile.TarFile, member: tarfile.TarInfo, here: Path) -
         while block := source.read(_BLOCK):
             file.write(block)
     return True
+
+
+def take_archive(archive: bytes, top: str, here: Path) -> bool:
+    """Write a tar archive, whose names begin with `top`, to a file or folder out here, as `take` does."""
+    source, sink = BytesIO(archive), BytesIO()
+    with tarfile.open(fileobj=source) as given, tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as kept:
+        for member in given:
+            name = member.name.rstrip("/")
+            if name != top and not name.startswith(f"{top}/"):
+                continue
+            member.name = f".{name.removeprefix(top)}"
+            kept.addfile(member, given.extractfile(member) if member.isreg() else None)
+    sink.seek(0)
+    return take(BufferedReader(sink), here)

@@ -150,6 +150,16 @@ class Room:
         if why:
             raise EnvironmentFault("files", f"{here.name} could not be put to {there}: {why}.")
 
+    async def mount(self, here: Path, there: str) -> None:
+        """Mount a folder in it for reading, as `there` is made by root; raise `EnvironmentFault`."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.setblocking(False)
+            with theirs:
+                await self._ask(theirs, do="mount", here=str(here), there=there)
+            if await _within(asyncio.get_running_loop().sock_recv(ours, 1)) != b"1":
+                raise EnvironmentFault("files", f"{here} could not be mounted at {there}.")
+
     async def get(self, there: str, here: Path) -> bool:
         """Copy a file or folder out of it; return whether it was there. Raises `EnvironmentFault`."""
         ours, theirs = socket.socketpair()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lathe.sandbox.runner import Runner
 
 KIND: Final = "rootfs"
+TESTS: Final = "/tests"
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OWNER: Final = 0x60000000
 _HOST: Final = "trial"
@@ -50,7 +51,8 @@ _NOT_FOUND, _NOT_STARTED, _SIGNAL, _ENDED = 127, 126, 128, 137
 class Lower(NamedTuple):
     """A root file system that is there: its trees, the upper first, and what its image says of commands.
 
-    `more` are folders of it that are overlays of their own, `mounts` what else is mounted of this machine.
+    `more` are folders of it that are overlays of their own, `mounts` what else is mounted of this machine. With
+    `aided`, a folder to keep things in, tests are given what they would fetch from hosts that cannot be reached.
     """
 
     trees: tuple[Path, ...]
@@ -60,6 +62,7 @@ class Lower(NamedTuple):
     more: tuple[str, ...] = ()
     mounts: tuple[tuple[Path, str], ...] = ()
     standins: tuple[str, ...] = ()
+    aided: Path | None = None
 
 
 class Images(Protocol):
@@ -323,10 +326,27 @@ class RootfsEnvironment:
             await self._runner.end_all()
 
     async def put(self, here: Path, there: str, *, owner: str = "") -> None:
-        """Copy a file or folder into it, as root's or another user's."""
+        """Copy a file or folder into it, as root's or another user's; with `/tests` comes what they fetch."""
         if not os.path.lexists(here):
             raise EnvironmentFault("files", f"There is no {here}.")
-        await self._known().put(here, self._absolute(there), owner)
+        there = self._absolute(there)
+        await self._known().put(here, there, owner)
+        if there == TESTS and self._lower.aided is not None:
+            await self._aid(here, self._lower.aided)
+
+    async def _aid(self, tests: Path, home: Path) -> None:
+        """Put in what the tests of an image would fetch from the web."""
+        from lathe.evals.environments.verifying import BIN, aid_for
+
+        room = self._known()
+        aid = await aid_for(tests, home, home / "aids.log")
+        if aid.folder is not None:
+            await room.put(aid.folder, BIN, "")
+        for here, there in aid.mounts:
+            await room.mount(here, there)
+        for link, target in aid.links:
+            await self.run(["ln", "-sfn", target, link], user="root")
+        self.standins = tuple(dict.fromkeys((*self.standins, *aid.sentences)))
 
     async def get(self, there: str, here: Path) -> bool:
         """Copy a file or folder out of it."""

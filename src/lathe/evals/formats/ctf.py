@@ -193,10 +193,8 @@ def _isolated(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if service.get("privileged") or service.get("network_mode") == "host" or service.get("pid") == "host":
             raise Unreadable(f"Its service {name} wants rights over this machine.")
         kept = {key: value for key, value in service.items() if key not in ("container_name", "ports")}
-        kept["expose"] = [
-            *_listed(service.get("expose")),
-            *(_inner_port(each) for each in _listed(service.get("ports"))),
-        ]
+        ports = [*map(str, _listed(service.get("expose"))), *map(_inner_port, _listed(service.get("ports")))]
+        kept["expose"] = list(dict.fromkeys(ports))
         kept["volumes"] = [_volume(each, folder) for each in _listed(service.get("volumes")) if not _engine(each)]
         if "build" in service:
             kept["build"] = _build(service["build"], folder)

@@ -274,6 +274,8 @@ def _healthcheck(environment: dict[str, Any]) -> Healthcheck | None:
 
 def _baseline(environment: dict[str, Any]) -> Network:
     """Return the environment's network; `allow_internet` is how the first versions said it, and gives way."""
+    if environment.get("allowed_hosts") == [] and environment.get("network_mode") is None:
+        return Network("public")
     own = _network(environment, "environment")
     if own is not None:
         return own

@@ -17,6 +17,7 @@ from lathe.evals.formats.reading import Unreadable, digest_of
 PLACE = "/opt/pytest"
 """Where it is put, and what `PYTHONPATH` says there."""
 
+_DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 _WHOLE = ("_pytest", "pytest", "pluggy", "iniconfig", "packaging")
 # Of Pygments only what pytest imports: its lexers are a hundred times the rest.
 _PYGMENTS = (
@@ -29,15 +30,21 @@ _PYGMENTS = (
 def pytest_folder(made: Maker) -> Path:
     """Return the folder; raise `Unreadable` where pytest is not installed beside Lathe."""
     try:
-        versions = {name: importlib.metadata.version(name) for name in ("pytest", "pluggy", "packaging", "pygments")}
+        versions = {name: importlib.metadata.version(name) for name in _DISTRIBUTIONS}
     except importlib.metadata.PackageNotFoundError as error:
         raise Unreadable(f"It needs {error.name} beside Lathe: `pip install pytest` there.") from None
-    return made.folder(digest_of({"format": "pytest 1", **versions}), _copy)
+    return made.folder(digest_of({"format": "pytest 3", **versions}), _copy)
 
 
 def _copy(folder: Path) -> None:
     for name in _WHOLE:
         shutil.copytree(_home(name), folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in _DISTRIBUTIONS:  # pluggy asks for its own version
+        about = importlib.metadata.distribution(name)
+        place = folder / f"{name}-{about.version}.dist-info"
+        place.mkdir()
+        (place / "METADATA").write_text(about.read_text("METADATA") or "", encoding="utf-8")
+    shutil.copyfile(_home("pytest").with_name("py.py"), folder / "py.py")
     pygments = _home("pygments")
     for pattern in _PYGMENTS:
         for path in pygments.glob(pattern):

@@ -203,7 +203,7 @@ def licence_of(folder: Path) -> str:
     """Return the SPDX name of the licence that a folder's LICENSE is known by, else ""."""
     for path in sorted(folder.glob("LICEN[CS]E*")):
         try:
-            head = re.sub(r"\n\s+", "\n ", bytes_of(path, within=folder)[:4096].decode("utf-8", "replace"))
+            head = re.sub(r"\s*\n\s+", "\n ", bytes_of(path, within=folder)[:4096].decode("utf-8", "replace"))
         except Unreadable:
             continue
         return next((spdx for words, spdx in _LICENCES.items() if words in head), "")

@@ -53,10 +53,13 @@ def _content(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise RewardError(f"{path.name} can't be read: {error.strerror}.") from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise RewardError(f"{path.name} is no regular file.")
-        data = file.read(LIMIT + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(LIMIT + 1)
+    finally:
+        os.close(handle)
     if not data:
         raise RewardError(f"{path.name} is empty.")
     if len(data) > LIMIT:

@@ -78,10 +78,13 @@ def seaborn(output: str) -> dict[str, str]:
         words = line.split()
         if len(words) < 2:
             continue
-        if line.startswith((FAILED, PASSED)):
-            results[words[1]] = FAILED if line.startswith(FAILED) else PASSED
-        elif " PASSED " in line and words[1] == PASSED:
-            results[words[0]] = PASSED
+        if line.startswith(FAILED):
+            results[words[1]] = FAILED
+        elif " PASSED " in line:
+            if words[1] == PASSED:
+                results[words[0]] = PASSED
+        elif line.startswith(PASSED):
+            results[words[1]] = PASSED
     return results
 
 

@@ -3,7 +3,7 @@
 Tasks of one cluster (a repository, a family) succeed and fail together, and so do attempts at one task. Therefore
 clusters are what is drawn, each with all its tasks and attempts. The bootstrap is BCa (Efron 1987) with its level
 widened as Hesterberg proposes for small samples (arXiv:1411.5279, section 5.3): percentiles alone were seen to cover as
-little as 90 % of the time, these at least 93 % (`benchmarks/eval_statistics.py`).
+little as 84 % of the time, these at least 92 % (`benchmarks/eval_statistics.py`).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from lathe.gateway.admin.shapes_access import Access, Answer, Question, Within
 from lathe.gateway.entitlements import RANK
 from lathe.gateway.policy import Decision, Policy
 from lathe.gateway.principals import SURFACES, Asked, Principal, Tier
+from lathe.gateway.remembering import Retention, retention_of
 from lathe.store.gateway.database import server_ms
 from lathe.store.gateway.schema import replicas
 
@@ -68,6 +69,7 @@ async def check_access(desk: Desk, asked: Question) -> Answer:
         asked.program,
         asked.engagement,
         asked.no_fallback,
+        keeps=_keeps(desk),
     )
     directory = desk.services.directory
     return _answer(directory.policy.decide(desk.principal, question), desk)
@@ -94,7 +96,7 @@ def _answer(one: Decision, desk: Desk) -> Answer:
         policy=one.policy,
         replica=desk.services.replica,
         revision=desk.services.directory.revision,
-        scope=list(policy.scope(one.entitlement)),
+        scope=list(policy.scope(one)),
         targets=targets[0] if targets else None,
     )
 
@@ -103,7 +105,7 @@ def _model(policy: Policy, who: Principal, name: str, desk: Desk) -> dict[str, A
     """Return for each surface whether the model is open to the caller, and otherwise why not and from when on."""
     surfaces: dict[str, Any] = {}
     for surface in (who.surface,) if who.surface else SURFACES:
-        decision = policy.decide(who, Asked(name, surface, desk.at, _region(desk)))
+        decision = policy.decide(who, Asked(name, surface, desk.at, _region(desk), keeps=_keeps(desk)))
         if decision.outcome == "serve" and decision.model == name:
             surfaces[surface] = {"open": True, "tier": decision.tier}
         else:
@@ -115,6 +117,12 @@ def _model(policy: Policy, who: Principal, name: str, desk: Desk) -> dict[str, A
 def _region(desk: Desk) -> str:
     """Return the region that requests of the caller count as being from."""
     return desk.services.directory.region(desk.principal.project) or desk.services.settings.region
+
+
+def _keeps(desk: Desk) -> Retention:
+    """Return how much of the caller's requests is kept."""
+    project = desk.services.directory.project(desk.principal.project)
+    return retention_of(project.settings if project is not None else {}, desk.services.settings.retention)
 
 
 def _tier(standing: list[dict[str, Any]]) -> Tier:

@@ -212,7 +212,7 @@ class GatewayGuard:
         access, decision = self._directory.policy, exchange.decision
         model = access.models.get(decision.model)
         return _Rights(
-            Authority(decision.tier, access.scope(decision.entitlement)),
+            Authority(decision.tier, access.scope(decision)),
             decision.engagement,
             model is not None and (model.tier != "default" or bool(model.scope)),
         )

@@ -129,6 +129,11 @@ class Monitors:
         elif took < _SLOW_S / 5:
             self._slow.discard(name)
 
+    @property
+    def loaded(self) -> frozenset[str]:
+        """The names of those that could be loaded."""
+        return frozenset(name for name, look in self._looks.items() if look is not None)
+
     def close(self) -> None:
         """Wait for nobody."""
         if self._beside is not None:
