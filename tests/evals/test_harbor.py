@@ -11,7 +11,7 @@ from harnesses import BROKEN, INSTRUCTION, TESTS, harbor_python, lay, run
 
 from lathe.sandbox.bubblewrap import find_program
 
-pytestmark = pytest.mark.timeout(120, func_only=True)  # what is not installed yet is installed by a fixture
+pytestmark = pytest.mark.timeout(300, func_only=True)  # what is not installed yet is installed by a fixture
 START = "from harbor.cli.main import app; app()"
 AGENT = "lathe.evals.harnesses.harbor:LatheAgent"
 ROOM = "lathe.evals.harnesses.harbor_environment:LatheEnvironment"
@@ -60,32 +60,28 @@ def task(tmp_path: Path) -> Path:
     return folder
 
 
-def trial_of(harbor: Path, tmp_path: Path, task: Path, agent: str, env: dict[str, str]) -> tuple[dict, Path]:
-    """Run one agent on the task once, in a room; return Harbor's result and the trial's folder."""
-    name = agent.rpartition(":")[2].lower()
-    options = ["-p", str(task), "-a", agent, "-e", ROOM, "-o", "jobs", "--job-name", name, "-n", "1", "-y"]
-    run(harbor, tmp_path, "-c", START, "run", *options, env=env)
-    (result,) = (tmp_path / "jobs" / name).glob("*/result.json")
-    return json.loads(result.read_text()), result.parent
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="rooms are made by root")
 @pytest.mark.skipif(find_program() is None, reason="bubblewrap is not installed")
-def test_harbor_runs_lathe_in_a_room_of_its_own(harbor: Path, tmp_path: Path, task: Path) -> None:
+def test_harbor_runs_lathe_and_its_own_agents_in_rooms(harbor: Path, tmp_path: Path, task: Path) -> None:
     env = lay(tmp_path)
-    result, folder = trial_of(harbor, tmp_path, task, AGENT, env)
-    assert result["exception_info"] is None and result["verifier_result"]["rewards"] == {"reward": 1.0}
-    assert (result["agent_info"]["name"], result["agent_result"]["n_input_tokens"]) == ("lathe", 0)
+    job = {
+        "job_name": "job",
+        "jobs_dir": str(tmp_path / "jobs"),
+        "n_concurrent_trials": 1,
+        "environment": {"import_path": ROOM},
+        "agents": [{"import_path": AGENT}, {"name": "oracle"}, {"name": "nop"}],
+        "tasks": [{"path": str(task)}],
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    run(harbor, tmp_path, "-c", START, "run", "-c", "job.json", "-y", env=env)
+    results = {}
+    for path in (tmp_path / "jobs" / "job").glob("*/result.json"):
+        result = json.loads(path.read_text())
+        results[result["agent_info"]["name"]] = (result, path.parent)
+    rewards = {name: (result["verifier_result"] or {}).get("rewards") for name, (result, _) in results.items()}
+    assert rewards == {"lathe": {"reward": 1.0}, "oracle": {"reward": 1.0}, "nop": {"reward": 0.0}}
+    result, folder = results["lathe"]
+    assert result["exception_info"] is None and result["agent_result"]["n_input_tokens"] == 0
     assert (folder / "agent" / result["agent_result"]["metadata"]["thread"]).is_file()
     assert not list((folder / "agent").rglob("undo")), "what undo keeps are the task's files"
     run(harbor, tmp_path, "-c", READ, str(folder / "agent" / "trajectory.json"), env=env)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="rooms are made by root")
-@pytest.mark.skipif(find_program() is None, reason="bubblewrap is not installed")
-def test_a_room_gives_the_oracle_its_reward_and_the_idle_none(harbor: Path, tmp_path: Path, task: Path) -> None:
-    env = lay(tmp_path)
-    rewards = [
-        trial_of(harbor, tmp_path, task, agent, env)[0]["verifier_result"]["rewards"] for agent in ("oracle", "nop")
-    ]
-    assert rewards == [{"reward": 1.0}, {"reward": 0.0}]
