@@ -25,6 +25,8 @@ from lathe.evals.task import Healthcheck, Task
 KEPT_FILES = 200
 KEPT_BYTES = 8 * 2**20
 _LONG_FILE = 256 * 1024
+_SHELLS = {"bash": "/bin/bash", "sh": "/bin/sh"}
+"""Shells by their whole names: what an agent put into a folder of PATH under their names is none."""
 _NOT_WORK = ("/agent/", "/agent", "/solution/", "/solution", "/opt/lathe-eval")
 """What the harness itself put in."""
 
@@ -169,8 +171,9 @@ async def _verified(task: Task, work: Work, place: Environment, folder: Path) ->
         raise TrialFault(Fault("verify", f"No place for the verifier could be made: {_end(made.output)}"))
     if spec.tests is not None:
         await place.put(spec.tests, "/tests")
+    program, *words = spec.command
     ran = await place.run(
-        list(spec.command),
+        [_SHELLS.get(program, program), *words],
         cwd=task.environment.workdir,
         env={**task.environment.env, **spec.env},
         user=spec.user,
