@@ -245,6 +245,12 @@ class Screen {
   text() { return this.cells.map((row) => row.map(([point]) => point).join('').trimEnd()).join('\n').trimEnd(); }
 }
 
+// Return what is left of a line when all its carriage returns have been obeyed.
+function settled(line) {
+  const seen = line.replace(/\r{1,9}$/, '');
+  return seen.slice(seen.lastIndexOf('\r') + 1);
+}
+
 // Put a text with colours into an element; everything but colours is left out of it.
 function paint(text, into) {
   let pen = PLAIN;
@@ -253,7 +259,7 @@ function paint(text, into) {
     if (found) pen = drawn(pen, found[1].split(/[;:]/).map((n) => parseInt(n, 10) || 0));
     else {
       const left = part.replace(/\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-Za-z]|\x1b[^[\]]?/g, '')
-        .replace(/\r\n/g, '\n').replace(/[^\n]*\r(?=[^\n])/g, '').replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '');
+        .split('\n').map(settled).join('\n').replace(/[\x00-\x08\x0b-\x1f\x7f]/g, '');
       if (left) into.append(span(left, pen.style || pen.fg || pen.bg || pen.inverse ? pen : PLAIN, false));
     }
   }
