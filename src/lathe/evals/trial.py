@@ -95,6 +95,7 @@ async def run_trial(job: Job, folder: Path, say: Callable[[str], None], *, build
     """Run one trial and return its record; raise `TrialFault`. `folder` is its own, and empty."""
     task, agent = job.task, job.agent
     began, clock = now_ms(), _Clock()
+    (folder / "instruction.md").write_text(task.instruction, encoding="utf-8")
     place = job.maker.make(task, job.id)
     try:
         say("starting")

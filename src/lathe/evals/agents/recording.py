@@ -112,7 +112,7 @@ class Recorder:
 
 def replay_of(trajectory: Trajectory) -> str:
     """Return a recording of the commands of a trajectory, each at the time of its step."""
-    lines = [json.dumps({"version": 2, "width": 120, "height": 40})]
+    lines = [json.dumps({"version": 2, "width": 120, "height": 40, "title": "drawn from the trajectory"})]
     began, last, left = None, 0.0, LIMIT
     for step in trajectory.steps:
         at = _seconds(step.timestamp)

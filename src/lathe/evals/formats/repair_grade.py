@@ -62,8 +62,18 @@ def ran(tree: Path, spec: dict[str, object], report: Path, log: Path) -> str:
     return "" if counts["tests"] else "no test ran"
 
 
+def can_judge() -> bool:
+    """Say whether pytest runs at all, with none of the task's code near: if not, nobody is to blame but this place."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-B", "-c", "import pytest"]
+    with tempfile.TemporaryDirectory(prefix="repair-") as place:
+        return subprocess.run(command, cwd=place, env=environment, stdin=subprocess.DEVNULL).returncode == 0
+
+
 def main() -> int:
-    """Write `reward.txt`, `report.json` and `pytest.txt` to the folder; return 0."""
+    """Write `reward.txt`, `report.json` and `pytest.txt` to the folder; return 0, or 2 where nothing can be judged."""
+    if not can_judge():
+        return 2
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     work, folder = Path(sys.argv[2]), Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
