@@ -246,7 +246,9 @@ class _Room:
 
     def wait(self, block: int) -> None:
         """Return when bubblewrap has done all and waits; it does not say so itself, but the kernel knows."""
-        number = _READ[os.uname().machine]
+        number = _READ.get(os.uname().machine)
+        if number is None:
+            raise Trouble("the system calls of this processor are not known")
         limit = time.monotonic() + _READY_S
         while time.monotonic() < limit:
             words = Path(f"/proc/{self.first}/syscall").read_text().split()

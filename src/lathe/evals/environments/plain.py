@@ -82,7 +82,7 @@ def _copy(here: Path, there: Path) -> None:
     with contextlib.suppress(OSError):
         there.parent.mkdir(parents=True, exist_ok=True)
         if here.is_dir() and not here.is_symlink():
-            shutil.copytree(here, there, symlinks=True)
+            shutil.copytree(here, there, symlinks=True, ignore=shutil.ignore_patterns("*.gz"))
         elif os.path.lexists(here):
             shutil.copy2(here, there, follow_symlinks=here.is_symlink() and not str(here.readlink()).startswith("/usr"))
 

@@ -101,12 +101,15 @@ class StandIns:
             )
         if shutil.which("debootstrap") is None:
             raise EnvironmentFault("build", f"For {image} debootstrap is missing (apt-get install debootstrap).")
-        if not await self._storage.has(recipe.base):
-            await self._bootstrap(recipe, log)
         sentence = f"{image} is a stand-in: {recipe.family} {recipe.suite} by debootstrap"
         if python is not None:
             sentence += f", Python {python.name} of this machine"
-        await self._finish(recipe, image, python, sentence, log)
+        try:
+            if not await self._storage.has(recipe.base):
+                await self._bootstrap(recipe, log)
+            await self._finish(recipe, image, python, sentence, log)
+        except (OSError, shutil.Error) as error:
+            raise EnvironmentFault("build", f"What stands in for {image} could not be made: {error}.") from None
         return sentence
 
     async def _bootstrap(self, recipe: Recipe, log: Path) -> None:
@@ -229,6 +232,7 @@ def _copy_python(source: Path, target: Path, version: str) -> None:
         for each in (source / library / "site-packages").glob(pattern):
             shutil.copytree(each, packages / each.name, symlinks=True)
     own = (f"python{version}", "python3", "python", "pip", "pip3", f"pip{version}", "pydoc3", "idle3", "python3-config")
+    shutil.rmtree(target / "bin" / "__pycache__", ignore_errors=True)
     for program in (target / "bin").iterdir():
         if program.name not in (*own, f"python{version}-config", f"pydoc{version}"):
             program.unlink()
