@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import shutil
+import subprocess
 from pathlib import Path
 
 from lathe.evals.formats.made import Maker
@@ -17,6 +18,7 @@ from lathe.evals.formats.reading import Unreadable, digest_of
 PLACE = "/opt/pytest"
 """Where it is put, and what `PYTHONPATH` says there."""
 
+_PYTHON = "/usr/bin/python3"
 _DISTRIBUTIONS = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
 _WHOLE = ("_pytest", "pytest", "pluggy", "iniconfig", "packaging")
 # Of Pygments only what pytest imports: its lexers are a hundred times the rest.
@@ -33,7 +35,7 @@ def pytest_folder(made: Maker) -> Path:
         versions = {name: importlib.metadata.version(name) for name in _DISTRIBUTIONS}
     except importlib.metadata.PackageNotFoundError as error:
         raise Unreadable(f"It needs {error.name} beside Lathe: `pip install pytest` there.") from None
-    return made.folder(digest_of({"format": "pytest 3", **versions}), _copy)
+    return made.folder(digest_of({"format": "pytest 4", **versions}), _copy)
 
 
 def _copy(folder: Path) -> None:
@@ -51,6 +53,14 @@ def _copy(folder: Path) -> None:
             target = folder / "pygments" / path.relative_to(pygments)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+    _compile(folder)
+
+
+def _compile(folder: Path) -> None:
+    """Compile it with the Python that a plain environment has, which saves a second each time that tests are run."""
+    if Path(_PYTHON).exists():
+        command = [_PYTHON, "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(folder)]
+        subprocess.run(command, capture_output=True, check=False)
 
 
 def _home(name: str) -> Path:

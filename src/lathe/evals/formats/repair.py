@@ -115,7 +115,7 @@ def _fill(folder: Path, repair: Repair, workdir: str, python: Path) -> None:
     tests, solution = folder / "tests", folder / "solution"
     _lay(tests / "tree", repair.program)
     _lay(solution / "correct", repair.correct)
-    shutil.copytree(python, tests / "python")
+    shutil.copytree(python, tests / "python", copy_function=os.link)
     shutil.copy(repair_grade.__file__, tests / "grade.py")
     spec = {"sources": repair.sources, "tests": repair.tests, "path": repair.path, "seconds": repair.seconds}
     (tests / "spec.json").write_text(json.dumps(spec), encoding="utf-8")

@@ -223,7 +223,7 @@ def _fill(folder: Path, row: _Row, python: Path | None) -> None:
     (tests / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     script(solution / "solve.sh", f"#!/bin/bash\nset -e\ncd {WORKDIR}\ngit apply -v /solution/gold.patch\n")
     if python is not None:
-        shutil.copytree(python, tests / "python")
+        shutil.copytree(python, tests / "python", copy_function=os.link)
     (solution / "gold.patch").write_text(row.patch, encoding="utf-8")
 
 
