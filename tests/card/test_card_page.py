@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
+from browser import chromium
 from finished import model_runs
 
 from lathe.card.build import build_card
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "gateway"))
-
-from browsing import chromium
 
 
 def test_a_card_fits_a_phone_loads_nothing_leads_to_its_trials_and_prints(tmp_path: Path) -> None:
