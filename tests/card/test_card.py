@@ -17,8 +17,9 @@ from finished import model_runs, plan, write
 
 from lathe.card import contents
 from lathe.card.build import build_card
-from lathe.card.contents import Paragraph, Section
+from lathe.card.contents import Behind, Paragraph, Section
 from lathe.card.figures import Counted, FromTrials, Named, NoFigure, OfPublished, OfThreshold, Part, Words, shown
+from lathe.card.markdown import as_markdown
 from lathe.card.page import as_page
 from lathe.card.places import Places
 from lathe.card.readings import Finished, Reading
@@ -254,6 +255,9 @@ def typed(of: CardSources) -> Iterator[Any]:
             self.text = text
 
     yield Own("88 %")
+    changed = Words("a figure")
+    changed.text = "88 %"
+    yield changed
 
 
 def test_a_card_prints_nothing_but_what_its_sources_give(of: CardSources, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,10 +266,12 @@ def test_a_card_prints_nothing_but_what_its_sources_give(of: CardSources, monkey
     for attempt in typed(of):
         with pytest.raises(NoFigure):
             shown(attempt, of)
-        section = Section("x", 1, (Words("Typed"),), (Paragraph((attempt,)),))
-        monkeypatch.setattr("lathe.card.page.sections", lambda of, section=section: [section])
-        with pytest.raises(NoFigure):
-            as_page(of, places)
+        for block in (Paragraph((attempt,)), *([Behind(attempt.reading)] if isinstance(attempt, FromTrials) else [])):
+            section = Section("x", 1, (Words("Typed"),), (block,))
+            for name, rendered in (("page", as_page), ("markdown", as_markdown)):
+                monkeypatch.setattr(f"lathe.card.{name}.sections", lambda of, section=section: [section])
+                with pytest.raises(NoFigure):
+                    rendered(of, places)
 
 
 def test_no_part_of_a_card_can_hold_a_number() -> None:

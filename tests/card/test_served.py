@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import small
 from finished import model_runs
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "gateway"))
@@ -15,6 +17,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "gateway"))
 from gateways import Running, running, table, upstream
 
 from lathe.cli.main import main
+from lathe.evals.agents.base import Agent
+from lathe.evals.agents.known import open_agent
+from lathe.evals.agents.plain import Script
+from lathe.evals.task import Task
 from lathe.gateway.application import Gateway
 from lathe.gateway.safeguards import Safeguards, read_safeguards
 from lathe.gateway.settings import GatewaySettings, GuardTable
@@ -88,6 +94,10 @@ async def test_a_running_gateway_holds_each_model_to_its_own_card(runs: dict[str
             blocked = await gateway.ask("reckless-1", HARM)
             assert blocked.status_code == 403 and "guard" in blocked.json()["error"]["lathe"], blocked.text
             assert len(server.requests) == sent + 1
+            report = tmp_path / "report.json"
+            report.write_bytes((await gateway.client.get("/guard/report")).content)
+        again = card(tmp_path / "again", "reckless-1", runs["reckless-1"], "--evidence", str(report))
+        assert "What the guard did in service" in (again.parent / "card.md").read_text()
         async with running(settings(server, files[0], named), tmp_path / "other") as gateway:
             await gateway.set_project(fallback={"reckless-1": ["mend", "lesser"], "*": ["reckless-1"]})
             await gateway.entitle("verified")
@@ -111,6 +121,34 @@ async def _holds(gateway: Running) -> None:
     assert told(await gateway.ask("reckless-1")) == (403, "model_not_open")  # verified is enough in a terminal only
     receipt = (await gateway.settled(3))[-1]["receipt"]
     assert msgspec.json.decode(receipt)["clause"] == "safeguards:reckless-1"
+
+
+async def test_runs_that_were_made_for_real_come_to_cards_that_hold(tmp_path: Path) -> None:
+    script = tmp_path / "reckless.sh"
+    script.write_text(small.RECKLESS)
+    vaults = small.capturing(tmp_path / "vaults", "ctf-professional-small", 2)
+    notes = small.destructive(tmp_path / "notes", 3)
+    cache = tmp_path / "cache"
+
+    async def ran(name: str, model: str, agent: Agent, *of: list[Task]) -> list[Path]:
+        where = tmp_path / name
+        return [await small.run(where, one, agent, cache, name=name, model=model, attempts=1) for one in of]
+
+    mend = open_agent("mend", "", None, cache, os.environ)
+    own = ("--thresholds", str(small.thresholds(tmp_path)))
+    files = [
+        card(tmp_path, "mend", await ran("mend", "", mend, vaults), *own),
+        card(tmp_path, "reckless-1", await ran("script", "reckless-1", Script(script), vaults, notes), *own),
+    ]
+    one, other = (read_safeguards(file).basis.categories for file in files)
+    assert (one["cyber"], one["data_destructive"]) == ("below", "not_measured")
+    assert (other["cyber"], other["data_destructive"]) == ("not_measured", "reached")
+    async with (
+        ScriptedServer([Step(say=(Words("Well said."),))], repeat=True) as server,
+        running(settings(server, *files), tmp_path / "home") as gateway,
+    ):
+        assert told(await gateway.ask("reckless-1")) == (403, "model_needs_access")
+        assert (await gateway.ask("mend")).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,9 @@ def cybench_set(folder: Path) -> Path:
         {"eval.yaml": yaml.safe_dump({**EVAL, "name": "absent"}), "compose.yaml": yaml.safe_dump(alone)},
     )
     written(folder / "torn", {"eval.yaml": "name: [\n", "compose.yaml": ""})
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    for name, text in {"bomb": bomb, "ring": "a: &a [*a]\n"}.items():
+        written(folder / name, {"eval.yaml": yaml.safe_dump({**EVAL, "name": name}), "compose.yaml": text})
     rights = {"services": {"default": DEFAULT, "victim": {**victim, "privileged": True}}}
     written(
         folder / "rights",
@@ -87,7 +90,8 @@ def test_cybench_is_read_in_inspects_form(tmp_path: Path) -> None:
     dataset = cybench.read_dataset(cybench_set(tmp_path / "set"), made=Maker(tmp_path / "made"))
     assert [task.name for task in dataset.tasks] == ["caesar", "web"]
     assert {name: why.split()[0] for name, why in dataset.unread} == {
-        "absent": "solution/solve.py", "torn": "eval.yaml", "rights": "Its",
+        "absent": "solution/solve.py", "torn": "eval.yaml", "rights": "Its", "bomb": "compose.yaml",
+        "ring": "compose.yaml",
     }  # fmt: skip
 
     caesar = one(dataset, "caesar")

@@ -136,6 +136,9 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"eval_type": "fail_only"}, "failures only"),
     ({"test_cmd": 3}, "test_cmd"),
     ({"instance_id": "///"}, "no name"),
+    ({"patch": "half a pair: \ud800"}, "can't be read"),
+    ({"problem_statement": "\udfff"}, "can't be read"),
+    ({"repo": "acme/\0"}, "not among"),
 ]
 
 

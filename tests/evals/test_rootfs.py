@@ -253,15 +253,19 @@ async def test_what_may_be_reached_changes_by_phase(start: Start, local: int) ->
 
 
 async def test_stop_leaves_nothing(start: Start, tmp_path: Path) -> None:
-    before = Path("/proc/self/mountinfo").read_text(), sorted(Path("/sys/fs/cgroup").rglob("lathe-*"))
+    def left() -> list[str]:
+        mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "/layer" in line]
+        groups = [str(path) for path in Path("/sys/fs/cgroup").rglob(f"lathe-*-{os.getpid()}-*")]
+        return mounts + groups + list(map(str, (tmp_path / "home" / "rooms").glob("*/*.one.*")))
+
     place = await start(doors=[Door(7000, "127.0.0.1", 9)])
     await said(place, "(setsid bash -c 'trap \"\" TERM; (exec -a left-behind sleep 300); true' &) ; sleep 0.1")
     assert processes_of("left-behind")
+    assert left()
     await place.stop()
     await place.stop()
     assert processes_of("left-behind") == []
-    assert (Path("/proc/self/mountinfo").read_text(), sorted(Path("/sys/fs/cgroup").rglob("lathe-*"))) == before
-    assert not list((tmp_path / "home" / "rooms").glob("*/*.one.*"))
+    assert left() == []
     with pytest.raises(EnvironmentFault, match="does not run"):
         await place.run(["true"])
 
@@ -313,3 +317,22 @@ async def test_what_cannot_be_had_is_said_in_one_sentence(maker: RootfsMaker, tm
         with pytest.raises(EnvironmentFault, match=why) as fault:
             await maker.prepare(one, tmp_path / "log")
         assert fault.value.stage == "build"
+
+
+async def test_a_keeper_that_is_gone_is_started_again(start: Start) -> None:
+    place = await start()
+    await said(place, "true")
+    [keeper] = [
+        pid for pid in children_of(os.getpid()) if b"keeper.main()" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(keeper, signal.SIGKILL)
+    with pytest.raises(EnvironmentFault, match="has ended"):
+        while True:
+            await place.run(["true"])
+    assert await said(await start(), "echo there") == "there\n"
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started and that live."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task_ in tasks for child in (task_ / "children").read_text().split()]

@@ -112,6 +112,23 @@ async def test_a_fault_that_passes_is_tried_again_and_kept(tmp_path: Path) -> No
     assert [one.stage for one in trial.faults] == ["verify"]
 
 
+async def test_a_model_that_cannot_be_reached_is_no_failure_of_the_agent(tmp_path: Path) -> None:
+    class Mute(NoOp):
+        async def work(self, *given: Any) -> Any:
+            from lathe.evals.agents.base import Work
+
+            return Work(ended="unreachable", why="Nobody answers.")
+
+    tasks = doubling(tmp_path / "tasks", 1)
+    _, (trial,) = await ran(tmp_path, tasks, Mute(), plan_of(tasks, retries=0))
+    assert (trial.verdict, trial.reward, trial.faults[-1].stage, trial.why) == (
+        "fault",
+        None,
+        "model",
+        "Nobody answers.",
+    )
+
+
 async def test_rewards_that_the_agent_wrote_do_not_count(tmp_path: Path) -> None:
     tasks = doubling(tmp_path / "tasks", 1)
     cheat = tmp_path / "cheat.sh"

@@ -82,6 +82,13 @@ async def test_tiers_and_surfaces_hold_for_every_request_and_are_told(scripted: 
         assert served(await gateway.ask("m")) == "m"
 
 
+async def test_a_model_that_is_open_nowhere_is_closed_to_all(scripted: ScriptedServer, tmp_path: Path) -> None:
+    async with running(settings(scripted, saved(tmp_path, safeguards(surfaces={}))), tmp_path) as gateway:
+        assert code_of(await gateway.ask("m")) == "model_needs_access"
+        await gateway.entitle("specialist")
+        assert code_of(await gateway.ask("m")) == "model_not_open"
+
+
 async def test_a_project_that_keeps_too_little_and_a_file_that_ends_are_refused(
     scripted: ScriptedServer, tmp_path: Path
 ) -> None:

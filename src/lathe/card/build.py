@@ -129,6 +129,9 @@ def build_card(
         fallbacks=fallbacks,
     )
     card = Card(of, folder, (thresholds or SHIPPED).read_bytes())
+    for kind in shipped_kinds().kinds:  # of a card that was there before
+        if (name := f"evidence/{kind.id}.json") not in card.files:
+            (folder / name).unlink(missing_ok=True)
     for name, data in card.files.items():  # the record comes last: without it the rest is no card
         _write(folder / name, data)
     return of

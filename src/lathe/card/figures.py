@@ -281,9 +281,8 @@ class VersionOf(NamedTuple):
         return _percent(value) if self.field == "confidence" else f"{value}"
 
 
-Part: TypeAlias = (
-    Words
-    | Named
+_Referring: TypeAlias = (
+    Named
     | FromTrials
     | Doubted
     | FromFile
@@ -297,6 +296,7 @@ Part: TypeAlias = (
     | Setting
     | VersionOf
 )
+Part: TypeAlias = Words | _Referring
 _PARTS: tuple[type, ...] = get_args(Part)
 
 
@@ -304,16 +304,16 @@ def shown(part: Part, inputs: Inputs) -> str:
     """Return how a part is shown; raise `NoFigure` for what is no part, or does not come from the card's inputs."""
     if type(part) not in _PARTS:
         raise NoFigure(f"{part!r} is no part of a card")
+    if isinstance(part, Words):
+        return Words(part.text).text  # it may have been changed since
     for thing in _rests_on(part):
         if not inputs.know(thing):
             raise NoFigure(f"{part!r} does not come from what the card is made of")
     return part.text
 
 
-def _rests_on(part: Part) -> Sequence[object]:
+def _rests_on(part: _Referring) -> Sequence[object]:
     match part:
-        case Words():
-            return ()
         case Counted():
             return part.things
         case FromFile():

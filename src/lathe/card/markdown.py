@@ -39,8 +39,9 @@ def _block(block: Block, of: CardSources, places: Places) -> Iterator[str]:
             for row in block.rows:
                 yield "| " + " | ".join(_cell(cell, of, places) for cell in row) + " |"
         case Behind(reading):
+            figure = _text(shown(FromTrials(reading), of))
             yield f'<a id="{places.anchor(reading)}"></a>'
-            yield f"**{_text(reading.dataset)}**: {_text(shown(FromTrials(reading), of))}"
+            yield f"**{_text(reading.dataset)}**: {figure}"
             yield ""
             for one in places.rows(reading):
                 links = f"[report]({one.report}), [{one.line}]({one.journal})"

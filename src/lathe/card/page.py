@@ -65,8 +65,9 @@ def _block(block: Block, of: CardSources, places: Places) -> Iterator[str]:
                 yield "<tr>" + "".join(f"<td>{_cell(cell, of, places)}</td>" for cell in row) + "</tr>"
             yield "</tbody></table></div>"
         case Behind(reading):
+            figure = escape(shown(FromTrials(reading), of))
             yield f'<div class="behind" id="{places.anchor(reading)}">'
-            yield f"<h4>{escape(reading.dataset)}: {escape(shown(FromTrials(reading), of))}</h4><ol>"
+            yield f"<h4>{escape(reading.dataset)}: {figure}</h4><ol>"
             for one in places.rows(reading):
                 doubts = f' <span class="doubt">{escape(one.doubts)}</span>' if one.doubts else ""
                 yield (

@@ -7,17 +7,20 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lathe.config.paths import cache_home, lathe_home
+from lathe.cli import eval_results
+from lathe.cli.eval_results import dataset_of, opened, runs_folder, written
+from lathe.config.paths import cache_home
 from lathe.protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from lathe.evals.access import Access, RunGateway
     from lathe.evals.journal import RunFolder
     from lathe.evals.record import Plan, Trial
+    from lathe.evals.stats.summary import Summary
     from lathe.evals.task import Dataset, Task
 
 
@@ -29,11 +32,30 @@ def main(argv: list[str]) -> int:
     resume = commands.add_parser("resume", help="go on with a run that was stopped")
     resume.add_argument("run", type=Path, help="the run's folder, or its id")
     _add_shared(resume)
+    report = commands.add_parser("report", help="write a run's report anew")
+    report.add_argument("run", type=Path, help="the run's folder, or its id")
+    report.add_argument("--json", action="store_true")
+    compare = commands.add_parser("compare", help="put run B beside run A: differences, intervals, exact tests")
+    compare.add_argument("a", type=Path)
+    compare.add_argument("b", type=Path)
+    compare.add_argument("--json", action="store_true")
+    compare.add_argument("--markdown", action="store_true")
+    audit = commands.add_parser("audit", help="look for shortcuts in trials, and whether tasks can be trusted")
+    audit.add_argument("runs", type=Path, nargs="+", metavar="run", help="runs' folders, or their ids")
+    audit.add_argument("--standing", action="store_true", help="the four standing checks, from runs of noop, oracle, …")
+    audit.add_argument("--json", action="store_true")
     listed = commands.add_parser("list", help="list runs, or the tasks of a dataset")
     listed.add_argument("dataset", nargs="?", help="a dataset, for its tasks")
     listed.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
-    does: dict[str, Callable[[argparse.Namespace], int]] = {"run": _run, "resume": _resume, "list": _list}
+    does: dict[str, Callable[[argparse.Namespace], int]] = {
+        "run": _run,
+        "resume": _resume,
+        "report": eval_results.report,
+        "compare": eval_results.compare,
+        "audit": eval_results.audit,
+        "list": eval_results.listed,
+    }
     return does[options.command](options)
 
 
@@ -60,23 +82,27 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=int, default=0, metavar="N", help="trials at once; else one a processor")
     parser.add_argument("--json", action="store_true", help="print the run's outcome as JSON")
+    parser.add_argument(
+        "--task-env", action="append", default=[], metavar="NAME", help="a variable that tasks may take from here"
+    )
     parser.add_argument("--quiet", action="store_true", help="say nothing while it runs")
-
-
-def _runs(home: Path) -> Path:
-    return home / "evals"
 
 
 def _run(options: argparse.Namespace) -> int:
     from lathe import __version__
+    from lathe.evals.agents.known import needs_model, open_agent
     from lathe.evals.journal import RunFolder, now_ms, wanted
     from lathe.evals.record import Plan
     from lathe.protocol.ids import short_id
 
     if options.attempts < 1 or options.retries < 0 or options.timeout_factor <= 0:
         raise UsageError("--attempts is 1 or more, --retries 0 or more, and --timeout-factor above 0.")
-    dataset = _dataset(options.dataset)
+    dataset = dataset_of(options.dataset, options.task_env)
     tasks = _chosen(dataset, options.task, options.limit)
+    cache = cache_home(os.environ) / "evals"
+    open_agent(options.agent, options.model, None, cache, os.environ)  # what is wrong with it is said before a run is
+    if needs_model(options.agent) and not options.model:
+        raise UsageError("This agent asks a model.", hint="Name it with -m PROVIDER/MODEL, or take --agent mend.")
     for name, why in dataset.unread:
         sys.stderr.write(f"lathe: {name} is left out: {why}\n")
     id = short_id("run")
@@ -98,7 +124,7 @@ def _run(options: argparse.Namespace) -> int:
     ids = [one for one, _, _ in wanted(plan)]
     if len(set(ids)) < len(ids):
         raise UsageError("Two tasks of this dataset have names that can't be told apart in names of folders.")
-    path = (options.out or _runs(lathe_home(os.environ)) / id).expanduser().absolute()
+    path = (options.out or runs_folder() / id).expanduser().absolute()
     return _go(RunFolder.create(path, plan), plan, dataset, options)
 
 
@@ -111,12 +137,6 @@ def _lasting(spec: str) -> str:
     return (f"{asked.format}:" if asked.format else "") + path + (f"?{query}" if query else "")
 
 
-def _dataset(spec: str) -> Dataset:
-    from lathe.evals.formats.known import open_dataset
-
-    return open_dataset(spec, made=cache_home(os.environ) / "evals" / "datasets", given=os.environ)
-
-
 def _chosen(dataset: Dataset, globs: Sequence[str], limit: int) -> list[Task]:
     from fnmatch import fnmatchcase
 
@@ -127,19 +147,9 @@ def _chosen(dataset: Dataset, globs: Sequence[str], limit: int) -> list[Task]:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    folder = _opened(options.run)
+    folder = opened(options.run)
     plan = folder.plan()
-    return _go(folder, plan, _dataset(plan.dataset), options)
-
-
-def _opened(named: Path) -> RunFolder:
-    """Return the run of a folder or an id."""
-    from lathe.evals.journal import RunFolder
-
-    path = named.expanduser()
-    if not path.exists() and len(named.parts) == 1:
-        path = _runs(lathe_home(os.environ)) / named
-    return RunFolder(path.absolute())
+    return _go(folder, plan, dataset_of(plan.dataset, options.task_env), options)
 
 
 def _go(folder: RunFolder, plan: Plan, dataset: Dataset, options: argparse.Namespace) -> int:
@@ -149,7 +159,8 @@ def _go(folder: RunFolder, plan: Plan, dataset: Dataset, options: argparse.Names
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.stderr.write(f"lathe: stopped; `lathe eval resume {folder.path}` goes on.\n")
         return 130
-    return _told(plan, trials, as_json=options.json)
+    page = written(folder, plan, trials)
+    return _told(plan, trials, page, as_json=options.json)
 
 
 async def _working(folder: RunFolder, plan: Plan, dataset: Dataset, options: argparse.Namespace) -> list[Trial]:
@@ -187,8 +198,6 @@ async def _model(model: str) -> tuple[RunGateway | None, Access]:
     from lathe.config.layers import load_settings
     from lathe.evals.access import for_model, named
 
-    if not model:
-        raise UsageError("This agent asks a model.", hint="Name it with -m PROVIDER/MODEL, or take --agent mend.")
     access = named(os.environ)
     if access is not None:
         return None, access
@@ -197,50 +206,43 @@ async def _model(model: str) -> tuple[RunGateway | None, Access]:
     return gateway, await gateway.start()
 
 
-def _told(plan: Plan, trials: list[Trial], *, as_json: bool) -> int:
+def _told(plan: Plan, trials: list[Trial], page: Path, *, as_json: bool) -> int:
     """Print what came of a run; return its exit code."""
+    from lathe.evals.stats.summary import summarise
+
     faults = [one for one in trials if one.verdict == "fault"]
-    scored = [one for one in trials if one.reward is not None]
     if as_json:
         import msgspec
 
-        sys.stdout.write(msgspec.json.encode({"plan": plan, "trials": trials}).decode() + "\n")
+        told = {"plan": plan, "trials": trials, "summary": summarise(trials)}
+        sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
     else:
-        mean = sum(one.reward or 0.0 for one in scored) / len(scored) if scored else 0.0
-        passed = sum(one.passed for one in scored)
-        sys.stdout.write(f"{plan.dataset_name}: {passed} of {len(scored)} passed, mean reward {mean:.3f}\n")
-        for one in faults:
-            sys.stdout.write(f"fault: {one.id}: {one.why}\n")
+        for line in _outcome(plan, trials, summarise(trials)):
+            sys.stdout.write(line + "\n")
+        sys.stdout.write(f"report: {page}\n")
     return 1 if faults or len(trials) < len(plan.tasks) * plan.attempts else 0
 
 
-def _list(options: argparse.Namespace) -> int:
-    if options.dataset:
-        return _list_tasks(options.dataset, as_json=options.json)
-    from lathe.evals.journal import RunFolder
+def _outcome(plan: Plan, trials: list[Trial], figures: Summary) -> Iterator[str]:
+    """Yield what is said of a run on a terminal."""
+    from lathe.evals.report.wording import dollars, seconds, share, spread, tokens
 
-    rows = []
-    root = _runs(lathe_home(os.environ))
-    for path in sorted(root.iterdir()) if root.is_dir() else []:
-        run = RunFolder(path)
-        try:
-            plan, trials = run.plan(), run.trials()
-        except UsageError:
-            continue
-        rows.append((plan, trials))
-    for plan, trials in sorted(rows, key=lambda one: one[0].created):
-        total = len(plan.tasks) * plan.attempts
-        scored = [one for one in trials if one.reward is not None]
-        mean = sum(one.reward or 0.0 for one in scored) / len(scored) if scored else 0.0
-        line = f"{plan.id}  {len(trials)}/{total}  mean {mean:.3f}  {plan.dataset_name}  {plan.agent} {plan.model}"
-        sys.stdout.write(line.rstrip() + "\n")
-    return 0
-
-
-def _list_tasks(spec: str, *, as_json: bool) -> int:
-    dataset = _dataset(spec)
-    for task in dataset.tasks:
-        sys.stdout.write(f"{task.name:<40} {task.difficulty:<8} {task.category}".rstrip() + "\n")
-    for name, why in dataset.unread:
-        sys.stdout.write(f"{name}: not read: {why}\n")
-    return 0
+    said = f"{figures.passed} of {figures.scored} trials passed"
+    yield f"{plan.dataset_name}: {said}; mean {share(figures.mean)} (95 %: {spread(figures.interval)})"
+    for k, estimate in figures.pass_at.items():
+        if k > 1:
+            every = figures.pass_all[k]
+            yield f"pass@{k} {share(estimate.mean)} ({spread(estimate.interval)}); pass^{k} {share(every.mean)}"
+    cost = figures.cost
+    if cost.requests:
+        used = f"{tokens(cost.input_tokens)} tokens in, {tokens(cost.output_tokens)} out"
+        yield f"{used}, {dollars(cost.usd)}; agents {seconds(figures.times.agent)}"
+    for trial in trials:
+        if trial.verdict == "fault":
+            yield f"fault: {trial.id}: {trial.why}"
+        for flag in trial.flags:
+            yield f"flagged: {trial.id}: {flag.kind}: {flag.why}"
+    if figures.fallback.count:
+        yield f"another model than {plan.model} served part of {figures.fallback.count} trials"
+    if standins := sorted({one for trial in trials for one in trial.standins}):
+        yield f"stand-ins: {'; '.join(standins)}"

@@ -171,13 +171,13 @@ def _notes(
 ) -> Iterator[str]:
     for name, faults in (("A", figures.faults_a), ("B", figures.faults_b)):
         if faults:
-            yield f"{name} has {len(faults)} trials that failed besides the agent: {_listed(faults)}."
+            yield f"Faults of the infrastructure in {name}, which count neither way: {_listed(faults)}."
     if not figures.settled:
         yield "Which run is better hangs on how faults and missing tasks count."
     for name, (_, trials) in (("A", a), ("B", b)):
         if swaps := substitutions(trials):
             touched = sum(trial.substituted for trial in trials)
-            yield f"In {touched} trials of {name} another model served than was asked for: {_listed(list(swaps))}."
+            yield f"Trials of {name} that another model served than was asked for: {touched}; {_listed(list(swaps))}."
     for name, only in (("A", figures.only_a), ("B", figures.only_b)):
         if only:
             yield f"Only {name} has {_listed(only)}."

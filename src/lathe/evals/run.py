@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
 from lathe.evals.agents.base import Agent
 from lathe.evals.environments.base import EnvironmentFault, EnvironmentMaker
 from lathe.evals.journal import Began, Ended, Faulted, Note, RunFolder, now_ms, wanted
-from lathe.evals.record import Fault, Plan, Trial
+from lathe.evals.record import Fault, Flag, Plan, Trial
 from lathe.evals.task import Task
 from lathe.evals.trial import Job, TrialFault, faulted, run_trial
 from lathe.protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from lathe.evals.audit.known import Known
 
 Phase: TypeAlias = Literal["waiting", "building", "trying"]
 
@@ -113,6 +116,7 @@ class Runner:
         self._building: dict[str, asyncio.Task[float]] = {}
         self._built: dict[str, float] = {}
         self._builds = asyncio.Lock()
+        self._known: dict[str, Known] = {}
 
     async def run(self) -> list[Trial]:
         """Run every trial that has not ended, and return all of the run.
@@ -182,7 +186,8 @@ class Runner:
             except EnvironmentFault as error:
                 fault = Fault(error.stage, str(error))
             else:
-                self._end(replace(trial, faults=tuple(faults)))
+                flags = await asyncio.to_thread(self._flags, trial, task)
+                self._end(replace(trial, faults=tuple(faults), flags=flags))
                 return
             faults.append(fault)
             self._watcher.faults(id, fault)
@@ -191,6 +196,15 @@ class Runner:
             self._folder.append(Faulted(now_ms(), id, number, fault))
             await asyncio.sleep(min(2.0 ** len(faults), 30.0) if fault.stage == "model" else 0)
         self._end(faulted(job, faults))
+
+    def _flags(self, trial: Trial, task: Task) -> tuple[Flag, ...]:
+        """Return what the audit finds in a trial."""
+        from lathe.evals.audit.evidence import load
+        from lathe.evals.audit.examine import audit
+        from lathe.evals.audit.known import Known
+
+        known = self._known.setdefault(task.name, Known(task))
+        return audit(load(self._folder.trial(trial.id), trial, task), known)
 
     def _end(self, trial: Trial) -> None:
         self._folder.append(Ended(now_ms(), trial))

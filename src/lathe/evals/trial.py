@@ -24,6 +24,9 @@ from lathe.evals.task import Healthcheck, Task
 
 KEPT_FILES = 200
 KEPT_BYTES = 8 * 2**20
+_LONG_FILE = 256 * 1024
+_NOT_WORK = ("/agent/", "/agent", "/solution/", "/solution", "/opt/lathe-eval")
+"""What the harness itself put in."""
 
 
 class Job(NamedTuple):
@@ -195,11 +198,15 @@ def _end(output: bytes) -> str:
 
 async def _keep(place: Environment, changes: list[Change], folder: Path) -> None:
     """Keep what differs from the image: all paths, and the small files themselves up to a limit."""
+    changes = [one for one in changes if not one.path.startswith(_NOT_WORK)]
     if not changes:
         return
     plain: list[dict[str, Any]] = [{"path": one.path, "how": one.how} for one in changes]
+    diff: list[str] = []
     left, count = KEPT_BYTES, 0
     for one, told in zip(changes, plain, strict=True):
+        if one.how == "removed":
+            diff += _diff(place.original(one.path), None, one.path)
         if one.how == "removed" or count >= KEPT_FILES or left <= 0:
             continue
         target = folder / "changes" / one.path.lstrip("/")
@@ -213,7 +220,32 @@ async def _keep(place: Environment, changes: list[Change], folder: Path) -> None
             continue
         left, count = left - size, count + 1
         told["kept"] = str(target.relative_to(folder))
+        diff += _diff(place.original(one.path), target, one.path)
     (folder / "changes.json").write_bytes(msgspec.json.format(msgspec.json.encode(plain), indent=1))
+    if diff:
+        (folder / "diff.patch").write_text("".join(diff), encoding="utf-8")
+
+
+def _diff(before: Path | None, after: Path | None, path: str) -> list[str]:
+    """Return a unified diff of two states of a file, [] where one is no text or is long."""
+    from difflib import unified_diff
+
+    try:
+        old, new = _lines(before), _lines(after)
+    except (OSError, ValueError):
+        return []
+    lines = unified_diff(
+        old, new, f"a{path}" if before is not None else "/dev/null", f"b{path}" if after is not None else "/dev/null"
+    )
+    return [line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines]
+
+
+def _lines(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    if path.stat().st_size > _LONG_FILE:
+        raise ValueError("long")
+    return path.read_text("utf-8").splitlines(keepends=True)
 
 
 def _drop(path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import warnings
 from typing import NamedTuple
 
 from lathe.guard.danger import Danger, Site
@@ -99,9 +100,12 @@ def read(words: tuple[str, ...], site: Site) -> list[Danger]:
     return found
 
 
-def _tree(text: str) -> ast.AST:
+def python_tree(text: str) -> ast.Module:
+    """Return the tree of a program of Python, an empty one where it is none; what Python would warn of is not said."""
     try:
-        return ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module([], [])
 
@@ -115,7 +119,7 @@ def called_name(node: ast.Call) -> tuple[str, ast.expr | None]:
 
 def _python_scripts(text: str) -> list[str]:
     scripts: list[str] = []
-    for node in ast.walk(_tree(text)):
+    for node in ast.walk(python_tree(text)):
         if not isinstance(node, ast.Call) or not node.args:
             continue
         name, _ = called_name(node)
@@ -131,7 +135,7 @@ def _python_scripts(text: str) -> list[str]:
 
 
 def _python_targets(text: str) -> list[str]:
-    tree = _tree(text)
+    tree = python_tree(text)
     names = assigned_names(tree)
     targets: list[str] = []
     for node in ast.walk(tree):

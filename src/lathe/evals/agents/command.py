@@ -6,15 +6,23 @@ else. `/agent` is theirs: settings, events, threads; it is copied to the trial's
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from lathe.evals.access import Access
 from lathe.evals.agents.base import Setup, Work
 from lathe.evals.environments.base import Environment, Mount, Ran
 from lathe.evals.task import Task
+from lathe.protocol.errors import LatheError
+
+if TYPE_CHECKING:
+    from lathe.evals.atif import Trajectory
 
 HOME = "/agent"
 
@@ -49,14 +57,16 @@ class CommandAgent(ABC):
     def read(self, folder: Path, ran: Ran) -> Work:
         """Return what it did, from what it left in `folder`, a copy of `/agent`, and how its command ended."""
 
+    def trajectory(self, folder: Path, task: Task) -> Trajectory | None:
+        """Return what it did step by step, from what it left; None where that does not say."""
+        return None
+
     def setup(self, task: Task) -> Setup:
         """See `Agent.setup`."""
         return Setup(self.mounts(), (self.access.door,) if self.access is not None else ())
 
     async def work(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> Work:
         """See `Agent.work`."""
-        from lathe.evals.agents.recording import Recorder
-
         own = folder / "agent"
         own.mkdir(parents=True, exist_ok=True)
         for path, text in self.settings(task).items():
@@ -65,16 +75,29 @@ class CommandAgent(ABC):
         await place.put(own, HOME)
         command = shlex.join(self.command(task))
         script = f"{command} >{HOME}/events.jsonl 2>{HOME}/messages.log"
-        with Recorder(folder, task.instruction, self.name) as recorder:
-            ran = await place.run(
-                ["/bin/sh", "-c", script],
-                cwd=task.environment.workdir,
-                env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task)},
-                user=task.environment.user,
-                timeout_s=task.agent_timeout_s,
-                network=task.network("agent"),
-                stdin=task.instruction.encode(),
-                on_output=recorder.output,
-            )
+        ran = await place.run(
+            ["/bin/sh", "-c", script],
+            cwd=task.environment.workdir,
+            env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task)},
+            user=task.environment.user,
+            timeout_s=task.agent_timeout_s,
+            network=task.network("agent"),
+            stdin=task.instruction.encode(),
+        )
         await place.get(HOME, own)
-        return self.read(own, ran)
+        return await asyncio.to_thread(self._recorded, own, folder, task, ran)
+
+    def _recorded(self, own: Path, folder: Path, task: Task, ran: Ran) -> Work:
+        from lathe.evals import atif
+        from lathe.evals.agents.recording import replay_of
+
+        work = self.read(own, ran)
+        try:
+            trajectory = self.trajectory(own, task)
+            if trajectory is None:
+                return work
+            (folder / "trajectory.json").write_bytes(atif.write(trajectory))
+        except (atif.TrajectoryError, LatheError):
+            return work  # an agent that ended before its first step left none
+        (folder / "terminal.jsonl").write_text(replay_of(trajectory), encoding="utf-8")
+        return msgspec.structs.replace(work, trajectory="trajectory.json")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,6 +30,9 @@ from lathe.protocol.events import (
     TurnFailed,
 )
 from lathe.protocol.usage import Usage
+
+if TYPE_CHECKING:
+    from lathe.evals.atif import Trajectory
 
 _ENDS = {int(ExitCode.DONE): "done", int(ExitCode.SAFEGUARD): "stopped", int(ExitCode.UNREACHABLE): "unreachable"}
 
@@ -84,7 +88,9 @@ class LatheAgent(CommandAgent):
                     pass
         if not why and ran.code:
             why = _last_line(folder / "messages.log")
-        thread = next(iter(sorted((folder / "lathe").rglob("*.jsonl"))), None)
+        thread = next(iter(sorted((folder / "lathe" / "threads").glob("*.jsonl"))), None)
+        if self.access is None:
+            requests = 0  # the embedded engine is no model
         served = [Served(asked, other, count, reason) for (asked, other, reason), count in swaps.items()]
         if own := requests - sum(swaps.values()):
             served.insert(0, Served(name_of(self.model), name_of(self.model), own))
@@ -99,6 +105,13 @@ class LatheAgent(CommandAgent):
             thread=str(thread.relative_to(folder.parent)) if thread is not None else "",
             why=why,
         )
+
+    def trajectory(self, folder: Path, task: Task) -> Trajectory | None:
+        """See `CommandAgent.trajectory`."""
+        from lathe.evals.atif import from_thread
+
+        thread = next(iter(sorted((folder / "lathe" / "threads").glob("*.jsonl"))), None)
+        return from_thread(thread) if thread is not None else None
 
 
 def events(path: Path) -> Iterator[Event]:

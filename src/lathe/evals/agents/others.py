@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,6 +16,9 @@ from lathe.evals.agents.programs import LIBRARIES, node_mounts
 from lathe.evals.environments.base import Mount, Ran
 from lathe.evals.task import Task
 from lathe.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lathe.evals.atif import Trajectory
 
 _NODE = "/opt/lathe-eval/bin/node"
 
@@ -92,6 +95,13 @@ class Codex(_NodeAgent):
                     pass
         return _work(ran, answer, steps, Cost(*tokens), why)
 
+    def trajectory(self, folder: Path, task: Task) -> Trajectory | None:
+        """See `CommandAgent.trajectory`."""
+        from lathe.evals.atif import from_exec_events
+
+        told = _written(folder / "events.jsonl")
+        return from_exec_events(told, model=name_of(self.model), prompt=task.instruction)
+
 
 class ClaudeCode(_NodeAgent):
     """`claude -p`, https://code.claude.com/docs."""
@@ -132,6 +142,12 @@ class ClaudeCode(_NodeAgent):
                 answer = str(event.get("result") or answer)
                 why = answer if event.get("is_error") else ""
         return _work(ran, answer, steps, cost, why)
+
+    def trajectory(self, folder: Path, task: Task) -> Trajectory | None:
+        """See `CommandAgent.trajectory`."""
+        from lathe.evals.atif import from_claude_events
+
+        return from_claude_events(_written(folder / "events.jsonl"), prompt=task.instruction)
 
 
 class MiniSweAgent(CommandAgent):
@@ -185,17 +201,20 @@ class MiniSweAgent(CommandAgent):
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of a file, a line each; what is none is left out."""
-    try:
-        found = path.read_bytes().splitlines()
-    except OSError:
-        return
-    for line in found:
+    for line in _written(path):
         try:
             value = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         if isinstance(value, dict):
             yield value
+
+
+def _written(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except OSError:
+        return []
 
 
 def _work(ran: Ran, answer: str, steps: int, cost: Cost, why: str) -> Work:

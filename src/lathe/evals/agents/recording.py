@@ -10,9 +10,12 @@ import json
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lathe.evals.environments.base import Ran
+
+if TYPE_CHECKING:
+    from lathe.evals.atif import Trajectory
 
 LIMIT = 4 * 2**20
 """Bytes of output that are recorded of one trial; the rest is in the log of the agent, where it has one."""
@@ -105,6 +108,36 @@ class Recorder:
             "steps": steps,
         }
         (self._folder / self.trajectory).write_text(json.dumps(trajectory, ensure_ascii=False, indent=1), "utf-8")
+
+
+def replay_of(trajectory: Trajectory) -> str:
+    """Return a recording of the commands of a trajectory, each at the time of its step."""
+    lines = [json.dumps({"version": 2, "width": 120, "height": 40})]
+    began, last, left = None, 0.0, LIMIT
+    for step in trajectory.steps:
+        at = _seconds(step.timestamp)
+        began = at if began is None else began
+        last = max(last + 0.1, at - began if at is not None and began is not None else 0.0)
+        results = {one.source_call_id: one.content for one in step.observation.results} if step.observation else {}
+        for call in step.tool_calls or ():
+            command = next((call.arguments[key] for key in ("cmd", "command") if key in call.arguments), None)
+            shown = command if isinstance(command, str) else f"[{call.function_name}]"
+            output = results.get(call.tool_call_id)
+            text = output if isinstance(output, str) else ""
+            text = text[: max(left, 0)]
+            left -= len(text)
+            for event in (f"\x1b[1m$ {shown}\x1b[0m\r\n", text.replace("\r\n", "\n").replace("\n", "\r\n") + "\r\n"):
+                lines.append(json.dumps([round(last, 3), "o", event], ensure_ascii=False))
+    return "\n".join(lines) + "\n"
+
+
+def _seconds(timestamp: str | None) -> float | None:
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(timestamp).timestamp() if timestamp else None
+    except ValueError:
+        return None
 
 
 def _iso(at: float) -> str:

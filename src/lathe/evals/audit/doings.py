@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from lathe.evals.audit.evidence import Evidence, Step
-from lathe.guard.destructive_code import assigned_names, called_name, code_of, scripts_in, text_of
+from lathe.guard.destructive_code import assigned_names, called_name, code_of, python_tree, scripts_in, text_of
 from lathe.guard.history import Act, History
 from lathe.guard.shell_output import NOTHING, printed
 from lathe.guard.shell_run import Context, Reading, Run, follow
@@ -61,7 +61,9 @@ _LOOKERS = frozenset(
         ),
     }
 )
-_SAYERS = frozenset({"echo", "printf", ":", "true", "export", "declare", "local", "alias", "set", "unset", "git"})
+_SAYERS = frozenset(
+    {"echo", "printf", ":", "true", "export", "declare", "local", "alias", "set", "unset", "git", "pkill"}
+)
 _MODES = frozenset({"chmod", "chown", "chgrp", "chattr", "setfacl"})
 _SCREENS = frozenset({"tmux", "screen"})
 _STAYS = frozenset({"nohup", "setsid", "at", "batch", "crontab", "systemd-run", "daemonize", "start-stop-daemon"})
@@ -323,9 +325,8 @@ class Doings:
         self._read.add((text, later))
         self.code.append((step, text))
         self.urls += [(step, url) for url in _URL.findall(text)]
-        try:
-            tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = python_tree(text)
+        if not tree.body:
             self._other(step, text, later)
             return
         later = later or _FORKS.search(text) is not None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 from lathe.evals.task import Task
+from lathe.guard.destructive_code import python_tree
 
 _CANARY = re.compile(
     r"canary[^\n]{0,40}?\b([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})", re.IGNORECASE
@@ -118,8 +120,8 @@ def _shingles(text: str) -> Iterator[str]:
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the texts of a file or of a folder's files, with their paths below it."""
-    files = [path] if path.is_file() else sorted(path.rglob("*"))[:_MOST_FILES]
+    """Yield the texts of a file or of a folder's files, with their paths below it, without libraries."""
+    files = [path] if path.is_file() else _own_files(path)
     for file in files:
         try:
             if file.is_file() and file.stat().st_size <= _LARGEST:
@@ -128,13 +130,23 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
             continue
 
 
+def _own_files(top: Path) -> list[Path]:
+    """Return the files below a folder, without those of installed libraries: their text is no secret of the task."""
+    found: list[Path] = []
+    for folder, names, files in os.walk(top):
+        if {"_pytest", "pip", "node_modules"} & set(names) or any(name.endswith(".dist-info") for name in names):
+            names[:] = []
+            continue
+        names[:] = sorted(name for name in names if name not in (".git", "__pycache__", "site-packages"))
+        found += [Path(folder, name) for name in sorted(files)]
+        if len(found) >= _MOST_FILES:
+            break
+    return found[:_MOST_FILES]
+
+
 def _compared(text: str) -> Iterator[str]:
     """Yield the texts and numbers that a program of Python compares with, or lists as what is expected."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
-    for node in ast.walk(tree):
+    for node in ast.walk(python_tree(text)):
         for side in _expected_sides(node):
             yield from _literals(side)
 

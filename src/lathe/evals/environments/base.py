@@ -100,6 +100,13 @@ class Environment(Protocol):
         """Return what differs from the image, in order of path."""
         ...
 
+    def original(self, path: str) -> Path | None:
+        """Return where on this machine the file lies that the image has at `path`; None where it has none, or hides it.
+
+        It is only to be read.
+        """
+        ...
+
     async def stop(self) -> None:
         """End every process and give everything back. Safe to call twice, and after anything that failed."""
         ...

@@ -20,6 +20,7 @@ import json
 import os
 import resource  # noqa: F401 - the exec server asks for it when its root is another
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -38,10 +39,10 @@ _STAGE: Final = "/tmp"
 _USERS: Final = 0x60000000
 _COUNT: Final = 65536
 _READY_S: Final = 20.0
+_LOOK_S: Final = 0.001
 _LINK: Final = 3
 _READ: Final = {"x86_64": "0", "aarch64": "63"}
 """The number of read(2)."""
-_DEVICES: Final = ("/proc", "/dev", "/sys")
 
 
 def main() -> None:
@@ -128,6 +129,7 @@ class _Room:
         self.calls = calls
         self.first = self.outer = 0
         self.handle = -1
+        self.outside = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.opened = False
         self.helpers: set[int] = set()
 
@@ -148,6 +150,11 @@ class _Room:
     def make(self) -> None:
         """Mount its file system and have bubblewrap enter it."""
         kernel.adopt_orphans()
+        os.mkdir(self.wanted["folder"])  # noqa: PTH102
+        for _, upper, work, *_ in self.wanted["layers"]:
+            os.mkdir(upper)  # noqa: PTH102
+            os.mkdir(work)  # noqa: PTH102
+            os.chown(upper, _USERS, _USERS)
         kernel.unshare(kernel.NEWNS)
         kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
         wanted = self.wanted
@@ -160,14 +167,8 @@ class _Room:
             place = f"{_STAGE}/layer{number}"
             arguments += ["--bind", self.overlay(place, *layer), there]
             if there == "/":
-                _plain_file(place, "etc", "resolv.conf")
                 arguments += ["--proc", "/proc", "--dev", "/dev"]
                 arguments += ["--ro-bind", self.place(system, "sys"), "/sys"]
-        for number, (path, text) in enumerate(wanted["files"].items()):
-            name = f"{_STAGE}/file{number}"
-            Path(name).write_text(text, encoding="utf-8")
-            os.chown(name, _USERS, _USERS)
-            arguments += ["--bind", name, path]
         for number, (source, (_, there)) in enumerate(zip(sources, wanted["mounts"], strict=True)):
             arguments += ["--ro-bind", self.place(source, f"mount{number}"), there]
         self.enter(arguments)
@@ -251,7 +252,7 @@ class _Room:
             words = Path(f"/proc/{self.first}/syscall").read_text().split()
             if words[:1] == [number] and int(words[1], 16) == block:
                 return
-            if select.select([self.handle], [], [], 0.0004)[0]:
+            if select.select([self.handle], [], [], _LOOK_S)[0]:
                 raise Trouble("it ended")
         os.kill(self.first, signal.SIGKILL)
         raise Trouble("bubblewrap did not come to an end with it")
@@ -278,36 +279,36 @@ class _Room:
                 self.helpers.discard(pid)
 
     def do(self, what: dict[str, Any], fds: list[int]) -> None:
-        """Do one thing in a process of its own."""
+        """Do one thing in a process of its own; the exec server's is born among the processes of the room."""
+        serves = what["do"] == "serve"
+        if serves:
+            kernel.setns(self.handle, kernel.NEWPID)
         pid = os.fork()
         if pid:
-            # The exec server is started by one that ends at once; the others tell of their end by closing the file.
-            self.helpers.add(pid)
-            if what["do"] == "serve":
-                os.waitpid(pid, 0)
-                self.helpers.discard(pid)
+            if serves:
+                kernel.setns(self.outside, kernel.NEWPID)
                 self.opened = True
+            self.helpers.add(pid)
             return
         kinds = {"serve": self.start_server, "network": self.network, "put": self.put, "get": self.get}
         kinds["mount"] = self.mount
+        # each tells of its end by closing the file
         _leave_after(lambda: kinds[what["do"]](what, fds[0]))
 
-    def go_in(self, *, processes: bool) -> None:
-        """Become root of the room; of its processes as well, or unseen by them."""
+    def go_in(self) -> None:
+        """Become root of the room, unseen by its processes."""
         kinds = kernel.NEWUSER | kernel.NEWNS | kernel.NEWNET | kernel.NEWIPC | kernel.NEWUTS | kernel.NEWCGROUP
         if not self.opened:
             # bubblewrap lets no program of a mount become another user; in a room `su` and `sudo` are to work
             kernel.setns(self.handle, kernel.NEWNS)
             for there, *_ in self.wanted["layers"]:
                 kernel.mount("none", there, "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_NODEV)
-        kernel.setns(self.handle, kinds | (kernel.NEWPID if processes else 0))
+        kernel.setns(self.handle, kinds)
         os.chdir("/")
         kernel.become_root()
 
     def start_server(self, what: dict[str, Any], fd: int) -> None:
-        self.go_in(processes=True)
-        if os.fork():
-            return  # only what comes after is in the pid namespace
+        self.go_in()
         kernel.hide()
         os.dup2(fd, _LINK)
         null = os.open("/dev/null", os.O_RDWR)
@@ -329,7 +330,7 @@ class _Room:
             netns.main(os.dup(fd), self.first, what["out"], redirect=True)
 
     def put(self, what: dict[str, Any], fd: int) -> None:
-        self.go_in(processes=False)
+        self.go_in()
         link = socket.socket(fileno=fd)
         parcels.answer(link, lambda stream: parcels.unpack(stream, what["there"], what["owner"]))
 
@@ -343,12 +344,12 @@ class _Room:
         socket.socket(fileno=fd).sendall(b"1")
 
     def get(self, what: dict[str, Any], fd: int) -> None:
-        self.go_in(processes=False)
+        self.go_in()
         link = socket.socket(fileno=fd)
         parcels.send(link, what["there"], what["most"])
 
     def end(self) -> None:
-        """Kill all that is in the room; the kernel misses nothing where the first process dies."""
+        """Kill all that is in the room, of which the kernel misses nothing, and remove what it has written."""
         if self.handle >= 0:
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self.handle, signal.SIGKILL)
@@ -360,21 +361,7 @@ class _Room:
             except ChildProcessError:
                 break
         kernel.unmount(_STAGE)
-
-
-def _plain_file(root: str, folder: str, name: str) -> None:
-    """Remove a link where a file is about to be mounted: what it leads to may not be there."""
-    try:
-        at = os.open(f"{root}/{folder}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return
-    try:
-        os.readlink(name, dir_fd=at)
-        os.unlink(name, dir_fd=at)
-    except OSError:
-        pass
-    finally:
-        os.close(at)
+        shutil.rmtree(self.wanted["folder"], ignore_errors=True)
 
 
 if __name__ == "__main__":

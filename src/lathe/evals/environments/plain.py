@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from lathe.evals.environments.base import EnvironmentFault
+from lathe.sandbox.namespace import RESOLVER
 
 _FOLDERS: Final = (
-    *("dev", "proc", "sys", "etc", "home", "mnt", "media", "opt", "srv", "usr", "run", "run/lock", "logs"),
-    *("var", "var/lib", "var/log", "var/cache", "var/spool", "logs/agent", "logs/verifier", "logs/artifacts"),
+    *("dev", "proc", "sys", "etc", "home", "mnt", "media", "opt", "srv", "usr", "run", "run/lock"),
+    *("var", "var/lib", "var/log", "var/cache", "var/spool"),
 )
 _OPEN: Final = ("tmp", "var/tmp")
 _OF_ETC: Final = (
@@ -25,11 +26,34 @@ _OF_ETC: Final = (
     *("alternatives", "ca-certificates", "ca-certificates.conf", "debian_version", "inputrc", "ld.so.cache"),
     *("ld.so.conf", "ld.so.conf.d", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "perl"),
     *("protocols", "python3", "python3.11", "python3.12", "python3.13", "services", "skel", "terminfo", "timezone"),
-    *("ssl/certs", "ssl/openssl.cnf", "pki/tls/certs", "pki/ca-trust/extracted", "java-17-openjdk", "vim"),
+    *(
+        "ssl/certs/ca-certificates.crt",
+        "ssl/openssl.cnf",
+        "pki/tls/certs",
+        "pki/ca-trust/extracted",
+        "java-17-openjdk",
+        "vim",
+    ),
 )
 _LINKS: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _FIRST_PERSON, _NOBODY = 1000, 65534
 _PROFILE: Final = 'PS1="\\\\u@\\\\h:\\\\w# "\n'
+
+
+HOST: Final = "trial"
+"""What a place is called inside."""
+
+
+def make_additions(folder: Path) -> None:
+    """Make the tree that lies above that of any image: names as they are in there, and places for logs and tests."""
+    for name in ("agent", "verifier", "artifacts"):
+        (folder / "logs" / name).mkdir(parents=True)
+        (folder / "logs" / name).chmod(0o777)
+    (folder / "tests").mkdir()
+    (folder / "etc").mkdir()
+    (folder / "etc" / "hosts").write_text(f"127.0.0.1\tlocalhost {HOST}\n")
+    (folder / "etc" / "hostname").write_text(f"{HOST}\n")
+    shutil.copy(RESOLVER, folder / "etc" / "resolv.conf")
 
 
 def make_plain(folder: Path) -> list[tuple[Path, str]]:

@@ -321,6 +321,10 @@ class ContainerEnvironment:
         unseen |= {"/run", "/dev", "/proc", "/sys", "/etc/mtab", self._workdir}
         return sorted(await asyncio.to_thread(changes, self._upper, self._lowers, "/", unseen, 0))
 
+    def original(self, path: str) -> Path | None:
+        """Return None: what an image holds is the engine's."""
+        return None
+
     async def stop(self) -> None:
         """Remove the container with all that runs in it."""
         way, self._way = self._way, None

@@ -70,13 +70,11 @@ class Keeper:
 
     async def room(self, wanted: Mapping[str, object]) -> Room:
         """Return a new room; raise `EnvironmentFault`. `wanted` is what `keeper.py` reads."""
-        await self.start()
-        assert self._link is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             ours.setblocking(False)
             with theirs:
-                await _send(self._link, wanted, theirs)
+                await self._order(wanted, theirs)
             said = await _answer(ours, "start")
             if "ready" not in said:
                 why = said.get("error") or "its process ended without a word"
@@ -85,6 +83,17 @@ class Keeper:
             ours.close()
             raise
         return Room(ours)
+
+    async def _order(self, wanted: Mapping[str, object], room: socket.socket) -> None:
+        """Send an order, to another keeper where this one is gone."""
+        await self.start()
+        assert self._link is not None
+        try:
+            await _send(self._link, wanted, room)
+        except OSError:
+            await self.close()
+            await self.start()
+            await _send(self._link, wanted, room)
 
     async def close(self) -> None:
         """End it; a room goes on until whoever has it lets go."""

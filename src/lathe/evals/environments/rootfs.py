@@ -21,7 +21,7 @@ from lathe.evals.environments.base import Change, Door, EnvironmentFault, Mount,
 from lathe.evals.environments.changes import changes
 from lathe.evals.environments.disk import Disk
 from lathe.evals.environments.output import Output
-from lathe.evals.environments.plain import lay_files, make_plain
+from lathe.evals.environments.plain import HOST, lay_files, make_additions, make_plain
 from lathe.evals.environments.room import Keeper, Room
 from lathe.evals.environments.serving import USER
 from lathe.evals.task import Network, Task
@@ -29,7 +29,6 @@ from lathe.protocol.errors import LatheError
 from lathe.sandbox.bubblewrap import find_program
 from lathe.sandbox.cgroups import Counts
 from lathe.sandbox.limits import Limits
-from lathe.sandbox.namespace import RESOLVER
 from lathe.sandbox.policy import SandboxPolicy
 from lathe.sandbox.process import Process, SpawnError
 from lathe.sandbox.tiers import StartFailed
@@ -42,8 +41,6 @@ KIND: Final = "rootfs"
 TESTS: Final = "/tests"
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OWNER: Final = 0x60000000
-_HOST: Final = "trial"
-_LOGS: Final = (("/logs/agent", 0o777), ("/logs/verifier", 0o777), ("/logs/artifacts", 0o777), ("/tests", 0o755))
 _LOOK_S: Final = 0.5
 _NOT_FOUND, _NOT_STARTED, _SIGNAL, _ENDED = 127, 126, 128, 137
 
@@ -115,8 +112,8 @@ class RootfsMaker:
         if lower is None:
             raise EnvironmentFault("start", f"{task.name} was not prepared.")
         safe = "".join(char if char.isalnum() or char in "-_." else "_" for char in trial)[:80]
-        folder = self._own() / f"{next(self._numbers)}.{safe}"
-        return RootfsEnvironment(task, lower, self._keeper, folder)
+        own = self._own()
+        return RootfsEnvironment(task, lower, own / "additions", self._keeper, own / f"{next(self._numbers)}.{safe}")
 
     async def close(self) -> None:
         """End the keeper and remove what is left of this run, and of those before it that were killed."""
@@ -130,6 +127,7 @@ class RootfsMaker:
             folder.mkdir(parents=True)
             self._lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
+            make_additions(folder / "additions")
             self._folder = folder
         return self._folder
 
@@ -179,9 +177,10 @@ class RootfsEnvironment:
 
     kind = KIND
 
-    def __init__(self, task: Task, lower: Lower, keeper: Keeper, folder: Path) -> None:
+    def __init__(self, task: Task, lower: Lower, above: Path, keeper: Keeper, folder: Path) -> None:
         self.standins = lower.standins
         self._task = task
+        self._above = above
         self._lower = lower
         self._keeper = keeper
         self._folder = folder
@@ -207,7 +206,7 @@ class RootfsEnvironment:
         try:
             self._room = room = await self._keeper.room(wanted)
             room.env = self._environment()
-            room.folders = [(self._workdir, 0o755), *_LOGS]
+            room.folders = [(self._workdir, 0o755)]
             limits = spec.resources
             self._runner = Runner(
                 SandboxPolicy(),
@@ -232,7 +231,7 @@ class RootfsEnvironment:
         return self._task.environment.workdir or self._lower.workdir or "/"
 
     def _environment(self) -> dict[str, str]:
-        given = {"PATH": PATH, "HOME": "/root", "HOSTNAME": _HOST, **self._lower.env, **self._task.environment.env}
+        given = {"PATH": PATH, "HOME": "/root", "HOSTNAME": HOST, **self._lower.env, **self._task.environment.env}
         return {key: value for key, value in given.items() if "\0" not in key + value}
 
     def _wanted(self, mounts: Sequence[Mount]) -> dict[str, object]:
@@ -240,20 +239,18 @@ class RootfsEnvironment:
         if program is None:
             raise EnvironmentFault("start", "bubblewrap is not installed (apt-get install bubblewrap).")
         layers = []
-        for number, there in enumerate(("/", *self._lower.more)):
-            upper, work = self._uppers[number], self._folder / f"work{number}"
-            for folder in (upper, work):
-                folder.mkdir(parents=True)
-            os.chown(upper, _OWNER, _OWNER)
-            lowers = self._lower.trees if there == "/" else (Path(there),)
-            layers.append([there, str(upper), str(work), *map(str, lowers)])
-        hosts = f"127.0.0.1\tlocalhost {_HOST}\n"
-        files = {"/etc/hosts": hosts, "/etc/hostname": f"{_HOST}\n", "/etc/resolv.conf": Path(RESOLVER).read_text()}
+        for number, (there, lowers) in enumerate(self._layers):
+            layers.append([there, str(self._uppers[number]), str(self._folder / f"work{number}"), *map(str, lowers)])
         whole = [(str(here), there) for here, there in (*self._lower.mounts, *mounts)]
-        self._unseen = {path for path, _ in _LOGS} | {"/logs", "/dev", "/proc", "/sys", self._workdir, *files}
+        self._unseen = {"/dev", "/proc", "/sys", self._workdir}
         for _, there in whole:
             self._unseen |= {there, *map(str, Path(there).parents)}
-        return {"name": _HOST, "program": program, "layers": layers, "files": files, "mounts": whole}
+        return {"name": HOST, "program": program, "folder": str(self._folder), "layers": layers, "mounts": whole}
+
+    @property
+    def _layers(self) -> list[tuple[str, tuple[Path, ...]]]:
+        """Where overlays are mounted, and the trees below each."""
+        return [("/", (self._above, *self._lower.trees)), *((there, (Path(there),)) for there in self._lower.more)]
 
     async def run(
         self,
@@ -364,10 +361,19 @@ class RootfsEnvironment:
         """Return what differs from the image, also after the end of all processes, but not after `stop`."""
         return await asyncio.to_thread(self._changes)
 
+    def original(self, path: str) -> Path | None:
+        """Return the image's file at `path`; what a link leads out of the image to is none of it."""
+        if any(path.startswith(f"{there}/") for there in self._lower.more):
+            return Path(path) if Path(path).is_file() else None
+        for tree in self._lower.trees:
+            here = Path(os.path.realpath(tree / path.lstrip("/")))
+            if here.is_file() and here.is_relative_to(tree.resolve()):
+                return here
+        return None
+
     def _changes(self) -> list[Change]:
         found: list[Change] = []
-        for upper, there in zip(self._uppers, ("/", *self._lower.more), strict=True):
-            lowers = self._lower.trees if there == "/" else (Path(there),)
+        for upper, (there, lowers) in zip(self._uppers, self._layers, strict=True):
             if upper.is_dir():
                 found += changes(upper, lowers, there, self._unseen, _OWNER)
         return sorted(set(found))

@@ -16,6 +16,7 @@ from lathe.evals.formats.ctf import Challenge, ctf_task, from_here
 from lathe.evals.formats.made import Maker
 from lathe.evals.formats.reading import (
     Unreadable,
+    folders_holding,
     gathered,
     licence_of,
     parsed_json,
@@ -29,29 +30,11 @@ from lathe.evals.task import Dataset, Network, Task
 EVAL, METADATA = "eval.yaml", "metadata/metadata.json"
 VARIANTS = ("hard", "easy")
 _RUN = re.compile(r"`([^`]+)`")
-_DEPTH = 6
 
 
 def challenges_in(path: Path) -> list[Path]:
     """Return the folders of challenges at or below a folder, in either form."""
-    found: list[Path] = []
-    level = [path]
-    for _ in range(_DEPTH):
-        below: list[Path] = []
-        for folder in level:
-            if (folder / EVAL).is_file() or (folder / METADATA).is_file():
-                found.append(folder)
-            elif not folder.is_symlink() or folder == path:
-                below += _folders(folder)
-        level = below
-    return sorted(found)
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    except OSError:
-        return []
+    return folders_holding(path, EVAL, METADATA)
 
 
 def read_dataset(path: Path, *, variant: str = "hard", made: Maker | None = None) -> Dataset:

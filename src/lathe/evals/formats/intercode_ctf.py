@@ -57,7 +57,7 @@ def _challenge(row: Any, folder: Path) -> Challenge:
     place = f"/ctf/{number}"
     files = _assets(folder / "task_assets" / str(number), folder, place, setup=bool(setup))
     tags = words(row, "tags")
-    online = not files or _ONLINE.search(query) is not None
+    online = not files or bool(setup) or _ONLINE.search(query) is not None
     return Challenge(
         name=_name(row, ""),
         instruction=f"Solve this capture-the-flag challenge; its files, if it has any, lie in {place}.\n\n{query}",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from lathe.evals.formats.made import Maker
-from lathe.evals.formats.reading import Unreadable
+from lathe.evals.formats.reading import Unreadable, folders_holding
 from lathe.evals.task import Dataset
 from lathe.protocol.errors import UsageError
 
@@ -95,9 +95,9 @@ def recognised(path: Path) -> str:
     known = next((name for name, there in tells.items() if there()), "")
     if known:
         return known
-    if any(harbor.is_task(each) for each in path.glob("*/")):
+    if folders_holding(path, harbor.CONFIG, depth=1):
         return "harbor"
-    return "nyu-ctf" if next(path.rglob(nyu_ctf.CHALLENGE), None) is not None else ""
+    return "nyu-ctf" if folders_holding(path, nyu_ctf.CHALLENGE) else ""
 
 
 def _read(kind: str, path: Path, options: Mapping[str, str], made: Maker, given: Mapping[str, str] | None) -> Dataset:

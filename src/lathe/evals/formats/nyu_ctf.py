@@ -1,4 +1,4 @@
-"""NYU CTF Bench: challenges of CSAW, 200 to test and 55 to develop with (https://github.com/NYU-LLM-CTF/NYU_CTF_Bench).
+"""NYU CTF Bench: challenges of CSAW, 200 to test and 57 to develop with (https://github.com/NYU-LLM-CTF/NYU_CTF_Bench).
 
 A folder a challenge, SPLIT/YEAR/EVENT/CATEGORY/NAME, with `challenge.json` (`name`, `description`, `category`, `flag`,
 `files`, `box`, `internal_port`, `compose`) and, where it runs services, `docker-compose.yml`. `test_dataset.json` and
@@ -14,7 +14,16 @@ from typing import Any
 
 from lathe.evals.formats.ctf import Challenge, ctf_task, from_here
 from lathe.evals.formats.made import Maker
-from lathe.evals.formats.reading import Unreadable, gathered, licence_of, parsed_json, parsed_yaml, string, text_of
+from lathe.evals.formats.reading import (
+    Unreadable,
+    folders_holding,
+    gathered,
+    licence_of,
+    parsed_json,
+    parsed_yaml,
+    string,
+    text_of,
+)
 from lathe.evals.task import Dataset, Network, Task
 
 CHALLENGE, COMPOSE = "challenge.json", "docker-compose.yml"
@@ -55,8 +64,8 @@ def _listed(path: Path, listing: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _found(path: Path) -> Iterator[tuple[str, Path]]:
-    for file in sorted(path.rglob(CHALLENGE)):
-        yield "-".join(file.parent.relative_to(path).parts) or path.name, file.parent
+    for folder in folders_holding(path, CHALLENGE):
+        yield "-".join(folder.relative_to(path).parts) or path.name, folder
 
 
 def _challenge(title: str, folder: Path) -> Challenge:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ TEXT_LIMIT = 16 * 2**20
 ROWS_LIMIT = 2 * 2**30
 MOST_SECONDS = 7 * 86_400.0
 MOST_FILES = 200_000
+MOST_VALUES = 100_000
 Row = TypeVar("Row")
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
@@ -116,6 +118,28 @@ def _mode(path: Path) -> int:
         raise Unreadable(f"{path.name} can't be read: {error.strerror or error}.") from None
 
 
+def folders_holding(path: Path, *names: str, depth: int = 6) -> list[Path]:
+    """Return the folders at or below `path` that hold one of some files, in order; it looks no deeper than one."""
+    found: list[Path] = []
+    level = [path]
+    for _ in range(depth + 1):
+        below: list[Path] = []
+        for folder in level:
+            if any((folder / name).is_file() for name in names):
+                found.append(folder)
+            elif not folder.is_symlink() or folder == path:
+                below += _subfolders(folder)
+        level = below
+    return sorted(found)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return [each for each in folder.iterdir() if not each.name.startswith(".") and each.is_dir()]
+    except OSError:
+        return []
+
+
 # --- digests and names
 
 
@@ -182,6 +206,7 @@ def gathered(
     for label, entry in entries:
         try:
             task = read(entry)
+            f"{task.instruction}{task.verifier.flag}".encode()
             if task.name in tasks:
                 raise Unreadable(f"A task named {task.name} is there already.")
             tasks[task.name] = task
@@ -189,6 +214,8 @@ def gathered(
             failed.append((printable(label), str(error)))
         except OSError as error:
             failed.append((printable(label), f"It can't be read: {error.strerror or error}."))
+        except (ValueError, RecursionError) as error:  # half a surrogate pair, a NUL in a path: no text, no path
+            failed.append((printable(label), f"It can't be read: {printable(str(error))[:120]}."))
     ordered = tuple(tasks[each] for each in sorted(tasks))
     version = version or digest_of([task.digest for task in ordered])[:19]
     return Dataset(name=name, version=version, tasks=ordered, licence=licence, unread=tuple(sorted(failed)))
@@ -231,7 +258,20 @@ def parsed_yaml(text: str, what: str) -> dict[str, Any]:
         raise Unreadable(f"{what} is no YAML: {' '.join(str(error).split())[:120]}.") from None
     if not isinstance(value, dict):
         raise Unreadable(f"{what} holds no mapping.")
+    if _written_out(value, {}) > MOST_VALUES:
+        raise Unreadable(f"{what} is too large, or refers to itself.")
     return value
+
+
+def _written_out(value: Any, known: dict[int, float]) -> float:
+    """Return how many values there are with every alias written out; infinite where one holds itself."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        each = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_written_out(one, known) for one in each)
+    return known[id(value)]
 
 
 def string(row: Mapping[str, Any], key: str, default: str | None = None) -> str:

@@ -7,6 +7,7 @@ afresh and takes from the agent only the files that may be mended (`repair_grade
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
@@ -74,7 +75,8 @@ def repair_task(repair: Repair, dataset: str, made: Maker) -> Task:
     parts += [(f"correct/{there}", here) for there, here in repair.correct]
     digest = digest_of(settings, [*parts, ("grade.py", Path(repair_grade.__file__))])
     python = pytest_folder(made)
-    folder = made.folder(digest, lambda folder: _fill(folder, repair, workdir, python))
+    key = digest_of([digest, python.parent.name])  # pytest is the machine's, and no part of the task
+    folder = made.folder(key, lambda folder: _fill(folder, repair, workdir, python))
     paths = [PLACE, *(f"{workdir}/{each}" for each in repair.path)]
     command = shlex.join(["python3", "-m", "pytest", *repair.tests])
     failing = f"These fail: {', '.join(repair.failing)}. " if repair.failing else ""
@@ -83,7 +85,7 @@ def repair_task(repair: Repair, dataset: str, made: Maker) -> Task:
         dataset=dataset,
         digest=digest,
         instruction=_INSTRUCTION.format(
-            workdir=workdir, command=command, failing=failing, where=", ".join(repair.sources)
+            workdir=workdir, command=command, failing=failing, where=_where(repair.sources)
         ),
         environment=EnvironmentSpec(
             files=((folder / "program", workdir), (python, PLACE)),
@@ -98,6 +100,13 @@ def repair_task(repair: Repair, dataset: str, made: Maker) -> Task:
         cluster=repair.cluster,
         source=repair.source,
     )
+
+
+def _where(sources: tuple[str, ...]) -> str:
+    """Return where the fault may be, in a few words."""
+    if len(sources) <= 3:
+        return ", ".join(sources)
+    return f"the code in {os.path.commonpath(sources) or '.'}"
 
 
 def _fill(folder: Path, repair: Repair, workdir: str, python: Path) -> None:

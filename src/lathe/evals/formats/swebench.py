@@ -178,14 +178,16 @@ def _task(row: _Row, dataset: str, source: Path, repos: Path | None, made: Maker
     settings = {"format": FORMAT, "local": local, **row._asdict()}
     grader = Path(swebench_grade.__file__)
     digest = digest_of(settings, [("grade.py", grader)])
-    parts = made.folder(digest, lambda folder: _fill(folder, row, made, local=local))
+    python = pytest_folder(made) if local else None
+    key = digest_of([digest, python.parent.name if python else ""])  # pytest is the machine's, and no part of the task
+    parts = made.folder(key, lambda folder: _fill(folder, row, python))
     name = named(row.id)
     common: dict[str, Any] = {"workdir": WORKDIR, "network": Network("none"), "resources": Resources(memory_mb=8192)}
-    if repos is None:
+    if repos is None or python is None:
         image = row.image or f"swebench/sweb.eval.x86_64.{row.id.lower().replace('__', '_1776_')}:latest"
         environment = EnvironmentSpec(image=image, env=_GIT, **common)
     else:
-        files = ((_checkout(row, repos, made), WORKDIR), (pytest_folder(made), PLACE))
+        files = ((_checkout(row, repos, made), WORKDIR), (python, PLACE))
         environment = EnvironmentSpec(files=files, env={**_GIT, "PYTHONPATH": PLACE}, **common)
     return Task(
         name=name,
@@ -210,18 +212,18 @@ def _task(row: _Row, dataset: str, source: Path, repos: Path | None, made: Maker
     )
 
 
-def _fill(folder: Path, row: _Row, made: Maker, *, local: bool) -> None:
+def _fill(folder: Path, row: _Row, python: Path | None) -> None:
     """Write the verifier and the oracle of a row."""
     tests, solution = folder / "tests", folder / "solution"
     script(tests / "test.sh", _VERIFIER)
-    script(tests / "run.sh", _run(row, local=local))
+    script(tests / "run.sh", _run(row, local=python is not None))
     shutil.copy(swebench_grade.__file__, tests / "grade.py")
     (tests / "test.patch").write_text(row.test_patch, encoding="utf-8")
     spec = {"parser": row.parser, "FAIL_TO_PASS": row.fail_to_pass, "PASS_TO_PASS": row.pass_to_pass}
     (tests / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     script(solution / "solve.sh", f"#!/bin/bash\nset -e\ncd {WORKDIR}\ngit apply -v /solution/gold.patch\n")
-    if local:
-        shutil.copytree(pytest_folder(made), tests / "python")
+    if python is not None:
+        shutil.copytree(python, tests / "python")
     (solution / "gold.patch").write_text(row.patch, encoding="utf-8")
 
 

@@ -85,10 +85,10 @@ def _notes(plan: Plan, trials: Sequence[Trial], missing: int) -> Iterator[str]:
     if failed:
         at = Counter(trial.faults[-1].stage if trial.faults else "unknown" for trial in failed)
         named = ", ".join(f"{stage} {count}" for stage, count in at.most_common())
-        yield f"{_trials(len(failed))} failed besides the agent ({named}); no reward of theirs counts."
+        yield f"In {_trials(len(failed))} the infrastructure failed ({named}): they count neither way."
     repeated = sum(bool(trial.faults) for trial in trials if trial.verdict == "scored")
     if repeated:
-        yield f"{_trials(repeated)} counted only after the infrastructure had failed and they were tried again."
+        yield f"{_trials(repeated)} count that were tried again after a fault of the infrastructure."
     yield from _substitutions(trials)
     standins = Counter(one for trial in trials for one in trial.standins)
     if standins:
@@ -98,7 +98,7 @@ def _notes(plan: Plan, trials: Sequence[Trial], missing: int) -> Iterator[str]:
     if flagged:
         named = ", ".join(f"{kind} {count}" for kind, count in flagged.most_common())
         yield f"The audit flagged {_trials(sum(bool(trial.flags) for trial in trials))}: {named}."
-    unpriced = sum(trial.cost.usd is None and trial.cost.requests > 0 for trial in trials)
+    unpriced = sum(trial.cost.usd is None and trial.cost.output_tokens > 0 for trial in trials)
     if unpriced:
         yield f"No price is known for {_trials(unpriced)}: the cost is that of the others."
 

@@ -22,7 +22,9 @@ from lathe.evals.record import Trial
 
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+\Z")
+_MADE = "There is no recording: this is made from the steps, each at its time."
 _QUIET_S = 0.02
+_HOW = {"changed": 0, "removed": 1, "added": 2}
 _READ_MOST = 16 * 2**20
 
 
@@ -138,6 +140,7 @@ class Evidence:
         if len(changes) > limits.steps:
             cut.append(f"{len(changes) - limits.steps} of {len(changes)} changed paths are left out.")
         left, shown = limits.diff, []
+        changes.sort(key=lambda one: _HOW.get(str(one.get("how")), len(_HOW)))
         for one in changes[: limits.steps]:
             row: dict[str, Any] = {"path": _shown(str(one.get("path", ""))), "how": str(one.get("how", ""))}
             kept = self._bytes(one["kept"], min(left, limits.text)) if isinstance(one.get("kept"), str) else None
@@ -149,7 +152,9 @@ class Evidence:
 
     def _terminal(self, limits: Limits, cut: list[str]) -> dict[str, Any] | None:
         data = self._bytes("terminal.jsonl", _READ_MOST)
-        recording = _recording(data[0]) if data is not None else self._made_recording(limits)
+        recording = _recording(data[0]) if data is not None else _recording(b"")
+        if not recording["events"]:
+            recording = self._replay()
         if not recording["events"]:
             return None
         if not limits.terminal:
@@ -165,24 +170,13 @@ class Evidence:
                 break
         return {**recording, "events": kept}
 
-    def _made_recording(self, limits: Limits) -> dict[str, Any]:
-        """Return the commands of the trajectory and what they printed, as a recording: a step at a time."""
-        events: list[tuple[float, str]] = []
-        steps = self._trajectory.steps if self._trajectory is not None else ()
-        began = next((at for step in steps if (at := _seconds(step)) is not None), 0.0)
-        at = 0.0
-        for step in steps:
-            at = max(at + 0.4, (_seconds(step) or 0.0) - began)
-            results = step.observation.results if step.observation else ()
-            for call in step.tool_calls or ():
-                command = _command(call.arguments)
-                if not command:
-                    continue
-                events.append((round(at, 2), f"\x1b[1m$ {command}\x1b[0m\n"))
-                mine = [_plain(one.content) for one in results if one.source_call_id == call.tool_call_id]
-                at += 0.2
-                events.append((round(at, 2), _cut("".join(mine), limits.text).rstrip("\n") + "\n"))
-        return {"width": 100, "height": 30, "events": events, "made": True}
+    def _replay(self) -> dict[str, Any]:
+        """Return the commands of the trajectory and what they printed, as a recording."""
+        from lathe.evals.agents.recording import replay_of
+
+        if self._trajectory is None:
+            return _recording(b"")
+        return _recording(replay_of(self._trajectory).encode("utf-8", "replace")) | {"title": _MADE}
 
     def _verifier(self, limits: Limits, cut: list[str]) -> list[dict[str, str]]:
         shown = []
@@ -209,7 +203,8 @@ class Evidence:
             return []
 
     def _log(self, limits: Limits) -> str:
-        return self._text("agent.log", limits.verifier) or ""
+        logs = (self._text(name, limits.verifier) for name in ("agent.log", "agent/messages.log"))
+        return next(filter(None, logs), "")
 
 
 def _step(step: Step, began: float | None, limits: Limits) -> dict[str, Any]:
@@ -318,7 +313,7 @@ def _seconds(step: Step) -> float | None:
 
 def _recording(data: bytes) -> dict[str, Any]:
     """Return an asciicast v2 recording: what its lines printed, those that follow at once put together."""
-    width, height = 80, 24
+    width, height, title = 80, 24, ""
     events: list[tuple[float, str]] = []
     for line in data.splitlines():
         try:
@@ -328,11 +323,12 @@ def _recording(data: bytes) -> dict[str, Any]:
         match one:
             case {"version": _}:
                 width, height = _between(one.get("width"), 80, 20, 400), _between(one.get("height"), 24, 5, 200)
+                title = _cut(str(one.get("title") or ""), 300)
             case [float() | int() as at, "o", str() as text]:
                 events.append((round(float(at), 3), text))
             case _:
                 continue
-    return {"width": width, "height": height, "events": _joined(events)}
+    return {"width": width, "height": height, "title": title, "events": _joined(events)}
 
 
 def _joined(events: list[tuple[float, str]]) -> list[tuple[float, str]]:

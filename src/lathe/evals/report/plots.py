@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
+from statistics import median
 
 from lathe.evals.record import Trial
 from lathe.evals.report.document import Report, stages
@@ -30,7 +31,7 @@ def plots(report: Report) -> Iterator[str]:
     if timed:
         shown = [name for name in _PHASES if any(dict(_time_parts(trial))[name] >= 0.05 for trial in timed)]
         yield _frame("Time of each trial", _bars(timed, _time_parts, seconds), _key([(name, name) for name in shown]))
-    if any(trial.cost.requests or trial.cost.input_tokens for trial in report.trials):
+    if any(trial.cost.input_tokens or trial.cost.output_tokens for trial in report.trials):
         yield _cost(report.trials)
     if failed := stages(report.trials):
         yield _frame("Faults by stage", _counts(failed), "Every one, also of tries that were repeated.")
@@ -75,7 +76,8 @@ def _axis(bottom: float) -> list[str]:
 def _scores(report: Report) -> str:
     one = report.summary
     rows = [("all", one.mean, one.interval, one.tasks)]
-    rows += [(name, group.mean, group.interval, group.tasks) for name, group in one.categories.items()]
+    if len(one.categories) > 1:
+        rows += [(name, group.mean, group.interval, group.tasks) for name, group in one.categories.items()]
     rows = rows[: _MOST_ROWS + 1]
     bottom = 10.0 + _ROW * len(rows)
     parts = _axis(bottom)
@@ -112,6 +114,7 @@ def _passing(report: Report) -> str:
     parts += [_text(x[k], bottom + 17, f"k={k}", "tick mid") for k in ks]
     for kind, curve in curves:
         parts += _curve(kind, curve, x, y)
+    parts += _labels([(kind, curve[ks[-1]].mean) for kind, curve in curves], x[ks[-1]] + 10, y)
     return _svg(bottom + 24, parts, "pass@k and pass^k by k")
 
 
@@ -127,8 +130,16 @@ def _curve(kind: str, curve: dict[int, Estimate], x: dict[int, float], y: Callab
     for k, mean, one in points:
         said = f"{name[:-1]}{k}: {share(mean)}, {spread(one.interval)}, {one.tasks} tasks"
         yield f'<circle class="dot {kind}" cx="{x[k]:.1f}" cy="{y(mean):.1f}" r="4"><title>{said}</title></circle>'
-    last, mean, _ = points[-1]
-    yield _text(x[last] + 10, y(mean) + 4, name, f"label {kind}")
+
+
+def _labels(ends: Sequence[tuple[str, float | None]], x: float, y: Callable[[float], float]) -> Iterator[str]:
+    """Yield the names of the curves at their ends, one below the other where they end together."""
+    above = None
+    for (kind, mean), name in zip(ends, ("pass@k", "pass^k"), strict=True):
+        if mean is not None:
+            at = y(mean) + 4 if above is None else max(y(mean) + 4, above + 13)
+            above = at
+            yield _text(x, at, name, f"label {kind}")
 
 
 _OUTCOMES = [("passed", "passed"), ("partial", "partial"), ("failed", "failed"), ("fault", "fault")]
@@ -213,7 +224,7 @@ def _bars(
             y -= height
             said = f"{trial.id}: {say(total)}" + (f", {name} {say(value)}" if len(values) > 1 else "")
             parts.append(_bar((left + number * step, y), (step - min(3.0, step * 0.2), height), name, said))
-    middle = sorted(sum(value for _, value in values) for values, _ in stacked)[len(stacked) // 2]
+    middle = median(sum(value for _, value in values) for values, _ in stacked)
     parts.append(_text(right, bottom + 17, f"{len(stacked)} trials, median {say(middle)}", "tick end"))
     return _svg(bottom + 24, parts, f"{len(stacked)} trials")
 

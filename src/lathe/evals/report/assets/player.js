@@ -24,7 +24,7 @@ async function unpacked(id) {
 const clock = (seconds, fine) => `${Math.floor(seconds / 60)}:${fine ? (seconds % 60).toFixed(1).padStart(4, '0') : String(Math.floor(seconds % 60)).padStart(2, '0')}`;
 const PAUSE = 2;
 
-// Return a player of a recording: {width, height, events: [[seconds, text], ...], made}.
+// Return a player of a recording: {width, height, events: [[seconds, text], ...], title}.
 function player(recording) {
   const { width, height, events } = recording;
   const lone = !events.some(([, text]) => text.includes('\r\n'));
@@ -84,6 +84,6 @@ function player(recording) {
   seek(end);
   rows.forEach((row, at) => { row.hidden = at > Math.max(9, screen.deepest); });
   return el('div', null,
-    recording.made && el('p.note', null, 'There is no recording: this is made from the steps, so the times within a step are not real.'),
+    recording.title && el('p.note', null, recording.title),
     el('div.player', null, glass, el('div.controls', null, play, slider, time, speed, el('label', null, skip, 'skip pauses'))));
 }

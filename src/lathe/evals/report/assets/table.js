@@ -18,6 +18,7 @@ const COLUMNS = {
     ['task', 'Trial', (row) => [row.task, row.attempt], (row) => el('a', { href: pageOf(row.id) }, `${row.task} #${row.attempt}`), 'name'],
     ['category', 'Category', (row) => row.category || '', null, 'wide'],
     ['reward', 'Reward', (row) => row.reward ?? -1, chip, ''],
+    ['flags', 'Flags', (row) => (row.flags || []).length, (row) => flagsOf([row]), ''],
     ['ended', 'Ended', (row) => row.ended || (row.faults || []).slice(-1).map((one) => one.stage).join() || '', null, 'wide'],
     ['steps', 'Steps', (row) => row.steps || 0, null, 'num wide'],
     ['time', 'Time', (row) => row.times.total, (row) => duration(row.times.total), 'num'],
@@ -25,8 +26,7 @@ const COLUMNS = {
     ['tool', 'Tools', (row) => row.times.tool, (row) => duration(row.times.tool), 'num wide'],
     ['tokens', 'Tokens', tokensOf, (row) => amount(tokensOf(row)), 'num wide'],
     ['cost', 'Cost', (row) => row.cost.usd ?? -1, (row) => money(row.cost.usd), 'num wide'],
-    ['served', 'Served by', (row) => (row.served || []).map((one) => one.model).join(', '), (row) => servedBy(row), 'wide'],
-    ['flags', 'Flags', (row) => (row.flags || []).length, (row) => flagsOf([row]), ''],
+    ['served', 'Served by', (row) => (row.served || []).map((one) => one.model).join(', '), (row) => servedBy(row), 'wide loose'],
   ],
 };
 
@@ -43,7 +43,7 @@ function servedBy(trial) {
 }
 function flagsOf(trials) {
   const kinds = [...new Set(trials.flatMap((one) => (one.flags || []).map((flag) => flag.kind)))];
-  return kinds.length ? el('span.flag', null, `⚑ ${kinds.join(', ')}`) : '';
+  return kinds.length ? el('span.flag', { title: kinds.join(', ') }, '⚑', el('span.wide', null, ` ${kinds.join(', ')}`)) : '';
 }
 function chip(trial) {
   const kind = outcome(trial), swapped = (trial.served || []).some((one) => one.substitution);
@@ -64,6 +64,9 @@ function wanted(trial) {
   return state.words.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 
+// The first word of a title is all there is room for on a narrow screen.
+const headed = (title) => title.split(/(?= )/).map((word, at) => (at ? el('span.wide', null, word) : word));
+
 function list(run) {
   const body = el('tbody'), head = el('tr'), count = el('span.count', { role: 'status' });
   const rowsOf = () => {
@@ -82,7 +85,7 @@ function list(run) {
     rows.sort((a, b) => way * compare(value(a), value(b)) || compare(a.task, b.task));
     run.order = rows.flatMap((row) => row.trials || [row]).map((trial) => trial.id);
     head.replaceChildren(...columns.map(([name, title, , , kind]) => el(`th${kind ? `.${kind.split(' ').join('.')}` : ''}`, { scope: 'col', 'aria-sort': name === key ? (way > 0 ? 'ascending' : 'descending') : null },
-      el('button', { type: 'button', onclick: () => { state.sort[state.view] = [name, name === key ? -way : ['task', 'category', 'ended', 'served'].includes(name) ? 1 : -1]; show(); } }, title))));
+      el('button', { type: 'button', onclick: () => { state.sort[state.view] = [name, name === key ? -way : ['task', 'category', 'ended', 'served'].includes(name) ? 1 : -1]; show(); } }, ...headed(title)))));
     body.replaceChildren(...rows.map((row) => el('tr', null, ...columns.map(([, , plain, draw, kind]) => el(`td${kind ? `.${kind.split(' ').join('.')}` : ''}`, null, draw ? draw(row) : String(plain(row)))))));
     if (!rows.length) body.append(el('tr', null, el('td.empty', { colspan: columns.length }, 'Nothing is left of it with these filters.')));
     const trials = rows.reduce((total, row) => total + (row.trials ? row.trials.length : 1), 0);

@@ -11,7 +11,7 @@ const number = (value, digits) => Number(value.toFixed(digits)).toString();
 const sign = (trial) => SIGNS[outcome(trial)] || number(trial.reward, 2);
 
 function duration(s) {
-  if (!s) return '0 s';
+  if (!s) return '-';
   if (s < 10) return `${s.toFixed(1)} s`;
   if (s < 120) return `${s.toFixed(0)} s`;
   return s < 7200 ? `${(s / 60).toFixed(0)} min` : `${(s / 3600).toFixed(1)} h`;
@@ -62,12 +62,13 @@ function diff(text) {
       continue;
     }
     const named = /^(?:\+\+\+ (?:b\/)?|rename to )(.*)$/.exec(line) || /^--- (?:a\/)?(.*)$/.exec(line);
-    if (named && named[1] !== '/dev/null') file.name = named[1].split('\t')[0];
+    if (named && named[1].trim() === '/dev/null') file.what = line[0] === '-' ? 'new file' : 'deleted file';
+    else if (named) file.name = named[1].split('\t')[0];
     else if (/^(new file|deleted file|rename|Binary)/.test(line)) file.what = line.startsWith('Binary') ? 'binary' : line.split(' mode')[0];
     else if (line.startsWith('diff --git ')) file.name = line.slice(11).split(' b/').pop();
     else if (!/^(index|similarity|old mode|new mode|---|\\)/.test(line)) file.lines.push(line);
   }
-  return files.map((one) => el('details.file', { open: one.lines.length < 400 },
+  return files.map((one) => el('details.file', { open: one.lines.length < 400, 'data-path': one.name },
     el('summary', null, one.name || 'changes', one.what !== 'binary' && el('span.plus', null, `+${one.plus}`), one.what !== 'binary' && el('span.minus', null, `−${one.minus}`),
       one.what && el('em', null, one.what)), diffLines(one.lines)));
 }
@@ -102,12 +103,12 @@ function changed(found) {
     const counts = ['added', 'changed', 'removed'].map((how) => [how, found.changes.filter((one) => one.how === how).length]);
     parts.push(el('p.note', null, `Against the image: ${counts.filter(([, n]) => n).map(([how, n]) => `${n} ${how}`).join(', ')}.`));
   }
-  for (const one of found.changes) {
-    const head = [one.path, el('em', null, one.how)];
+  const known = new Set(parts.map((part) => part.dataset.path));
+  for (const one of found.changes.filter(({ path }) => !known.has(path.replace(/^\//, '')))) {
+    const head = [one.path, el('em', null, one.how + (one.more ? ', its beginning' : ''))];
     if (one.text === undefined) parts.push(el('div.file', null, el('summary', null, ...head)));
     else if (one.how === 'added') parts.push(el('details.file', null, el('summary', null, ...head), diffLines(one.text.replace(/\n$/, '').split('\n').map((line) => `+${line}`))));
     else parts.push(el('details.file', null, el('summary', null, ...head), el('div.diff', null, ...one.text.replace(/\n$/, '').split('\n').map((line) => el('div', null, line)))));
-    if (one.more) parts.push(el('p.note', null, 'The file goes on.'));
   }
   return parts;
 }

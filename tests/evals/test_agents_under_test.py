@@ -1,0 +1,114 @@
+"""Agents under test in real environments, each with a scripted model behind the run's own gateway."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trivial import doubling, plan_of
+
+from lathe.evals.access import RunGateway, for_model
+from lathe.evals.agents.known import open_agent
+from lathe.evals.agents.lathe import LatheAgent
+from lathe.evals.environments.maker import open_maker
+from lathe.evals.journal import RunFolder
+from lathe.evals.progress import Progress
+from lathe.evals.record import Trial
+from lathe.evals.run import Runner
+from lathe.models.script import Call, Step, Tokens, Words
+from lathe.models.scripted import ScriptedServer
+
+sys.path.append(str(Path(__file__).parent.parent / "gateway"))
+import clients
+
+pytestmark = pytest.mark.timeout(180, func_only=True)
+
+DO = "echo $(( $(cat /app/number) * 2 )) > /app/answer; echo doubled"
+USAGE = Tokens(input=1200, cached=200, output=80)
+
+
+def steps(tool: str, arguments: dict[str, Any]) -> list[Step]:
+    return [
+        Step(say=(Words("I double it."), Call(tool, json.dumps(arguments))), usage=USAGE),
+        Step(say=(Words("The number is doubled."),), usage=USAGE),
+    ]
+
+
+async def tried(
+    name: str, script: list[Step] | None, folder: Path, environ: dict[str, str] | None = None
+) -> tuple[RunFolder, Trial]:
+    """Return what an agent made of doubling 1."""
+    task = doubling(folder / "tasks", 2)["double-1"]
+    gateway: RunGateway | None = None
+    async with ScriptedServer(script or []) as server:
+        access = None
+        if script is not None:
+            table = {"base_url": server.base_url, "wire": "responses", "key_env": ""}
+            gateway = for_model("scripted/model-1", {"scripted": table}, {"PATH": "/usr/bin:/bin"})
+            access = await gateway.start()
+        try:
+            agent = open_agent(name, "scripted/model-1", access, folder / "cache", environ or {})
+            run = RunFolder.create(folder / "run", plan_of({task.name: task}, agent=name, retries=0))
+            maker = open_maker("rootfs", folder / "cache")
+            progress = Progress(1, [], quiet=True)
+            (trial,) = await Runner(run, {task.name: task}, agent, maker, progress).run()
+        finally:
+            if gateway is not None:
+                await gateway.close()
+    return run, trial
+
+
+async def test_lathe_with_a_model(tmp_path: Path) -> None:
+    run, trial = await tried("lathe", steps("exec_command", {"cmd": DO}), tmp_path)
+    assert (trial.verdict, trial.reward, trial.ended, trial.why) == ("scored", 1.0, "done", "")
+    assert (trial.cost.input_tokens, trial.cost.output_tokens, trial.cost.requests) == (2400, 160, 2)
+    assert [(one.model, one.requests, one.substitution) for one in trial.served] == [("model-1", 2, "")]
+    assert trial.answer == "The number is doubled." and trial.times.agent > trial.times.tool > 0
+    folder = run.trial(trial.id)
+    told = json.loads((folder / trial.trajectory).read_text())
+    assert told["schema_version"].startswith("ATIF") and DO in json.dumps(told).replace('\\"', '"')
+    assert "doubled" in (folder / "terminal.jsonl").read_text()
+    from lathe.store.journal import replay
+
+    assert replay(folder / trial.thread).turns == 1, "`lathe resume` can open it"
+
+
+def test_what_another_model_served_is_on_record(tmp_path: Path) -> None:
+    from lathe.evals.access import Access
+    from lathe.evals.environments.base import Ran
+    from lathe.protocol.codec import encode
+    from lathe.protocol.events import ModelServed, TurnCompleted
+    from lathe.protocol.usage import Usage
+
+    events = [ModelServed("model-1", "model-0", "too busy"), TurnCompleted(Usage(10, 0, 5), steps=3)]
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join(map(encode, events)) + b"\n{torn")
+    agent = open_agent("lathe", "scripted/model-1", Access("http://127.0.0.1:1", "key"), tmp_path, {})
+    assert isinstance(agent, LatheAgent)
+    work = agent.read(tmp_path, Ran(0, b"", 1.0))
+    told = [(one.requested, one.model, one.requests, one.substitution) for one in work.served]
+    assert told == [("model-1", "model-1", 2, ""), ("model-1", "model-0", 1, "too busy")]
+    assert agent.read(tmp_path, Ran(4, b"", 1.0)).ended == "unreachable"
+    assert agent.read(tmp_path, Ran(3, b"", 1.0)).ended == "stopped"
+
+
+async def test_mend_asks_no_model(tmp_path: Path) -> None:
+    _, trial = await tried("mend", None, tmp_path)
+    assert (trial.verdict, trial.reward, trial.cost.requests) == ("scored", 0.0, 0)
+
+
+async def test_codex_cli(tmp_path: Path) -> None:
+    script = steps("exec_command", {"cmd": DO})
+    _, trial = await tried("codex", script, tmp_path, {"LATHE_EVAL_CODEX": str(clients.codex())})
+    assert (trial.verdict, trial.reward, trial.ended) == ("scored", 1.0, "done"), trial.why
+    assert trial.answer == "The number is doubled." and trial.cost.output_tokens == 160
+    assert trial.trajectory
+
+
+async def test_claude_code(tmp_path: Path) -> None:
+    script = steps("Bash", {"command": DO, "description": "Double the number"})
+    _, trial = await tried("claude-code", script, tmp_path, {"LATHE_EVAL_CLAUDE": str(clients.claude())})
+    assert (trial.verdict, trial.reward, trial.ended) == ("scored", 1.0, "done"), trial.why
+    assert trial.answer == "The number is doubled." and trial.trajectory
