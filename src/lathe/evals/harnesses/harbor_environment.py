@@ -16,7 +16,7 @@ from harbor.environments.capabilities import EnvironmentCapabilities, Environmen
 from harbor.models.task.config import NetworkMode, NetworkPolicy
 
 from lathe.evals.environments.base import EnvironmentFault, EnvironmentMaker
-from lathe.evals.harnesses.room import Outcome, Room, new_maker
+from lathe.evals.harnesses.equipped import Equipped, Outcome, new_maker
 from lathe.evals.task import EnvironmentSpec, Network, Resources, Task, VerifierSpec
 from lathe.protocol.ids import short_id
 
@@ -29,7 +29,7 @@ class LatheEnvironment(BaseEnvironment):
     def __init__(self, *given: Any, kind: str = "auto", **named: Any) -> None:
         self._kind = kind
         self._maker: EnvironmentMaker | None = None
-        self._room: Room | None = None
+        self._room: Equipped | None = None
         self._network: Network | None = None
         super().__init__(*given, **named)
 
@@ -93,7 +93,7 @@ class LatheEnvironment(BaseEnvironment):
         self._maker = maker = new_maker(self._kind)
         with tempfile.NamedTemporaryFile(prefix="lathe-build-", suffix=".log") as log:
             await maker.prepare(task, Path(log.name))
-        self._room = Room(maker.make(task, short_id("harbor")))
+        self._room = Equipped(maker.make(task, short_id("harbor")))
         await self._room.start()
         made = await self._room.run(["/bin/sh", "-c", 'mkdir -p "$@" && chmod 777 "$@"', "sh", *_LOGS], user="root")
         if made.code:
@@ -109,7 +109,7 @@ class LatheEnvironment(BaseEnvironment):
         if maker is not None:
             await maker.close()
 
-    def _known(self) -> Room:
+    def _known(self) -> Equipped:
         if self._room is None:
             raise EnvironmentFault("run", "The environment does not run.")
         return self._room

@@ -22,7 +22,7 @@ from inspect_ai.util import (
 from pydantic import BaseModel, ConfigDict
 
 from lathe.evals.environments.base import EnvironmentFault, EnvironmentMaker
-from lathe.evals.harnesses.room import Room, new_maker
+from lathe.evals.harnesses.equipped import Equipped, new_maker
 from lathe.evals.task import EnvironmentSpec, Network, NetworkMode, Resources, Task, VerifierSpec
 from lathe.protocol.ids import short_id
 
@@ -90,7 +90,7 @@ class LatheSandbox(SandboxEnvironment):
     _makers: ClassVar[dict[tuple[str, str], EnvironmentMaker]] = {}
     """By task and kind of environment; they live as long as the task."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Equipped) -> None:
         super().__init__()
         self._room = room
 
@@ -125,7 +125,7 @@ class LatheSandbox(SandboxEnvironment):
     ) -> dict[str, SandboxEnvironment]:
         """Return the sample's room, started, with Lathe in it."""
         maker, task = await cls._prepared(task_name, LatheSandboxConfig.of(config))
-        room = Room(maker.make(task, short_id(PurePosixPath(task_name).name)))
+        room = Equipped(maker.make(task, short_id(PurePosixPath(task_name).name)))
         await room.start()
         return {"default": cls(room)}
 

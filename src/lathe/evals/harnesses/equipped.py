@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     killed: str
 
 
-class Room:
+class Equipped:
     """A started environment; `folder` is where commands begin, `owner` the number of whom they run as."""
 
     def __init__(self, place: Environment) -> None:
