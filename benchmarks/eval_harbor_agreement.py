@@ -78,10 +78,9 @@ class Podman:
             "PATH": f"{os.environ['PATH']}:{Path(harbor).parent}",
         }
 
-    def mounts(self, tasks: list[Path], home: Path) -> list[dict[str, str]]:
-        """Return what the verifiers of some tasks would fetch from the web, as Harbor's mounts."""
-        folder = self._work / "aid"
-        shutil.rmtree(folder, ignore_errors=True)
+    def mounts(self, job: str, tasks: list[Path], home: Path) -> list[dict[str, str]]:
+        """Return what the verifiers of a job's tasks would fetch from the web, as Harbor's mounts."""
+        folder = self._work / "aid" / job
         mounted: dict[str, Path] = {}
         for task in tasks:
             aid = asyncio.run(aid_for(task / "tests", home, self._work / "aid.log"))
@@ -99,7 +98,7 @@ def run_harbor(options: argparse.Namespace, podman: Podman, names: list[str]) ->
     """Run both agents on some tasks by Harbor's own runner, one trial at a time, in one job."""
     job = time.strftime("%Y%m%d-%H%M%S")
     tasks = [options.folder / name for name in names]
-    mounts = podman.mounts(tasks, options.home)
+    mounts = podman.mounts(job, tasks, options.home)
     config = {
         "job_name": job,
         "jobs_dir": str(options.work / "jobs"),
