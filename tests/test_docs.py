@@ -27,7 +27,7 @@ from lathe.store.journal import Record
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 SHELLS = ("sh", "console", "")
-DEPTH = {"config": 1, "card": 1, "access": 2, "guard": 2}
+DEPTH = {"eval": 1, "config": 1, "card": 1, "access": 2, "guard": 2}
 """How many words behind a command are commands below it."""
 ACCESS_GROUPS = {
     "appeals",
