@@ -76,18 +76,20 @@ def audit(options: argparse.Namespace) -> int:
     """Look at trials again; return 1 where anything was found, or a standing check does not hold."""
     from lathe.evals.audit.evidence import load
     from lathe.evals.audit.examine import audit as examine
+    from lathe.evals.audit.known import Known
     from lathe.evals.audit.standing import standing_checks
 
     flagged: list[Trial] = []
     every: list[Trial] = []
     for named in options.runs:
         folder = opened(named)
+        known: dict[str, Known] = {}
         tasks: dict[str, Task] = {one.name: one for one in dataset_of(folder.plan().dataset).tasks}
         for trial in folder.trials():
             every.append(trial)
             if (task := tasks.get(trial.task)) is None or trial.verdict == "fault":
                 continue
-            flags = examine(load(folder.trial(trial.id), trial, task))
+            flags = examine(load(folder.trial(trial.id), trial, task), known.setdefault(task.name, Known(task)))
             if flags:
                 flagged.append(msgspec.structs.replace(trial, flags=flags))
     standing = standing_checks(every) if options.standing else []

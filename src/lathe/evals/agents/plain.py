@@ -10,6 +10,8 @@ from lathe.evals.agents.recording import Recorder
 from lathe.evals.environments.base import Environment
 from lathe.evals.task import Task
 
+_SHOWN = 64 * 1024
+
 
 class NoOp:
     """Does nothing. A task that it solves measures nothing."""
@@ -62,13 +64,18 @@ class Script:
     async def work(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> Work:
         """See `Agent.work`."""
         await place.put(self.path, "/agent/script.sh")
-        return await _scripted("/agent/script.sh", task, place, folder, env={"LATHE_INSTRUCTION": task.instruction})
+        env = {"LATHE_INSTRUCTION": task.instruction}
+        shown = self.path.read_text("utf-8", "replace")[:_SHOWN]
+        return await _scripted("/agent/script.sh", task, place, folder, env=env, shown=shown)
 
 
-async def _scripted(path: str, task: Task, place: Environment, folder: Path, env: dict[str, str]) -> Work:
+async def _scripted(
+    path: str, task: Task, place: Environment, folder: Path, *, env: dict[str, str], shown: str = ""
+) -> Work:
+    """Run a script as the agent; `shown` is what stands in the trajectory in its place."""
     command = ["bash", path]
     with Recorder(folder, task.instruction) as recorder:
-        recorder.command(f"bash {path}")
+        recorder.command(shown.rstrip() or f"bash {path}")
         ran = await place.run(
             command,
             cwd=task.environment.workdir,

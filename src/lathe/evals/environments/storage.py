@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,6 +19,7 @@ from lathe.evals.environments.base import EnvironmentFault
 _NEEDED: Final = ("buildah", "runc")
 _REGISTRIES: Final = 'unqualified-search-registries = ["docker.io"]\nshort-name-mode = "disabled"\n'
 _POLICY: Final = '{"default": [{"type": "insecureAcceptAnything"}]}\n'
+_RUN_NAME: Final = 50
 _KEPT: Final = 65536
 _SECRET: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
 
@@ -63,12 +66,21 @@ async def finish(argv: Sequence[str], log: Path, timeout_s: float, env: Mapping[
         return Ended(code, file.read().decode("utf-8", "replace"))
 
 
+def _short(folder: Path) -> Path:
+    """Return the folder of what is there while containers run; podman takes no name of more than 50 letters."""
+    if len(str(folder)) <= _RUN_NAME:
+        return folder
+    name = hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()
+    return Path("/run" if os.geteuid() == 0 else tempfile.gettempdir()) / f"lathe-evals-{name}"
+
+
 class Storage:
     """Images in a folder of the cache; whoever has root uses it, no daemon needed."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self._root = home / "storage"
+        self._run = _short(home / "run")
         self._settings = home / "containers"
         self._ready = False
 
@@ -96,7 +108,7 @@ class Storage:
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command line of buildah for this folder."""
-        given = ["buildah", "--root", str(self._root), "--runroot", str(self.home / "run")]
+        given = ["buildah", "--root", str(self._root), "--runroot", str(self._run)]
         given += ["--storage-driver", "overlay", "--storage-opt", "overlay.mountopt=nodev"]
         return [*given, *arguments]
 
