@@ -62,7 +62,7 @@ async def test_a_trial_is_scored_and_all_of_it_kept(tmp_path: Path) -> None:
     assert (folder / "changes/app/answer").read_text() == "2\n"
     steps = json.loads((folder / "trajectory.json").read_text())["steps"]
     assert "working" in steps[1]["observation"]["results"][0]["content"]
-    assert (folder / "terminal.jsonl").read_text().count("working") == 1
+    assert '"o", "working' in (folder / "terminal.jsonl").read_text()
     times = trials[0].times
     assert times.total >= times.start + times.agent + times.verify > 0
 
