@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
 def _build(options: argparse.Namespace) -> int:
     from lathe.card.build import build_card
     from lathe.card.figures import SHOWN_DOUBT, SHOWN_STATUS
-    from lathe.evals.journal import now_ms
+    from lathe.store.journal import now_ms
 
     of = build_card(
         options.runs,
@@ -87,7 +87,7 @@ def _build(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from lathe.card.verify import verify_card
-    from lathe.evals.journal import now_ms
+    from lathe.store.journal import now_ms
 
     wrong = verify_card(options.card, now=now_ms())
     for sentence in wrong:

@@ -91,9 +91,10 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from lathe import __version__
     from lathe.evals.agents.known import needs_model, open_agent
-    from lathe.evals.journal import RunFolder, now_ms, wanted
+    from lathe.evals.journal import RunFolder, wanted
     from lathe.evals.record import Plan
     from lathe.protocol.ids import short_id
+    from lathe.store.journal import now_ms
 
     if options.attempts < 1 or options.retries < 0 or options.timeout_factor <= 0:
         raise UsageError("--attempts is 1 or more, --retries 0 or more, and --timeout-factor above 0.")

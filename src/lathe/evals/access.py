@@ -116,16 +116,12 @@ def for_model(model: str, providers: Mapping[str, Any], environ: Mapping[str, st
     if "wire" in table:
         table["wires"] = [table.pop("wire")]
     route = {"upstream": provider, "model": name}
-    return RunGateway({provider: table}, {_last(name): {"routes": [route]}}, environ)
-
-
-def _last(name: str) -> str:
-    return name.rpartition("/")[2]
+    return RunGateway({provider: table}, {name_of(model): {"routes": [route]}}, environ)
 
 
 def name_of(model: str) -> str:
     """Return by what name a run's gateway serves `PROVIDER/MODEL`."""
-    return _last(model)
+    return model.rpartition("/")[2]
 
 
 def _toml(settings: Mapping[str, Any], port: int) -> str:

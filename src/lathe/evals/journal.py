@@ -15,7 +15,6 @@ import fcntl
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -63,11 +62,6 @@ Record: TypeAlias = Began | Faulted | Ended | Note
 _encoder = msgspec.json.Encoder()
 _records: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 _plans = msgspec.json.Decoder(Plan)
-
-
-def now_ms() -> int:
-    """Return milliseconds since the epoch. They tell when; durations are never taken from them."""
-    return time.time_ns() // 1_000_000
 
 
 def trial_id(task: str, attempt: int) -> str:

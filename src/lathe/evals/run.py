@@ -15,11 +15,12 @@ from msgspec.structs import replace
 
 from lathe.evals.agents.base import Agent
 from lathe.evals.environments.base import EnvironmentFault, EnvironmentMaker
-from lathe.evals.journal import Began, Ended, Faulted, Note, RunFolder, now_ms, wanted
+from lathe.evals.journal import Began, Ended, Faulted, Note, RunFolder, wanted
 from lathe.evals.record import Fault, Flag, Plan, Trial
 from lathe.evals.task import Task
 from lathe.evals.trial import Job, TrialFault, faulted, run_trial
 from lathe.protocol.errors import UsageError
+from lathe.store.journal import now_ms
 
 if TYPE_CHECKING:
     from lathe.evals.audit.known import Known
@@ -114,7 +115,6 @@ class Runner:
         self._jobs = jobs or max(1, int(machine.cpus))
         self._room = Room(machine, self._jobs)
         self._building: dict[str, asyncio.Task[float]] = {}
-        self._built: dict[str, float] = {}
         self._builds = asyncio.Lock()
         self._known: dict[str, Known] = {}
 
@@ -211,16 +211,13 @@ class Runner:
         self._watcher.ends(trial)
 
     async def _build(self, id: str, task: Task) -> float:
-        """Have the image of a task there, each built once and one at a time; return the seconds if it was now."""
-        if task.name in self._built:
+        """Have the image of a task there, each built once and one at a time; return the seconds if it is built now."""
+        if building := self._building.get(task.name):
+            await asyncio.shield(building)
             return 0.0
-        if task.name not in self._building:
-            self._watcher.begins(id, "building")
-            self._building[task.name] = asyncio.create_task(self._prepared(task))
-        took = await asyncio.shield(self._building[task.name])
-        first = task.name not in self._built
-        self._built[task.name] = took
-        return took if first else 0.0
+        self._watcher.begins(id, "building")
+        self._building[task.name] = asyncio.create_task(self._prepared(task))
+        return await asyncio.shield(self._building[task.name])
 
     async def _prepared(self, task: Task) -> float:
         async with self._builds:

@@ -18,9 +18,9 @@ import msgspec
 from lathe.evals.agents.base import Agent, Work
 from lathe.evals.environments.base import Change, Environment, EnvironmentFault, EnvironmentMaker
 from lathe.evals.formats.rewards import RewardError, flag_reward, read_rewards
-from lathe.evals.journal import now_ms
 from lathe.evals.record import Fault, Times, Trial
 from lathe.evals.task import Healthcheck, Task
+from lathe.store.journal import now_ms
 
 KEPT_FILES = 200
 KEPT_BYTES = 8 * 2**20

@@ -37,16 +37,9 @@ def open_agent(name: str, model: str, access: Access | None, cache_folder: Path,
         return LatheAgent("mend" if name == "mend" else model, None if name == "mend" else access, cache_folder)
     from lathe.evals.agents import others
 
-    if name == "codex":
-        codex = others.Codex(model, access, cache_folder)
-        codex.path = others.program("codex", "LATHE_EVAL_CODEX", environ)
-        return codex
-    if name == "claude-code":
-        claude = others.ClaudeCode(model, access, cache_folder)
-        claude.path = others.program("claude", "LATHE_EVAL_CLAUDE", environ)
-        return claude
-    if name == "mini-swe-agent":
-        mini = others.MiniSweAgent(model, access, cache_folder)
-        mini.path = others.program("mini", "LATHE_EVAL_MINI", environ)
-        return mini
-    raise UsageError(f"Nobody knows the agent {name}.", hint=f"There are {', '.join(NAMES)}.")
+    if name not in others.PROGRAMS:
+        raise UsageError(f"Nobody knows the agent {name}.", hint=f"There are {', '.join(NAMES)}.")
+    kind, program, variable = others.PROGRAMS[name]
+    agent = kind(model, access, cache_folder)
+    agent.path = others.program(program, variable, environ)
+    return agent

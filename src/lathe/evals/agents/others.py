@@ -199,6 +199,14 @@ class MiniSweAgent(CommandAgent):
         return _work(ran, answer, calls, Cost(requests=calls, usd=stats.get("instance_cost")), "")
 
 
+PROGRAMS: dict[str, tuple[type[Codex | ClaudeCode | MiniSweAgent], str, str]] = {
+    "codex": (Codex, "codex", "LATHE_EVAL_CODEX"),
+    "claude-code": (ClaudeCode, "claude", "LATHE_EVAL_CLAUDE"),
+    "mini-swe-agent": (MiniSweAgent, "mini", "LATHE_EVAL_MINI"),
+}
+"""Each agent, its program, and the variable that says where that is."""
+
+
 def lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of a file, a line each; what is none is left out."""
     for line in _written(path):
