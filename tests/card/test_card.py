@@ -189,7 +189,7 @@ def test_whatever_is_changed_is_told(
     found = verified(copied)
     assert any(sentence in one for one in found), found
     assert all(one.endswith(".") and "\n" not in one for one in found)
-    monkeypatch.setattr("lathe.evals.journal.now_ms", lambda: ISSUED + DAY)
+    monkeypatch.setattr("lathe.store.journal.now_ms", lambda: ISSUED + DAY)
     assert main(["card", "verify", str(copied / "card")]) == 1
     assert sentence in capsys.readouterr().out
 
