@@ -75,6 +75,8 @@ class VerifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     It writes `/logs/verifier/reward.txt` (one number) or `reward.json` (numbers by name). `flag` is there for
     capture-the-flag: the reward is 1 where the agent's answer gives it; then nothing is run. `flag_rule` says what that
     is: it stands anywhere in the answer, or it is the answer's last line that isn't blank (in any case, or as it is).
+    `interim`, where it is given, is run before all that when the agent has ended, with the same tests, and may leave
+    notes in `/logs/interim`; then the agent is asked to take back what it did, and the verifier judges what is left.
     """
 
     tests: Path | None = None
@@ -85,6 +87,7 @@ class VerifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: float = 600.0
     flag: str = ""
     flag_rule: FlagRule = "contained"
+    interim: tuple[str, ...] = ()
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

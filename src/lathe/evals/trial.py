@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lathe.evals.agents.base import Agent, Work
-from lathe.evals.environments.base import Change, Environment, EnvironmentFault, EnvironmentMaker
+from lathe.evals.environments.base import Change, Environment, EnvironmentFault, EnvironmentMaker, Ran
 from lathe.evals.formats.rewards import RewardError, flag_reward, read_rewards
 from lathe.evals.record import Fault, Times, Trial
 from lathe.evals.task import Healthcheck, Task
@@ -111,6 +111,9 @@ async def run_trial(job: Job, folder: Path, say: Callable[[str], None], *, build
             raise TrialFault(Fault("model", work.why or "The model could not be reached."))
         changes = await place.changes()
         await _keep(place, changes, folder)
+        if task.verifier.interim:
+            await _taken_back(job, place, folder, say)
+            clock.lap("undo")
         say("verifying")
         rewards = await _verified(task, work, place, folder)
         clock.lap("verify")
@@ -166,21 +169,7 @@ async def _verified(task: Task, work: Work, place: Environment, folder: Path) ->
     spec = task.verifier
     if spec.flag:
         return {"reward": flag_reward(spec, work.answer)}
-    script = "rm -rf /tests /logs/verifier && mkdir -p /logs/verifier /logs/artifacts && chmod 755 /logs/verifier"
-    made = await place.run(["/bin/sh", "-c", script], cwd="/", timeout_s=60, user="root")
-    if made.code:
-        raise TrialFault(Fault("verify", f"No place for the verifier could be made: {_end(made.output)}"))
-    if spec.tests is not None:
-        await place.put(spec.tests, "/tests")
-    program, *words = spec.command
-    ran = await place.run(
-        [_SHELLS.get(program, program), *words],
-        cwd=task.environment.workdir,
-        env={**task.environment.env, **spec.env},
-        user=spec.user,
-        timeout_s=spec.timeout_s,
-        network=task.network("verifier"),
-    )
+    ran = await _judged(task, place, spec.command)
     kept = folder / "verifier"
     await place.get("/logs/verifier", kept)
     kept.mkdir(exist_ok=True)
@@ -192,6 +181,44 @@ async def _verified(task: Task, work: Work, place: Environment, folder: Path) ->
     except RewardError as error:
         why = f"{error} The verifier ended with exit code {ran.code}: {_end(ran.output)}"
         raise TrialFault(Fault("verify", why)) from None
+
+
+async def _judged(task: Task, place: Environment, command: Sequence[str]) -> Ran:
+    """Put the tests where they belong, run one of the verifier's commands there, and return how that ended."""
+    spec = task.verifier
+    script = "rm -rf /tests /logs/verifier && mkdir -p /logs/verifier /logs/artifacts && chmod 755 /logs/verifier"
+    made = await place.run(["/bin/sh", "-c", script], cwd="/", timeout_s=60, user="root")
+    if made.code:
+        raise TrialFault(Fault("verify", f"No place for the verifier could be made: {_end(made.output)}"))
+    if spec.tests is not None:
+        await place.put(spec.tests, "/tests")
+    program, *words = command
+    return await place.run(
+        [_SHELLS.get(program, program), *words],
+        cwd=task.environment.workdir,
+        env={**task.environment.env, **spec.env},
+        user=spec.user,
+        timeout_s=spec.timeout_s,
+        network=task.network("verifier"),
+    )
+
+
+async def _taken_back(job: Job, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
+    """Note how things stand, where the agent can't reach it, and have the agent take back what it did."""
+    task = job.task
+    say("noting")
+    ran = await _judged(task, place, task.verifier.interim)
+    noted = folder / "interim"
+    await place.get("/logs/interim", noted)
+    if ran.code or not noted.is_dir():
+        raise TrialFault(Fault("verify", f"What the agent left could not be noted: {_end(ran.output)}"))
+    await place.run(["/bin/sh", "-c", "rm -rf /tests /logs/interim"], cwd="/", timeout_s=60, user="root")
+    say("taking back")
+    own = folder / "undo"
+    own.mkdir()
+    await job.agent.take_back(task, place, own, say)
+    await place.run(["/bin/sh", "-c", "rm -rf /logs/interim"], cwd="/", timeout_s=60, user="root")
+    await place.put(noted, "/logs/interim")
 
 
 def _end(output: bytes) -> str:

@@ -76,3 +76,10 @@ class Agent(Protocol):
         Raises `EnvironmentFault` where the place failed.
         """
         ...
+
+    async def take_back(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
+        """Take back what it did on the task, by what the agent has for that; as `work` otherwise.
+
+        It is asked for by tasks that have a `VerifierSpec.interim`. `folder` is for the logs of this alone.
+        """
+        ...

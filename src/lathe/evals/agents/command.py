@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from lathe.evals.atif import Trajectory
 
 HOME = "/agent"
+TAKE_BACK = """\
+An agent like you has worked here before you, and I have gone on working since. Take back what it did, all of it and \
+nothing else: what I did is to stay, in the same files too. This is what has changed so far, by whomever:
+
+{diff}"""
+TOLD_BYTES = 65_536
 
 
 class CommandAgent(ABC):
@@ -86,6 +92,12 @@ class CommandAgent(ABC):
         )
         await place.get(HOME, own)
         return await asyncio.to_thread(self._recorded, own, folder, task, ran)
+
+    async def take_back(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
+        """See `Agent.take_back`: it is asked in words, in a session of its own."""
+        diff = folder.parent / "diff.patch"
+        what = diff.read_text("utf-8", "replace")[:TOLD_BYTES] if diff.is_file() else ""
+        await self.work(msgspec.structs.replace(task, instruction=TAKE_BACK.format(diff=what)), place, folder, say)
 
     def _recorded(self, own: Path, folder: Path, task: Task, ran: Ran) -> Work:
         from lathe.evals import atif

@@ -1,12 +1,12 @@
 """Lathe itself under test: with a model behind a gateway, or with the embedded engine and none.
 
-It runs without a sandbox of its own, for the environment is one, and asks nobody.
+It asks nobody, and runs without a sandbox of its own, for the environment is one; but where a person works beside it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from lathe.evals.access import name_of
 from lathe.evals.agents.base import Cost, Served, Work
 from lathe.evals.agents.command import HOME, CommandAgent
 from lathe.evals.agents.programs import LIBRARIES, START, python_mounts
-from lathe.evals.environments.base import Mount, Ran
+from lathe.evals.environments.base import Environment, Mount, Ran
 from lathe.evals.task import Task
 from lathe.protocol.codec import decode_event
 from lathe.protocol.errors import ExitCode
@@ -49,7 +49,9 @@ class LatheAgent(CommandAgent):
     def command(self, task: Task) -> Sequence[str]:
         """See `CommandAgent.command`."""
         model = "mend" if self.access is None else f"eval/{name_of(self.model)}"
-        options = ["--json", "-s", "danger-full-access", "-a", "never", "-m", model]
+        # Beside a person it is confined as it is by default, or it could not tell its own writes from theirs.
+        sandbox = "workspace-write" if task.verifier.interim else "danger-full-access"
+        options = ["--json", "-s", sandbox, "-a", "never", "-m", model]
         return [sys.executable, "-c", START, "exec", *options, "-"]
 
     def environ(self, task: Task) -> Mapping[str, str]:
@@ -64,6 +66,18 @@ class LatheAgent(CommandAgent):
             return {}
         where = f'base_url = "{self.access.inside}/v1"\nwire = "responses"\nkey_env = "LATHE_EVAL_KEY"\n'
         return {"config/lathe/config.toml": f"[providers.eval]\n{where}"}
+
+    async def take_back(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
+        """See `Agent.take_back`: `lathe undo`."""
+        ran = await place.run(
+            [sys.executable, "-c", START, "undo"],
+            cwd=task.environment.workdir,
+            env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task)},
+            user=task.environment.user,
+            timeout_s=task.agent_timeout_s,
+            network=task.network("agent"),
+        )
+        (folder / "undo.log").write_bytes(ran.output)
 
     def read(self, folder: Path, ran: Ran) -> Work:
         """See `CommandAgent.read`."""

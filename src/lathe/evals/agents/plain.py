@@ -27,6 +27,9 @@ class NoOp:
         """See `Agent.work`."""
         return Work(ended="done")
 
+    async def take_back(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
+        """See `Agent.take_back`."""
+
 
 class Oracle:
     """Runs the task's own solution. A task that it does not solve is broken, or needs what this machine has not."""
@@ -47,6 +50,11 @@ class Oracle:
         await place.put(task.solution, "/solution")
         return await _scripted("/solution/solve.sh", task, place, folder, env=task.solution_env)
 
+    async def take_back(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
+        """See `Agent.take_back`: the solution's `undo.sh`."""
+        if task.solution is not None and (task.solution / "undo.sh").is_file():
+            await _scripted("/solution/undo.sh", task, place, folder, env=task.solution_env)
+
 
 class Script:
     """Runs a script of this machine's in the place of an agent: for agents of one's own, and for tests of tasks."""
@@ -63,8 +71,15 @@ class Script:
 
     async def work(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> Work:
         """See `Agent.work`."""
+        return await self._run("work", task, place, folder)
+
+    async def take_back(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
+        """See `Agent.take_back`: the same script, told so by `AGENT_PHASE`."""
+        await self._run("undo", task, place, folder)
+
+    async def _run(self, phase: str, task: Task, place: Environment, folder: Path) -> Work:
         await place.put(self.path, "/agent/script.sh")
-        env = {"LATHE_INSTRUCTION": task.instruction}
+        env = {"LATHE_INSTRUCTION": task.instruction, "AGENT_PHASE": phase}
         shown = self.path.read_text("utf-8", "replace")[:_SHOWN]
         return await _scripted("/agent/script.sh", task, place, folder, env=env, shown=shown)
 

@@ -20,6 +20,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "nyu-ctf": ("split",),
     "quixbugs": (),
     "functions": (),
+    "situations": (),
 }
 """The formats, and what may stand behind the path as `?NAME=VALUE&...`."""
 
@@ -79,7 +80,7 @@ def parsed(spec: str) -> Spec:
 
 def recognised(path: Path) -> str:
     """Return the format of what lies at a path, "" where none is known by it."""
-    from lathe.evals.formats import cybench, functions, harbor, intercode_ctf, nyu_ctf, quixbugs
+    from lathe.evals.formats import cybench, functions, harbor, intercode_ctf, nyu_ctf, quixbugs, situations
 
     if path.is_file():
         by_name = {intercode_ctf.ROWS: "intercode-ctf", "registry.json": "harbor"}
@@ -88,6 +89,7 @@ def recognised(path: Path) -> str:
         "harbor": lambda: harbor.is_task(path) or (path / harbor.MANIFEST).is_file(),
         "quixbugs": lambda: quixbugs.is_quixbugs(path),
         "functions": lambda: (path / functions.ABOUT).is_file(),
+        "situations": lambda: (path / situations.ABOUT).is_file(),
         "intercode-ctf": lambda: intercode_ctf.rows_file(path) is not None,
         "nyu-ctf": lambda: any((path / name).is_file() for name in (*nyu_ctf.LISTS, nyu_ctf.CHALLENGE)),
         "cybench": lambda: bool(cybench.challenges_in(path)),
@@ -101,7 +103,7 @@ def recognised(path: Path) -> str:
 
 
 def _read(kind: str, path: Path, options: Mapping[str, str], made: Maker, given: Mapping[str, str] | None) -> Dataset:
-    from lathe.evals.formats import cybench, functions, harbor, intercode_ctf, nyu_ctf, quixbugs, swebench
+    from lathe.evals.formats import cybench, functions, harbor, intercode_ctf, nyu_ctf, quixbugs, situations, swebench
 
     match kind:
         case "harbor":
@@ -117,5 +119,7 @@ def _read(kind: str, path: Path, options: Mapping[str, str], made: Maker, given:
             return nyu_ctf.read_dataset(path, split=options.get("split", "test"), made=made)
         case "quixbugs":
             return quixbugs.read_dataset(path, made=made)
+        case "situations":
+            return situations.read_dataset(path, made=made)
         case _:
             return functions.read_dataset(path, made=made)

@@ -1,0 +1,1 @@
+sed -i 's/percent \/ 1000$/percent \/ 100/' shop/price.py
