@@ -101,3 +101,11 @@ class CommandAgent(ABC):
             return work  # an agent that ended before its first step left none
         (folder / "terminal.jsonl").write_text(replay_of(trajectory), encoding="utf-8")
         return msgspec.structs.replace(work, trajectory="trajectory.json")
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of what a program said, "" where it said nothing."""
+    try:
+        return path.read_text(errors="replace").strip().rpartition("\n")[2][:500]
+    except OSError:
+        return ""

@@ -14,7 +14,7 @@ import msgspec
 
 from lathe.evals.access import name_of
 from lathe.evals.agents.base import Cost, Served, Work
-from lathe.evals.agents.command import HOME, CommandAgent
+from lathe.evals.agents.command import HOME, CommandAgent, last_line
 from lathe.evals.agents.programs import LIBRARIES, START, python_mounts
 from lathe.evals.environments.base import Mount, Ran
 from lathe.evals.task import Task
@@ -87,7 +87,7 @@ class LatheAgent(CommandAgent):
                 case _:
                     pass
         if not why and ran.code:
-            why = _last_line(folder / "messages.log")
+            why = last_line(folder / "messages.log")
         thread = next(iter(sorted((folder / "lathe" / "threads").glob("*.jsonl"))), None)
         if self.access is None:
             requests = 0  # the embedded engine is no model
@@ -125,10 +125,3 @@ def events(path: Path) -> Iterator[Event]:
             yield decode_event(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-
-
-def _last_line(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip().rpartition("\n")[2][:500]
-    except OSError:
-        return ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,15 @@ import msgspec
 
 from lathe.evals.access import name_of
 from lathe.evals.agents.base import Cost, Work
-from lathe.evals.agents.command import HOME, CommandAgent
-from lathe.evals.agents.programs import LIBRARIES, node_mounts
+from lathe.evals.agents.command import HOME, CommandAgent, last_line
+from lathe.evals.agents.programs import (
+    LIBRARIES,
+    START_SCRIPT,
+    PythonProgram,
+    node_mounts,
+    package_mounts,
+    python_program,
+)
 from lathe.evals.environments.base import Mount, Ran
 from lathe.evals.task import Task
 from lathe.protocol.errors import ConfigError
@@ -151,27 +160,26 @@ class ClaudeCode(_NodeAgent):
 
 
 class MiniSweAgent(CommandAgent):
-    """`mini`, https://mini-swe-agent.com; `path` is its program, in a virtual environment of its own."""
+    """`mini`, https://mini-swe-agent.com, of version 2; `path` is its program."""
 
     name = "mini-swe-agent"
     path: Path
 
+    @cached_property
+    def _program(self) -> PythonProgram:
+        return python_program(self.path, "minisweagent")
+
     def mounts(self) -> Sequence[Mount]:
         """See `CommandAgent.mounts`."""
-        from lathe.evals.agents.programs import python_mounts
-
-        return [*python_mounts(self.cache_folder), Mount(self._venv, str(self._venv))]
-
-    @property
-    def _venv(self) -> Path:
-        return self.path.absolute().parent.parent
+        return package_mounts("mini-swe-agent", self._program, self.cache_folder)
 
     def command(self, task: Task) -> Sequence[str]:
         """See `CommandAgent.command`."""
-        python = str(self._venv / "bin" / "python")
-        options = ["--yolo", "--exit-immediately", "--output", f"{HOME}/trajectory.json", "--cost-limit", "0"]
-        model = f"openai/{name_of(self.model)}"
-        return [python, str(self.path.absolute()), *options, "--model", model, "--task", task.instruction]
+        program = self._program
+        # Its own settings by their whole path: a task may have a file with that name.
+        settings = ["-c", str(program.package / "config" / "mini.yaml"), "-c", f"{HOME}/run.yaml"]
+        options = [*settings, "--output", f"{HOME}/trajectory.json"]
+        return [str(program.python), "-I", "-c", START_SCRIPT, str(program.script), *options]
 
     def environ(self, task: Task) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
@@ -182,21 +190,40 @@ class MiniSweAgent(CommandAgent):
             "MSWEA_CONFIGURED": "true",
             "MSWEA_COST_TRACKING": "ignore_errors",
             "MSWEA_GLOBAL_CONFIG_DIR": f"{HOME}/mini",
+            "MSWEA_SILENT_STARTUP": "1",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LD_LIBRARY_PATH": LIBRARIES,
         }
 
+    def settings(self, task: Task) -> Mapping[str, str]:
+        """See `CommandAgent.settings`. What is asked stands there too: an argument has a limit of 128 KiB."""
+        told = {
+            "run": {"task": task.instruction},
+            "agent": {"mode": "yolo", "confirm_exit": False, "cost_limit": 0},
+            "model": {"model_name": f"openai/{name_of(self.model)}"},
+        }
+        return {"run.yaml": _yaml(told)}
+
     def read(self, folder: Path, ran: Ran) -> Work:
         """See `CommandAgent.read`."""
+        from lathe.evals.atif.mini import told_of
+
         try:
-            told = msgspec.json.decode((folder / "trajectory.json").read_bytes())
-        except (OSError, msgspec.DecodeError):
-            return _work(ran, "", 0, Cost(), "It left no trajectory.")
-        info = told.get("info") or {}
-        stats = info.get("model_stats") or {}
-        answer = str(info.get("submission") or "")
-        calls = int(stats.get("api_calls") or 0)
-        return _work(ran, answer, calls, Cost(requests=calls, usd=stats.get("instance_cost")), "")
+            told = told_of((folder / "trajectory.json").read_bytes())
+        except (OSError, ValueError):
+            return _work(ran, "", 0, Cost(), last_line(folder / "messages.log") or "It left no trajectory.")
+        cost = Cost(told.input_tokens, told.cached_tokens, told.output_tokens, told.requests)
+        why = "" if told.exit_status in ("", "Submitted") else f"It ended by {told.exit_status}."
+        return _work(ran, told.answer, told.requests, cost, why)
+
+    def trajectory(self, folder: Path, task: Task) -> Trajectory | None:
+        """See `CommandAgent.trajectory`."""
+        from lathe.evals.atif.mini import from_mini
+
+        try:
+            return from_mini((folder / "trajectory.json").read_bytes())
+        except (OSError, ValueError):
+            return None
 
 
 PROGRAMS: dict[str, tuple[type[Codex | ClaudeCode | MiniSweAgent], str, str]] = {
@@ -223,6 +250,11 @@ def _written(path: Path) -> list[bytes]:
         return path.read_bytes().splitlines()
     except OSError:
         return []
+
+
+def _yaml(value: object) -> str:
+    """Return JSON that is YAML too: that takes some characters for the ends of lines, and others not at all."""
+    return re.sub(r"[\x7f-\uffff]", lambda found: f"\\u{ord(found[0]):04x}", msgspec.json.encode(value).decode())
 
 
 def _work(ran: Ran, answer: str, steps: int, cost: Cost, why: str) -> Work:
