@@ -29,10 +29,11 @@ _READY_S = 60.0
 
 
 class Access(NamedTuple):
-    """A gateway's address here, and a key for it; `url` has no `/v1`."""
+    """A gateway's address here, and a key for it; `url` has no `/v1`. `own` is one that was started for the run."""
 
     url: str
     key: str
+    own: bool = False
 
     @property
     def inside(self) -> str:
@@ -78,7 +79,7 @@ class RunGateway:
             if process.poll() is not None:
                 break
             if _answers(port) and (found := (folder / "key").read_text().strip()):
-                return Access(f"http://127.0.0.1:{port}", found)
+                return Access(f"http://127.0.0.1:{port}", found, own=True)
             await asyncio.sleep(0.05)
         said = (folder / "log").read_text(errors="replace").strip().rpartition("\n")[2]
         await self.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lathe.evals.access import name_of
+from lathe.evals.access import Access, name_of
 from lathe.evals.agents.base import Cost, Served, Work
 from lathe.evals.agents.command import HOME, CommandAgent, last_line
 from lathe.evals.agents.programs import LIBRARIES, START, python_mounts
@@ -52,17 +52,17 @@ class LatheAgent(CommandAgent):
         options = ["--json", "-s", "danger-full-access", "-a", "never", "-m", model]
         return [sys.executable, "-c", START, "exec", *options, "-"]
 
-    def environ(self, task: Task) -> Mapping[str, str]:
+    def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
         own = {"LATHE_HOME": f"{HOME}/lathe", "XDG_CONFIG_HOME": f"{HOME}/config", "LD_LIBRARY_PATH": LIBRARIES}
         own["PYTHONPATH"] = str(Path(__file__).resolve().parents[3])
-        return own if self.access is None else {**own, "LATHE_EVAL_KEY": self.access.key}
+        return own if access is None else {**own, "LATHE_EVAL_KEY": access.key}
 
-    def settings(self, task: Task) -> Mapping[str, str]:
+    def settings(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.settings`."""
-        if self.access is None:
+        if access is None:
             return {}
-        where = f'base_url = "{self.access.inside}/v1"\nwire = "responses"\nkey_env = "LATHE_EVAL_KEY"\n'
+        where = f'base_url = "{access.inside}/v1"\nwire = "responses"\nkey_env = "LATHE_EVAL_KEY"\n'
         return {"config/lathe/config.toml": f"[providers.eval]\n{where}"}
 
     def read(self, folder: Path, ran: Ran) -> Work:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lathe.evals.access import name_of
+from lathe.evals.access import Access, name_of
 from lathe.evals.agents.base import Cost, Work
 from lathe.evals.agents.command import HOME, CommandAgent, last_line
 from lathe.evals.agents.programs import (
@@ -53,14 +53,6 @@ class _NodeAgent(CommandAgent):
         real = self.path.resolve()
         return [_NODE, str(real)] if real.suffix in (".js", ".mjs", ".cjs") else [str(real)]
 
-    @property
-    def _key(self) -> str:
-        return self.access.key if self.access is not None else ""
-
-    @property
-    def _url(self) -> str:
-        return self.access.inside if self.access is not None else ""
-
 
 class Codex(_NodeAgent):
     """`codex exec`, https://github.com/openai/codex."""
@@ -72,16 +64,16 @@ class Codex(_NodeAgent):
         options = ["--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
         return [*self._started(), "exec", *options, "-"]
 
-    def environ(self, task: Task) -> Mapping[str, str]:
+    def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
-        return {"CODEX_HOME": f"{HOME}/codex", "LATHE_EVAL_KEY": self._key, "LD_LIBRARY_PATH": LIBRARIES}
+        return {"CODEX_HOME": f"{HOME}/codex", "LATHE_EVAL_KEY": _way(access)[1], "LD_LIBRARY_PATH": LIBRARIES}
 
-    def settings(self, task: Task) -> Mapping[str, str]:
+    def settings(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.settings`."""
         table = (
             f'model = "{name_of(self.model)}"\nmodel_provider = "lathe"\napproval_policy = "never"\n'
             'sandbox_mode = "danger-full-access"\n[model_providers.lathe]\nname = "Lathe"\n'
-            f'base_url = "{self._url}/v1"\nenv_key = "LATHE_EVAL_KEY"\nwire_api = "responses"\n'
+            f'base_url = "{_way(access)[0]}/v1"\nenv_key = "LATHE_EVAL_KEY"\nwire_api = "responses"\n'
         )
         return {"codex/config.toml": table}
 
@@ -122,12 +114,12 @@ class ClaudeCode(_NodeAgent):
         options = ["--output-format", "stream-json", "--verbose", "--dangerously-skip-permissions"]
         return [*self._started(), "-p", *options]
 
-    def environ(self, task: Task) -> Mapping[str, str]:
+    def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
-        model = name_of(self.model)
+        model, (url, key) = name_of(self.model), _way(access)
         return {
-            "ANTHROPIC_BASE_URL": self._url,
-            "ANTHROPIC_AUTH_TOKEN": self._key,
+            "ANTHROPIC_BASE_URL": url,
+            "ANTHROPIC_AUTH_TOKEN": key,
             "ANTHROPIC_MODEL": model,
             "ANTHROPIC_DEFAULT_HAIKU_MODEL": model,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -181,11 +173,11 @@ class MiniSweAgent(CommandAgent):
         options = [*settings, "--output", f"{HOME}/trajectory.json"]
         return [str(program.python), "-I", "-c", START_SCRIPT, str(program.script), *options]
 
-    def environ(self, task: Task) -> Mapping[str, str]:
+    def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
-        url, key = (f"{self.access.inside}/v1", self.access.key) if self.access is not None else ("", "")
+        url, key = _way(access)
         return {
-            "OPENAI_BASE_URL": url,
+            "OPENAI_BASE_URL": f"{url}/v1",
             "OPENAI_API_KEY": key,
             "MSWEA_CONFIGURED": "true",
             "MSWEA_COST_TRACKING": "ignore_errors",
@@ -195,7 +187,7 @@ class MiniSweAgent(CommandAgent):
             "LD_LIBRARY_PATH": LIBRARIES,
         }
 
-    def settings(self, task: Task) -> Mapping[str, str]:
+    def settings(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.settings`. What is asked stands there too: an argument has a limit of 128 KiB."""
         told = {
             "run": {"task": task.instruction},
@@ -232,6 +224,11 @@ PROGRAMS: dict[str, tuple[type[Codex | ClaudeCode | MiniSweAgent], str, str]] = 
     "mini-swe-agent": (MiniSweAgent, "mini", "LATHE_EVAL_MINI"),
 }
 """Each agent, its program, and the variable that says where that is."""
+
+
+def _way(access: Access | None) -> tuple[str, str]:
+    """Return the gateway's address in the environment, and the key for it."""
+    return (access.inside, access.key) if access is not None else ("", "")
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
