@@ -6,7 +6,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,19 @@ async def test_an_agent_that_lies_about_its_tokens_is_told_right(tmp_path: Path)
     assert trial.served == (Served("model-1", "model-1", 3),)
 
 
+async def test_an_agent_that_no_model_answers_has_not_failed(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "codex"
+    program.parent.mkdir()
+    program.write_text(LIAR)
+    program.chmod(0o755)
+    down = [Step(error="overloaded")] * 50
+    _, trial = await tried("codex", down, tmp_path, {"LATHE_EVAL_CODEX": str(program)})
+    assert (trial.verdict, trial.reward, trial.faults[0].stage) == ("fault", None, "model")
+    assert trial.why.startswith("No model answered:"), trial.why
+
+
 @asynccontextmanager
-async def gateway(*steps: Step) -> AsyncIterator[Access]:
+async def gateway(*steps: Step, environ: Mapping[str, str] | None = None) -> AsyncIterator[Access]:
     """A gateway with a dear model, a cheap one, and one that does not answer, for which the cheap one serves."""
     async with ScriptedServer(list(steps)) as server:
         upstreams = {
@@ -64,9 +75,11 @@ async def gateway(*steps: Step) -> AsyncIterator[Access]:
             "cheap": {"routes": [{"upstream": "scripted", "model": "cheap-1"}], "price": {"input": 1.0, "output": 2.0}},
             "lost": {"routes": [{"upstream": "gone", "model": "lost-1"}]},
         }
-        running = RunGateway(upstreams, models, {"PATH": "/usr/bin:/bin"})
+        running = RunGateway(upstreams, models, {"PATH": "/usr/bin:/bin", **(environ or {})})
         try:
             access = await running.start()
+            async with Meter(access).lease("first"):  # which waits until the administration answers
+                pass
             me: Any = await asked(access, "GET", "/v1/access/me")
             settings = {"settings": {"fallback": {"lost": ["cheap"]}}}
             await asked(access, "PATCH", f"/admin/v1/projects/{me['principal']['project']}", settings)

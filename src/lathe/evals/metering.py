@@ -21,6 +21,8 @@ from lathe.models.http import HttpClient, TransportError, read_body
 from lathe.store.journal import now_ms
 
 _ANSWER_S = 60.0
+_TOO_MANY, _HELD_UP = 429, 503
+_PAUSES_S = (0.1, 0.2, 0.5, *(1.0 for _ in range(30)))
 _BODY_LIMIT = 16 * 2**20
 _MICRO = 1_000_000
 _LIVE_S = 2.0
@@ -30,10 +32,11 @@ _LASTS_MS = 7 * 86_400_000
 
 
 class Taken(NamedTuple):
-    """What a trial took, and who served it."""
+    """What a trial took, and who served it; `failed` counts requests that failed besides whoever asked."""
 
     cost: Cost
     served: tuple[Served, ...]
+    failed: int
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -42,6 +45,8 @@ class _Row(msgspec.Struct, frozen=True):
     id: str
     requested: str
     served: str
+    state: str
+    status: int
     cost: int
     input_tokens: int
     cached_tokens: int
@@ -133,7 +138,9 @@ class Meter:
         path = f"/admin/v1/keys/{quote(key)}"
         await self._ask("POST", f"{path}/revoke")
         await self._ask("POST", f"{path}/settle")
-        rows = [one async for one in self._rows(key) if one.served]
+        every = [one async for one in self._rows(key)]
+        rows = [one for one in every if one.served]
+        failed = sum(one.state == "failed" and (one.status >= 500 or one.status == _TOO_MANY) for one in every)
         counts: dict[tuple[str, str, str], int] = {}
         for one in rows:
             swap = (one.requested, one.served, await self._substitution(one))
@@ -146,7 +153,7 @@ class Meter:
             sum(one.cost for one in rows) / _MICRO if await self._known(rows) else None,
         )
         order = sorted(counts.items(), key=lambda one: (one[0][2] != "", -one[1], one[0]))
-        return Taken(cost, tuple(Served(asked, model, count, why) for (asked, model, why), count in order))
+        return Taken(cost, tuple(Served(asked, model, count, why) for (asked, model, why), count in order), failed)
 
     async def _rows(self, key: str) -> AsyncIterator[_Row]:
         cursor: str | None = ""
@@ -175,6 +182,19 @@ class Meter:
         return bool(served) and all(self._priced.get(one, False) for one in served)
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """Return an answer; a gateway that is held up is asked again a number of times."""
+        status, told = await self._asked(method, path, body)
+        for pause_s in _PAUSES_S:
+            if status != _HELD_UP:
+                break
+            await asyncio.sleep(pause_s)
+            status, told = await self._asked(method, path, body)
+        if status >= 300:
+            asked = f"{method} {path.partition('?')[0]}"
+            raise _Refused(f"{asked} gave {status}: {told[:300].decode(errors='replace')}")
+        return told
+
+    async def _asked(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
         endpoint = parse_endpoint(self._access.url)
         headers = [(b"authorization", f"Bearer {self._access.key}".encode())]
         data = [msgspec.json.encode(body)] if body is not None else []
@@ -183,13 +203,9 @@ class Meter:
         client = HttpClient(endpoint, {}, connect_timeout_s=_ANSWER_S, idle_timeout_s=_ANSWER_S)
         try:
             answer = await client.request(method, endpoint.path + path, headers, data)
-            told = await read_body(answer, _BODY_LIMIT)
+            return answer.status, await read_body(answer, _BODY_LIMIT)
         finally:
             await client.aclose()
-        if answer.status >= 300:
-            asked = f"{method} {path.partition('?')[0]}"
-            raise _Refused(f"{asked} gave {answer.status}: {told[:300].decode(errors='replace')}")
-        return told
 
 
 @contextlib.contextmanager

@@ -79,6 +79,8 @@ class CommandAgent(ABC):
                 taken = await lease.taken()
         except Unmetered as error:
             return Work(ended="unreachable", why=str(error))
+        if work.ended == "crashed" and taken.failed and not taken.cost.requests:
+            return Work(ended="unreachable", why=f"No model answered: {work.why}".strip())
         return msgspec.structs.replace(work, cost=taken.cost, served=taken.served)
 
     async def _worked(self, task: Task, place: Environment, folder: Path, access: Access | None) -> Work:
