@@ -116,7 +116,7 @@ class CommandAgent(ABC):
             (folder / "trajectory.json").write_bytes(atif.write(trajectory))
         except (atif.TrajectoryError, LatheError):
             return work  # an agent that ended before its first step left none
-        (folder / "terminal.jsonl").write_text(replay_of(trajectory), encoding="utf-8")
+        (folder / "terminal.jsonl").write_text(replay_of(trajectory, ran.wall_s), encoding="utf-8")
         return msgspec.structs.replace(work, trajectory="trajectory.json")
 
 
