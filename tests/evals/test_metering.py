@@ -126,12 +126,33 @@ async def test_the_key_of_a_trial_is_good_for_models_only() -> None:
         for method, path in (("GET", "/admin/v1/keys"), ("POST", "/admin/v1/keys"), ("GET", "/admin/v1/requests")):
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 await asked(lease.access, method, path, {} if method == "POST" else None)
-        used = Access(access.url, lease.access.key)
-        async with Meter(used).lease("double-1.1") as none:
-            assert none is None, "a person's key that makes no keys is used itself, and the agent's own words count"
     with pytest.raises(Unmetered, match="keep count"):
         async with Meter(access).lease("double-1.2"):
             pass
+
+
+async def test_a_gateway_of_the_persons_keeps_count_where_their_key_may_make_keys() -> None:
+    async with gateway(Step(say=(Words("So."),), usage=USAGE)) as access:
+        theirs = Access(access.url, access.key)
+        async with Meter(theirs).lease("double-1.1") as lease:
+            assert lease is not None
+            await asked(lease.access, "POST", "/v1/responses", {"model": "cheap", "input": "Hi"})
+            assert (await lease.taken()).served == (Served("cheap", "cheap", 1),)
+        keys = (await asked(access, "GET", "/admin/v1/keys"))["data"]
+        (mine,) = [one for one in keys if one["name"] == "lathe eval double-1.1"]
+        assert mine["expires"] and mine["revoked"], "a run that is killed leaves no key for good"
+        relay = {"scopes": ["relay"], "project": mine["project"]}
+        limited = {
+            "scopes": ["relay", "admin"],
+            "project": mine["project"],
+            "settings": {"limits": {"requests_per_minute": 9}},
+        }
+        for kind in (relay, limited):
+            secret = (await asked(access, "POST", "/admin/v1/keys", kind))["secret"]
+            async with Meter(Access(access.url, secret)).lease("double-1.2") as none:
+                assert none is None, "such a key is used itself, and the agent's own words count"
+    async with ScriptedServer([]) as other, Meter(Access(other.base_url.removesuffix("/v1"), "key")).lease("x") as none:
+        assert none is None, "and so it is with a gateway that is not Lathe's"
 
 
 async def test_what_was_under_way_when_an_agent_was_killed_is_counted() -> None:
