@@ -22,6 +22,7 @@ from lathe.evals.record import Trial
 from lathe.evals.run import Runner
 from lathe.models.script import Call, Step, Tokens, Words
 from lathe.models.scripted import ScriptedServer
+from lathe.protocol.errors import ConfigError
 
 sys.path.append(str(Path(__file__).parent.parent / "gateway"))
 import clients
@@ -116,6 +117,15 @@ async def test_claude_code(tmp_path: Path) -> None:
     _, trial = await tried("claude-code", script, tmp_path, {"LATHE_EVAL_CLAUDE": str(clients.claude())})
     assert (trial.verdict, trial.reward, trial.ended) == ("scored", 1.0, "done"), trial.why
     assert trial.answer == "The number is doubled." and trial.trajectory
+
+
+def test_a_program_that_can_not_be_seen_in_an_environment_is_told_of_at_once(tmp_path: Path) -> None:
+    alone = tmp_path / "mini"
+    alone.write_text("#!/bin/sh\n")
+    with pytest.raises(ConfigError, match="does not lie beside a Python that has minisweagent"):
+        open_agent("mini-swe-agent", "p/m", None, tmp_path, {"LATHE_EVAL_MINI": str(alone)})
+    with pytest.raises(ConfigError, match="not on this machine"):
+        open_agent("mini-swe-agent", "p/m", None, tmp_path, {"LATHE_EVAL_MINI": str(tmp_path / "none")})
 
 
 async def test_mini_swe_agent(tmp_path: Path) -> None:

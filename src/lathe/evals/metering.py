@@ -100,8 +100,9 @@ class Meter:
         try:
             yield Lease(self._access._replace(key=secret), id, self)
         except BaseException:
-            with contextlib.suppress(_Refused, TransportError, OSError):  # it ends with its gateway, or in a week
-                await self._ask("POST", f"/admin/v1/keys/{quote(id)}/revoke")
+            if not self._access.own:  # else it ends with its gateway
+                with contextlib.suppress(_Refused, TransportError, OSError):
+                    await self._ask("POST", f"/admin/v1/keys/{quote(id)}/revoke")
             raise
 
     async def _made(self, name: str) -> tuple[str, str] | None:
