@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harnesses import harbor_python
+
 from lathe.evals.formats.harbor import read_dataset
 from lathe.evals.formats.harbor_toml import NO_LIMIT_S
 from lathe.evals.task import Network, Resources, Task
 
-HARBOR = Path(__file__).parents[2] / ".bench" / "venv-harbor" / "bin" / "python"
-HOW = "python3.12 -m venv .bench/venv-harbor && .bench/venv-harbor/bin/pip install harbor==0.26.*"
 _MODES = {"none": "no-network"}
 
 # Runs under Harbor's own Python: 3.12 or later.
@@ -58,7 +58,7 @@ for folder in json.load(sys.stdin):
 
 def harbor_facts(folders: list[Path], environment: dict[str, str] | None = None) -> list[dict[str, Any]]:
     done = subprocess.run(
-        [HARBOR, "-c", _READER],
+        [harbor_python(), "-c", _READER],
         input=json.dumps([str(folder) for folder in folders]),
         env={**os.environ, **(environment or {})},
         capture_output=True, text=True, check=True,

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from installing import installed, into_environment
 
+from lathe.evals.environments.standins import find_python
 from lathe.evals.harnesses.wheel import make_wheel
 
+PYTHONS = {version: find_python(version) for version in ("3.12", "3.13")}  # tests have another home
 INSPECT = "inspect-ai==0.3.285"
 HARBOR = "harbor==0.26.0"
 ROOT = Path(__file__).parents[2]
@@ -68,17 +70,19 @@ def _inspect(folder: Path, what: str) -> str:
 
 
 def _harbor(folder: Path, what: str) -> str:
-    python = next((found for name in ("python3.12", "python3.13") if (found := _real(name))), "")
+    python = next((found for version in PYTHONS if (found := _python(version))), "")
     return into_environment(folder, what, *_needs(), python=python) if python else "it needs Python 3.12"
 
 
-def _real(name: str) -> str:
-    """Return a Python that runs: pyenv has scripts for versions that it does not have."""
-    found = shutil.which(name)
-    if found is None:
-        return ""
-    said = subprocess.run([found, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
-    return said.stdout.strip()
+def _python(version: str) -> str:
+    """Return a Python that runs: pyenv has scripts on the path also for versions that it would not choose here."""
+    name = f"python{version}"
+    folder = PYTHONS[version]
+    for program in filter(None, (shutil.which(name), folder and folder / "bin" / name)):
+        said = subprocess.run([program, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True)
+        if said.returncode == 0:
+            return said.stdout.strip()
+    return ""
 
 
 def lay(tmp_path: Path) -> dict[str, str]:

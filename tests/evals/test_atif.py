@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import subprocess
 from pathlib import Path
 
 import pytest
+from harnesses import harbor_python
 from hypothesis import given
 from hypothesis import strategies as st
 from running import patch, run, says, scripted
@@ -64,12 +64,7 @@ async def worked(folder: Path) -> tuple[Path, list[str]]:
 
 
 def harbor(folder: Path, *trajectories: bytes) -> list[str]:
-    """Return what Harbor's own reader says of each trajectory, "" where it takes it; skip where there is no Harbor."""
-    home = Path(pwd.getpwuid(os.getuid()).pw_dir)
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "lathe-tests" / "harbor-0.26.0"
-    python = Path(os.environ.get("HARBOR_PYTHON") or kept / "bin" / "python")
-    if not (python.exists() and ("HARBOR_PYTHON" in os.environ or (kept / ".done").exists())):
-        pytest.skip("needs harbor 0.26: a Python 3.12 that has it, as HARBOR_PYTHON")
+    """Return what Harbor's own reader says of each trajectory, "" where it takes it."""
     paths = [folder / f"trajectory-{number}.json" for number in range(len(trajectories))]
     for path, data in zip(paths, trajectories, strict=True):
         path.write_bytes(data)
@@ -87,7 +82,7 @@ def harbor(folder: Path, *trajectories: bytes) -> list[str]:
         "print(json.dumps(said))"
     )
     done = subprocess.run(
-        [python, "-c", script, *paths], capture_output=True, text=True, check=True, env={"HOME": str(home)}
+        [harbor_python(), "-c", script, *paths], capture_output=True, text=True, check=True, env={"HOME": str(folder)}
     )
     return list(json.loads(done.stdout.splitlines()[-1]))
 
