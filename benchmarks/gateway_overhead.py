@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from measuring import median, table
+
+from lathe.evals.gateway_process import GatewayProcess, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / ".bench" / "gwvenv"
@@ -133,19 +134,10 @@ class Running(NamedTuple):
     """A gateway that is up: how long that took, and what asks it."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    pid: int
     port: int
     key: str
     ready_s: float
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _command(name: str, folder: Path, port: int, upstream: int) -> tuple[list[str], dict[str, str]]:
@@ -180,41 +172,14 @@ def running(name: str, folder: Path, upstream: int) -> Iterator[Running]:
     port = free_port()
     command, environ = _command(name, folder, port, upstream)
     began = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environ,
-        stdout=(folder / "out").open("wb"),
-        stderr=(folder / "log").open("wb"),
-        start_new_session=True,
-    )
+    process = GatewayProcess(command, folder, environ, port)
     try:
         key = {"bare": "x", "litellm": "sk-bench"}.get(name, "")
-        while not _answers(port):
-            if process.poll() is not None or time.perf_counter() - began > 120:
-                raise RuntimeError(f"{name} did not start: {(folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.02)
-        ready_s = time.perf_counter() - began
-        yield Running(name, process, port, key or (folder / "out").read_text().strip(), ready_s)
+        if not process.wait(120, for_key=not key):
+            raise RuntimeError(f"{name} did not start: {process.said}")
+        yield Running(name, process.pid, port, key or process.key, time.perf_counter() - began)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _answers(port: int) -> bool:
-    import socket
-
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1) as probe:
-            probe.sendall(b"GET /health/readiness HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-            return probe.recv(1) != b""
-    except OSError:
-        return False
+        process.end()
 
 
 def _tree(root: int) -> list[int]:
@@ -349,7 +314,7 @@ def _measure(names: list[str], scratch: Path, port: int, pid: int, options: argp
     for name in names:
         count = (320 if name == "litellm" else 4000) // share
         with running(name, scratch / name, port) as gateway:
-            pids = _tree(gateway.process.pid)
+            pids = _tree(gateway.pid)
             ready[name] = gateway.ready_s
             print(f"{name} is up after {gateway.ready_s:.2f} s", file=sys.stderr)
             found[name] = {

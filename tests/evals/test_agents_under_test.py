@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from trivial import doubling, plan_of
 
+from lathe.evals import atif
 from lathe.evals.access import RunGateway, for_model
 from lathe.evals.agents.known import open_agent
 from lathe.evals.agents.lathe import LatheAgent
@@ -20,6 +22,7 @@ from lathe.evals.record import Trial
 from lathe.evals.run import Runner
 from lathe.models.script import Call, Step, Tokens, Words
 from lathe.models.scripted import ScriptedServer
+from lathe.protocol.errors import ConfigError
 
 sys.path.append(str(Path(__file__).parent.parent / "gateway"))
 import clients
@@ -27,6 +30,7 @@ import clients
 pytestmark = pytest.mark.timeout(180, func_only=True)
 
 DO = "echo $(( $(cat /app/number) * 2 )) > /app/answer; echo doubled"
+MINI_ENDS = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT; echo The number is doubled."
 USAGE = Tokens(input=1200, cached=200, output=80)
 
 
@@ -38,10 +42,11 @@ def steps(tool: str, arguments: dict[str, Any]) -> list[Step]:
 
 
 async def tried(
-    name: str, script: list[Step] | None, folder: Path, environ: dict[str, str] | None = None
+    name: str, script: list[Step] | None, folder: Path, environ: dict[str, str] | None = None, more: str = ""
 ) -> tuple[RunFolder, Trial]:
-    """Return what an agent made of doubling 1."""
+    """Return what an agent made of doubling 1; `more` is asked besides."""
     task = doubling(folder / "tasks", 2)["double-1"]
+    task = replace(task, instruction=task.instruction + more)
     gateway: RunGateway | None = None
     async with ScriptedServer(script or []) as server:
         access = None
@@ -112,3 +117,34 @@ async def test_claude_code(tmp_path: Path) -> None:
     _, trial = await tried("claude-code", script, tmp_path, {"LATHE_EVAL_CLAUDE": str(clients.claude())})
     assert (trial.verdict, trial.reward, trial.ended) == ("scored", 1.0, "done"), trial.why
     assert trial.answer == "The number is doubled." and trial.trajectory
+
+
+def test_a_program_that_can_not_be_seen_in_an_environment_is_told_of_at_once(tmp_path: Path) -> None:
+    alone = tmp_path / "mini"
+    alone.write_text("#!/bin/sh\n")
+    with pytest.raises(ConfigError, match="does not lie beside a Python that has minisweagent"):
+        open_agent("mini-swe-agent", "p/m", None, tmp_path, {"LATHE_EVAL_MINI": str(alone)})
+    with pytest.raises(ConfigError, match="not on this machine"):
+        open_agent("mini-swe-agent", "p/m", None, tmp_path, {"LATHE_EVAL_MINI": str(tmp_path / "none")})
+
+
+async def test_mini_swe_agent(tmp_path: Path) -> None:
+    script = [
+        Step(say=(Words("I double it."), Call("bash", json.dumps({"command": DO}))), usage=USAGE),
+        Step(say=(Words("No call."),), usage=USAGE),
+        Step(say=(Call("bash", json.dumps({"command": "cat /app/answer; env | grep -c LD_LIBRARY"})),), usage=USAGE),
+        Step(say=(Words("Done."), Call("bash", json.dumps({"command": MINI_ENDS}))), usage=USAGE),
+    ]
+    more = " Ünd 😀\u2028\x85\x7f." + " Think." * 30_000  # which no argument of a command could hold
+    run, trial = await tried("mini-swe-agent", script, tmp_path, {"LATHE_EVAL_MINI": str(clients.mini())}, more)
+    assert (trial.verdict, trial.reward, trial.ended, trial.why) == ("scored", 1.0, "done", ""), trial.why
+    assert trial.answer == "The number is doubled." and trial.steps == 4
+    assert (trial.cost.input_tokens, trial.cost.cached_tokens, trial.cost.output_tokens) == (4800, 800, 320)
+    told = atif.read((run.trial(trial.id) / trial.trajectory).read_bytes())
+    assert told.agent.name == "mini-swe-agent" and told.agent.version == clients.MINI.partition("==")[2]
+    asked = [call.arguments["command"] for step in told.steps for call in step.tool_calls or ()]
+    assert [asked[0], asked[-1]] == [DO, MINI_ENDS]
+    printed = [one.content for step in told.steps if step.observation for one in step.observation.results]
+    assert printed[:2] == ["doubled\n", "2\n0\n"], "and its libraries are not handed on to its commands"
+    assert f"Double 1.{more}" in str(told.steps[1].message) and told.steps[2].metrics is not None
+    assert told.steps[2].metrics.prompt_tokens == 1200 and told.steps[2].timestamp

@@ -65,6 +65,7 @@ ROWS: list[tuple[str, str, dict[str, Any] | None, str]] = [
     ("PATCH", "/admin/v1/keys/{new_key}", {"name": "x"}, "  200 403 403 200 403 404 403 403 401"),
     ("POST", "/admin/v1/keys/{new_key}/rotate", {}, "       201 404 404 201 404 404 404 403 401"),
     ("POST", "/admin/v1/keys/{new_own_key}/revoke", None, " 200 404 404 200 200 404 404 403 401"),
+    ("POST", "/admin/v1/keys/{new_own_key}/settle", None, " 200 404 404 200 200 404 404 403 401"),
     ("GET", "/admin/v1/applications", None, "               200 200 200 200 200 200 200 403 401"),
     ("GET", "/admin/v1/applications/{new_application}", None, "200 200 200 200 200 404 404 403 401"),
     ("POST", "/admin/v1/applications/{new_application}/review", YES, "200 200 403 403 403 403 403 403 401"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lathe.evals.access import Access, RunGateway
     from lathe.evals.journal import RunFolder
     from lathe.evals.record import Plan, Trial
-    from lathe.evals.stats.summary import Summary
+    from lathe.evals.report import Report
     from lathe.evals.task import Dataset, Task
 
 
@@ -160,8 +160,7 @@ def _go(folder: RunFolder, plan: Plan, dataset: Dataset, options: argparse.Names
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.stderr.write(f"lathe: stopped; `lathe eval resume {folder.path}` goes on.\n")
         return 130
-    page = written(folder, plan, trials)
-    return _told(plan, trials, page, as_json=options.json)
+    return _told(written(folder, plan, trials), folder.page, as_json=options.json)
 
 
 async def _working(folder: RunFolder, plan: Plan, dataset: Dataset, options: argparse.Namespace) -> list[Trial]:
@@ -207,27 +206,25 @@ async def _model(model: str) -> tuple[RunGateway | None, Access]:
     return gateway, await gateway.start()
 
 
-def _told(plan: Plan, trials: list[Trial], page: Path, *, as_json: bool) -> int:
+def _told(report: Report, page: Path, *, as_json: bool) -> int:
     """Print what came of a run; return its exit code."""
-    from lathe.evals.stats.summary import summarise
-
-    faults = [one for one in trials if one.verdict == "fault"]
     if as_json:
         import msgspec
 
-        told = {"plan": plan, "trials": trials, "summary": summarise(trials)}
+        told = {"plan": report.plan, "trials": report.trials, "summary": report.summary}
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
     else:
-        for line in _outcome(plan, trials, summarise(trials)):
+        for line in _outcome(report):
             sys.stdout.write(line + "\n")
         sys.stdout.write(f"report: {page}\n")
-    return 1 if faults or len(trials) < len(plan.tasks) * plan.attempts else 0
+    return 1 if report.missing or any(one.verdict == "fault" for one in report.trials) else 0
 
 
-def _outcome(plan: Plan, trials: list[Trial], figures: Summary) -> Iterator[str]:
+def _outcome(report: Report) -> Iterator[str]:
     """Yield what is said of a run on a terminal."""
     from lathe.evals.report.wording import dollars, seconds, share, spread, tokens
 
+    plan, trials, figures = report.plan, report.trials, report.summary
     said = f"{figures.passed} of {figures.scored} trials passed"
     yield f"{plan.dataset_name}: {said}; mean {share(figures.mean)} (95 %: {spread(figures.interval)})"
     for k, estimate in figures.pass_at.items():

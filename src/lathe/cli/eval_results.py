@@ -17,6 +17,7 @@ from lathe.protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from lathe.evals.record import Plan, Trial
+    from lathe.evals.report import Report
     from lathe.evals.task import Dataset, Task
 
 
@@ -40,22 +41,18 @@ def dataset_of(spec: str, variables: Sequence[str] = ()) -> Dataset:
     return open_dataset(spec, given={name: os.environ[name] for name in variables if name in os.environ})
 
 
-def written(folder: RunFolder, plan: Plan, trials: list[Trial]) -> Path:
-    """Write the report of a run, and return where its page is."""
+def written(folder: RunFolder, plan: Plan, trials: list[Trial]) -> Report:
+    """Write the report of a run, and return what it says."""
     from lathe.evals.report import write_report
 
-    write_report(folder.path, plan, trials)
-    return folder.path / "report.html"
+    return write_report(folder.path, plan, trials)
 
 
 def report(options: argparse.Namespace) -> int:
     """Write a run's report anew."""
     folder = opened(options.run)
-    plan, trials = folder.plan(), folder.trials()
-    page = written(folder, plan, trials)
-    sys.stdout.write(
-        (folder.path / "report.json" if options.json else page).read_text() if options.json else f"{page}\n"
-    )
+    written(folder, folder.plan(), folder.trials())
+    sys.stdout.write((folder.path / "report.json").read_text() if options.json else f"{folder.page}\n")
     return 0
 
 

@@ -8,12 +8,9 @@ then is the model, and what a guard would do to it is measured apart.
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from lathe.evals.environments.base import Door
+from lathe.evals.gateway_process import GatewayProcess, free_port
 from lathe.protocol.errors import ConfigError, LatheError
 
 PORT = 18_484
@@ -29,10 +27,11 @@ _READY_S = 60.0
 
 
 class Access(NamedTuple):
-    """A gateway's address here, and a key for it; `url` has no `/v1`."""
+    """A gateway's address here, and a key for it; `url` has no `/v1`. `own` is one that was started for the run."""
 
     url: str
     key: str
+    own: bool = False
 
     @property
     def inside(self) -> str:
@@ -65,43 +64,31 @@ class RunGateway:
     def __init__(self, upstreams: Mapping[str, Any], models: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         self._settings = {"upstreams": upstreams, "models": models}
         self._environ = environ
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: GatewayProcess | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     async def start(self) -> Access:
         """Return how it is reached, as soon as it answers; raise `LatheError`."""
         self._folder = tempfile.TemporaryDirectory(prefix="lathe-eval-gateway-")
-        folder = Path(self._folder.name)
-        port = _free_port()
-        process = self._process = self._spawn(folder, port)
-        for _ in range(int(_READY_S * 20)):
-            if process.poll() is not None:
-                break
-            if _answers(port) and (found := (folder / "key").read_text().strip()):
-                return Access(f"http://127.0.0.1:{port}", found)
-            await asyncio.sleep(0.05)
-        said = (folder / "log").read_text(errors="replace").strip().rpartition("\n")[2]
-        await self.close()
-        raise LatheError(f"The run's gateway did not start: {said.removeprefix('lathe: ') or 'it said nothing.'}")
-
-    def _spawn(self, folder: Path, port: int) -> subprocess.Popen[bytes]:
+        folder, port = Path(self._folder.name), free_port()
         (folder / "gateway.toml").write_text(_toml(self._settings, port), encoding="utf-8")
         environ = {**self._environ, "LATHE_HOME": str(folder / "home")}
-        command = [sys.executable, "-m", "lathe", "serve", "--config", str(folder / "gateway.toml")]
-        with (folder / "key").open("wb") as key, (folder / "log").open("wb") as log:
-            return subprocess.Popen(command, env=environ, stdout=key, stderr=log, start_new_session=True)
+        command = [sys.executable, "-m", "lathe", "serve", "--config", "gateway.toml"]
+        process = self._process = GatewayProcess(command, folder, environ, port)
+        try:
+            if await asyncio.to_thread(process.wait, _READY_S, for_key=True):
+                return Access(f"http://127.0.0.1:{port}", process.key, own=True)
+            said = process.said.removeprefix("lathe: ") or "it said nothing."
+            raise LatheError(f"The run's gateway did not start: {said}")
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """End it; a second call does nothing."""
         process, self._process = self._process, None
         if process is not None:
-            with suppress(ProcessLookupError):
-                process.terminate()
-            try:
-                await asyncio.to_thread(process.wait, 20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                await asyncio.to_thread(process.wait)
+            await asyncio.to_thread(process.end)
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -143,19 +130,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
     return msgspec.json.encode(value).decode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1) as probe:
-            probe.sendall(b"GET /health/readiness HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-            return b" 200 " in probe.recv(64)
-    except OSError:
-        return False

@@ -95,6 +95,11 @@ class RunFolder:
         """The file of what happened."""
         return self.path / "journal.jsonl"
 
+    @property
+    def page(self) -> Path:
+        """The page of its report."""
+        return self.path / "report.html"
+
     def trial(self, id: str) -> Path:
         """Return the folder of a trial."""
         return self.path / "trials" / id

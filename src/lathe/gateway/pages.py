@@ -37,7 +37,7 @@ def pages(gateway: Gateway) -> App:
     async def front(request: Request) -> Response:
         return RedirectResponse("/console")
 
-    services = gateway.services._replace(paths=model_paths() | batch_paths())
+    services = gateway.services._replace(paths=model_paths() | batch_paths(), settle=gateway.relay.under_way.settle)
     entrance = open_entrance(services)
     services = services._replace(session_principal=session_principal(entrance))
     routes: list[BaseRoute] = [Route("/health", health), Route("/health/readiness", health), Route("/", front)]

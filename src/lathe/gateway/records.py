@@ -88,6 +88,13 @@ class Records:
         if self._waiting and (self._flushing is None or self._flushing.done()):
             self._flushing = self._loop.create_task(self._flush())
 
+    async def written(self) -> None:
+        """Wait until everything handed over so far is written, or given up."""
+        if self._waiting:
+            last = self._waiting[-1].done
+            self.hurry()
+            await asyncio.wait((last,))
+
     async def aclose(self, patience_s: float = 5.0) -> None:
         """Write what waits, for at most `patience_s`, and close the ledger."""
         if self._flushing is not None:

@@ -35,6 +35,7 @@ from lathe.gateway.serving import Answered, Failed, serve
 from lathe.gateway.settings import GatewaySettings
 from lathe.gateway.signing import Signer
 from lathe.gateway.telemetry import Telemetry
+from lathe.gateway.under_way import UnderWay
 from lathe.gateway.upstreams import Served, Upstream, Upstreams
 from lathe.models.provider import WireName
 from lathe.protocol.errors import StorageError
@@ -125,6 +126,7 @@ class Relay:
         self._replica = replica
         self.guard = guard
         self._follow = follow
+        self.under_way = UnderWay(records)
 
     async def answer(self, wire: WireName, scope: Scope, receive: Receive, sink: Sink) -> None:
         """Answer one HTTP request in the words of `wire`."""
@@ -159,7 +161,8 @@ class Relay:
         `memory` is what the caller's connection remembers of responses.
         """
         try:
-            await self._relay(request, sink, memory)
+            with self.under_way.one(request.who.key):
+                await self._relay(request, sink, memory)
         except Refused as refused:
             await self.refuse(request.wire, sink, refused)
         except asyncio.CancelledError:

@@ -24,13 +24,22 @@ SessionPrincipal: TypeAlias = "Callable[[Request], Coroutine[Any, Any, Principal
 """Whose web session a request has, None where it has none, or where its token against forgery is missing."""
 
 
+Settle: TypeAlias = Callable[[str, float], Coroutine[Any, Any, int]]
+"""Waits until nothing of a key is under way: see `UnderWay.settle`."""
+
+
+async def nothing_to_settle(key: str, patience_s: float) -> int:
+    """Know of no requests."""
+    return 0
+
+
 async def no_session(request: Request) -> Principal | None:
     """Know of no web sessions."""
     return None
 
 
 class Services(NamedTuple):
-    """One replica's. `session_principal` and `paths` (OpenAPI, by path) are for other parts to put in.
+    """One replica's. `session_principal`, `settle` and `paths` (OpenAPI, by path) are for other parts to put in.
 
     `secret` is what all replicas share, and names of people are salted with.
     """
@@ -45,6 +54,7 @@ class Services(NamedTuple):
     secret: bytes
     clock: Callable[[], int] = now_ms
     session_principal: SessionPrincipal = no_session
+    settle: Settle = nothing_to_settle
     paths: Mapping[str, Any] = {}
 
     @classmethod

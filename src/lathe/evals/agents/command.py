@@ -18,6 +18,7 @@ import msgspec
 from lathe.evals.access import Access
 from lathe.evals.agents.base import Setup, Work
 from lathe.evals.environments.base import Environment, Mount, Ran
+from lathe.evals.metering import Meter, Unmetered
 from lathe.evals.task import Task
 from lathe.protocol.errors import LatheError
 
@@ -41,6 +42,7 @@ class CommandAgent(ABC):
     def __init__(self, model: str, access: Access | None, cache_folder: Path) -> None:
         self.model = model
         self.access = access
+        self._meter = Meter(access) if access is not None else None
         self.cache_folder = cache_folder
 
     @abstractmethod
@@ -52,10 +54,10 @@ class CommandAgent(ABC):
         """Return what it is started with. Its standard input is the instruction."""
 
     @abstractmethod
-    def environ(self, task: Task) -> Mapping[str, str]:
-        """Return the variables that it needs."""
+    def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
+        """Return the variables that it needs; `access` has the trial's own key."""
 
-    def settings(self, task: Task) -> Mapping[str, str]:
+    def settings(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """Return the files that it finds in `/agent`."""
         return {}
 
@@ -73,9 +75,24 @@ class CommandAgent(ABC):
 
     async def work(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> Work:
         """See `Agent.work`."""
+        if self._meter is None:
+            return await self._worked(task, place, folder, self.access)
+        try:
+            async with self._meter.lease(folder.name) as lease:
+                if lease is None:
+                    return await self._worked(task, place, folder, self.access)
+                work = await self._worked(task, place, folder, lease.access)
+                taken = await lease.taken()
+        except Unmetered as error:
+            return Work(ended="unreachable", why=str(error))
+        if work.ended == "crashed" and taken.failed and not taken.cost.requests:
+            return Work(ended="unreachable", why=f"No model answered: {work.why}".strip())
+        return msgspec.structs.replace(work, cost=taken.cost, served=taken.served)
+
+    async def _worked(self, task: Task, place: Environment, folder: Path, access: Access | None) -> Work:
         own = folder / "agent"
         own.mkdir(parents=True, exist_ok=True)
-        for path, text in self.settings(task).items():
+        for path, text in self.settings(task, access).items():
             (own / path).parent.mkdir(parents=True, exist_ok=True)
             (own / path).write_text(text, encoding="utf-8")
         await place.put(own, HOME)
@@ -84,7 +101,7 @@ class CommandAgent(ABC):
         ran = await place.run(
             ["/bin/sh", "-c", script],
             cwd=task.environment.workdir,
-            env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task)},
+            env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task, access)},
             user=task.environment.user,
             timeout_s=task.agent_timeout_s,
             network=task.network("agent"),
@@ -111,5 +128,13 @@ class CommandAgent(ABC):
             (folder / "trajectory.json").write_bytes(atif.write(trajectory))
         except (atif.TrajectoryError, LatheError):
             return work  # an agent that ended before its first step left none
-        (folder / "terminal.jsonl").write_text(replay_of(trajectory), encoding="utf-8")
+        (folder / "terminal.jsonl").write_text(replay_of(trajectory, ran.wall_s), encoding="utf-8")
         return msgspec.structs.replace(work, trajectory="trajectory.json")
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of what a program said, "" where it said nothing."""
+    try:
+        return path.read_text(errors="replace").strip().rpartition("\n")[2][:500]
+    except OSError:
+        return ""

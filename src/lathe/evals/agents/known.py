@@ -42,4 +42,5 @@ def open_agent(name: str, model: str, access: Access | None, cache_folder: Path,
     kind, program, variable = others.PROGRAMS[name]
     agent = kind(model, access, cache_folder)
     agent.path = others.program(program, variable, environ)
+    agent.mounts()  # what is missing is said before a run is begun
     return agent

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lathe.evals.access import name_of
+from lathe.evals.access import Access, name_of
 from lathe.evals.agents.base import Cost, Served, Work
-from lathe.evals.agents.command import HOME, CommandAgent
+from lathe.evals.agents.command import HOME, CommandAgent, last_line
 from lathe.evals.agents.programs import LIBRARIES, START, python_mounts
 from lathe.evals.environments.base import Environment, Mount, Ran
 from lathe.evals.task import Task
@@ -54,17 +54,17 @@ class LatheAgent(CommandAgent):
         options = ["--json", "-s", sandbox, "-a", "never", "-m", model]
         return [sys.executable, "-c", START, "exec", *options, "-"]
 
-    def environ(self, task: Task) -> Mapping[str, str]:
+    def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
         own = {"LATHE_HOME": f"{HOME}/lathe", "XDG_CONFIG_HOME": f"{HOME}/config", "LD_LIBRARY_PATH": LIBRARIES}
         own["PYTHONPATH"] = str(Path(__file__).resolve().parents[3])
-        return own if self.access is None else {**own, "LATHE_EVAL_KEY": self.access.key}
+        return own if access is None else {**own, "LATHE_EVAL_KEY": access.key}
 
-    def settings(self, task: Task) -> Mapping[str, str]:
+    def settings(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.settings`."""
-        if self.access is None:
+        if access is None:
             return {}
-        where = f'base_url = "{self.access.inside}/v1"\nwire = "responses"\nkey_env = "LATHE_EVAL_KEY"\n'
+        where = f'base_url = "{access.inside}/v1"\nwire = "responses"\nkey_env = "LATHE_EVAL_KEY"\n'
         return {"config/lathe/config.toml": f"[providers.eval]\n{where}"}
 
     async def take_back(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
@@ -101,7 +101,7 @@ class LatheAgent(CommandAgent):
                 case _:
                     pass
         if not why and ran.code:
-            why = _last_line(folder / "messages.log")
+            why = last_line(folder / "messages.log")
         thread = next(iter(sorted((folder / "lathe" / "threads").glob("*.jsonl"))), None)
         if self.access is None:
             requests = 0  # the embedded engine is no model
@@ -139,10 +139,3 @@ def events(path: Path) -> Iterator[Event]:
             yield decode_event(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-
-
-def _last_line(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip().rpartition("\n")[2][:500]
-    except OSError:
-        return ""

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lathe.evals.access import name_of
+from lathe.evals.access import Access, name_of
 from lathe.evals.agents.base import Cost, Work
-from lathe.evals.agents.command import HOME, CommandAgent
-from lathe.evals.agents.programs import LIBRARIES, node_mounts
+from lathe.evals.agents.command import HOME, CommandAgent, last_line
+from lathe.evals.agents.programs import (
+    LIBRARIES,
+    START_SCRIPT,
+    PythonProgram,
+    node_mounts,
+    package_mounts,
+    python_program,
+)
 from lathe.evals.environments.base import Mount, Ran
 from lathe.evals.task import Task
 from lathe.protocol.errors import ConfigError
@@ -44,14 +53,6 @@ class _NodeAgent(CommandAgent):
         real = self.path.resolve()
         return [_NODE, str(real)] if real.suffix in (".js", ".mjs", ".cjs") else [str(real)]
 
-    @property
-    def _key(self) -> str:
-        return self.access.key if self.access is not None else ""
-
-    @property
-    def _url(self) -> str:
-        return self.access.inside if self.access is not None else ""
-
 
 class Codex(_NodeAgent):
     """`codex exec`, https://github.com/openai/codex."""
@@ -63,16 +64,16 @@ class Codex(_NodeAgent):
         options = ["--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
         return [*self._started(), "exec", *options, "-"]
 
-    def environ(self, task: Task) -> Mapping[str, str]:
+    def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
-        return {"CODEX_HOME": f"{HOME}/codex", "LATHE_EVAL_KEY": self._key, "LD_LIBRARY_PATH": LIBRARIES}
+        return {"CODEX_HOME": f"{HOME}/codex", "LATHE_EVAL_KEY": _way(access)[1], "LD_LIBRARY_PATH": LIBRARIES}
 
-    def settings(self, task: Task) -> Mapping[str, str]:
+    def settings(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.settings`."""
         table = (
             f'model = "{name_of(self.model)}"\nmodel_provider = "lathe"\napproval_policy = "never"\n'
             'sandbox_mode = "danger-full-access"\n[model_providers.lathe]\nname = "Lathe"\n'
-            f'base_url = "{self._url}/v1"\nenv_key = "LATHE_EVAL_KEY"\nwire_api = "responses"\n'
+            f'base_url = "{_way(access)[0]}/v1"\nenv_key = "LATHE_EVAL_KEY"\nwire_api = "responses"\n'
         )
         return {"codex/config.toml": table}
 
@@ -113,12 +114,12 @@ class ClaudeCode(_NodeAgent):
         options = ["--output-format", "stream-json", "--verbose", "--dangerously-skip-permissions"]
         return [*self._started(), "-p", *options]
 
-    def environ(self, task: Task) -> Mapping[str, str]:
+    def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
-        model = name_of(self.model)
+        model, (url, key) = name_of(self.model), _way(access)
         return {
-            "ANTHROPIC_BASE_URL": self._url,
-            "ANTHROPIC_AUTH_TOKEN": self._key,
+            "ANTHROPIC_BASE_URL": url,
+            "ANTHROPIC_AUTH_TOKEN": key,
             "ANTHROPIC_MODEL": model,
             "ANTHROPIC_DEFAULT_HAIKU_MODEL": model,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -151,52 +152,70 @@ class ClaudeCode(_NodeAgent):
 
 
 class MiniSweAgent(CommandAgent):
-    """`mini`, https://mini-swe-agent.com; `path` is its program, in a virtual environment of its own."""
+    """`mini`, https://mini-swe-agent.com, of version 2; `path` is its program."""
 
     name = "mini-swe-agent"
     path: Path
 
+    @cached_property
+    def _program(self) -> PythonProgram:
+        return python_program(self.path, "minisweagent")
+
     def mounts(self) -> Sequence[Mount]:
         """See `CommandAgent.mounts`."""
-        from lathe.evals.agents.programs import python_mounts
-
-        return [*python_mounts(self.cache_folder), Mount(self._venv, str(self._venv))]
-
-    @property
-    def _venv(self) -> Path:
-        return self.path.absolute().parent.parent
+        return package_mounts("mini-swe-agent", self._program, self.cache_folder)
 
     def command(self, task: Task) -> Sequence[str]:
         """See `CommandAgent.command`."""
-        python = str(self._venv / "bin" / "python")
-        options = ["--yolo", "--exit-immediately", "--output", f"{HOME}/trajectory.json", "--cost-limit", "0"]
-        model = f"openai/{name_of(self.model)}"
-        return [python, str(self.path.absolute()), *options, "--model", model, "--task", task.instruction]
+        program = self._program
+        # Its own settings by their whole path: a task may have a file with that name.
+        settings = ["-c", str(program.package / "config" / "mini.yaml"), "-c", f"{HOME}/run.yaml"]
+        options = [*settings, "--output", f"{HOME}/trajectory.json"]
+        return [str(program.python), "-I", "-c", START_SCRIPT, str(program.script), *options]
 
-    def environ(self, task: Task) -> Mapping[str, str]:
+    def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
-        url, key = (f"{self.access.inside}/v1", self.access.key) if self.access is not None else ("", "")
+        url, key = _way(access)
         return {
-            "OPENAI_BASE_URL": url,
+            "OPENAI_BASE_URL": f"{url}/v1",
             "OPENAI_API_KEY": key,
             "MSWEA_CONFIGURED": "true",
             "MSWEA_COST_TRACKING": "ignore_errors",
             "MSWEA_GLOBAL_CONFIG_DIR": f"{HOME}/mini",
+            "MSWEA_SILENT_STARTUP": "1",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "LD_LIBRARY_PATH": LIBRARIES,
         }
 
+    def settings(self, task: Task, access: Access | None) -> Mapping[str, str]:
+        """See `CommandAgent.settings`. What is asked stands there too: an argument has a limit of 128 KiB."""
+        told = {
+            "run": {"task": task.instruction},
+            "agent": {"mode": "yolo", "confirm_exit": False, "cost_limit": 0},
+            "model": {"model_name": f"openai/{name_of(self.model)}"},
+        }
+        return {"run.yaml": _yaml(told)}
+
     def read(self, folder: Path, ran: Ran) -> Work:
         """See `CommandAgent.read`."""
+        from lathe.evals.atif.mini import told_of
+
         try:
-            told = msgspec.json.decode((folder / "trajectory.json").read_bytes())
-        except (OSError, msgspec.DecodeError):
-            return _work(ran, "", 0, Cost(), "It left no trajectory.")
-        info = told.get("info") or {}
-        stats = info.get("model_stats") or {}
-        answer = str(info.get("submission") or "")
-        calls = int(stats.get("api_calls") or 0)
-        return _work(ran, answer, calls, Cost(requests=calls, usd=stats.get("instance_cost")), "")
+            told = told_of((folder / "trajectory.json").read_bytes())
+        except (OSError, ValueError):
+            return _work(ran, "", 0, Cost(), last_line(folder / "messages.log") or "It left no trajectory.")
+        cost = Cost(told.input_tokens, told.cached_tokens, told.output_tokens, told.requests)
+        why = "" if told.exit_status in ("", "Submitted") else f"It ended by {told.exit_status}."
+        return _work(ran, told.answer, told.requests, cost, why)
+
+    def trajectory(self, folder: Path, task: Task) -> Trajectory | None:
+        """See `CommandAgent.trajectory`."""
+        from lathe.evals.atif.mini import from_mini
+
+        try:
+            return from_mini((folder / "trajectory.json").read_bytes())
+        except (OSError, ValueError):
+            return None
 
 
 PROGRAMS: dict[str, tuple[type[Codex | ClaudeCode | MiniSweAgent], str, str]] = {
@@ -205,6 +224,11 @@ PROGRAMS: dict[str, tuple[type[Codex | ClaudeCode | MiniSweAgent], str, str]] = 
     "mini-swe-agent": (MiniSweAgent, "mini", "LATHE_EVAL_MINI"),
 }
 """Each agent, its program, and the variable that says where that is."""
+
+
+def _way(access: Access | None) -> tuple[str, str]:
+    """Return the gateway's address in the environment, and the key for it."""
+    return (access.inside, access.key) if access is not None else ("", "")
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -223,6 +247,11 @@ def _written(path: Path) -> list[bytes]:
         return path.read_bytes().splitlines()
     except OSError:
         return []
+
+
+def _yaml(value: object) -> str:
+    """Return JSON that is YAML too: that takes some characters for the ends of lines, and others not at all."""
+    return re.sub(r"[\x7f-\uffff]", lambda found: f"\\u{ord(found[0]):04x}", msgspec.json.encode(value).decode())
 
 
 def _work(ran: Ran, answer: str, steps: int, cost: Cost, why: str) -> Work:

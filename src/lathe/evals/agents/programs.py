@@ -15,33 +15,84 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import msgspec
+
 from lathe.evals.environments.base import Mount
 from lathe.protocol.errors import ConfigError
 
 LIBRARIES = "/opt/lathe-eval/lib"
 _OF_C = re.compile(r"^(?:ld-linux.*|lib(?:c|m|dl|rt|pthread|util|resolv|nsl|anl|nss_\w+)\.so.*)$")
 _LINE = re.compile(r"=> (/\S+)")
-START = "import os; os.environ.pop('LD_LIBRARY_PATH', None); from lathe.cli.main import run; run()"
+_ALONE = "import os; os.environ.pop('LD_LIBRARY_PATH', None); "
+START = _ALONE + "from lathe.cli.main import run; run()"
 """Starts Lathe without handing the libraries on to what it starts."""
+START_SCRIPT = (
+    _ALONE + "import runpy, sys; sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+"""Starts a script of Python in that way; the script and its words follow."""
+_ABOUT = """
+import importlib.util, json, sys, sysconfig
+found = importlib.util.find_spec(sys.argv[1])
+print(json.dumps([sys.base_prefix, sys.prefix, sysconfig.get_path("platstdlib"), found and found.origin or ""]))
+"""
+
+
+class PythonProgram(msgspec.Struct, frozen=True):
+    """A script of a Python package, its interpreter, and where all of that lies; `modules` are compiled ones."""
+
+    script: Path
+    python: Path
+    base: Path
+    prefix: Path
+    standard: Path
+    package: Path
+    modules: tuple[Path, ...] = ()
 
 
 def python_mounts(cache_folder: Path) -> list[Mount]:
     """Return what this Python and Lathe need; raise `ConfigError` where they can't be put into another root."""
+    import sysconfig
+
     import lathe
 
-    base, own = Path(sys.base_prefix), Path(sys.prefix)
-    if base == Path("/usr"):
+    standard, package = Path(sysconfig.get_path("platstdlib")), Path(lathe.__file__).parent
+    own = PythonProgram(Path(), Path(sys.executable), Path(sys.base_prefix), Path(sys.prefix), standard, package)
+    return package_mounts("Lathe", own, cache_folder)
+
+
+def package_mounts(name: str, program: PythonProgram, cache_folder: Path) -> list[Mount]:
+    """Return what a package and its Python need; raise `ConfigError` where they can't be put into another root."""
+    if program.base == Path("/usr"):
         raise ConfigError(
-            "Lathe runs on the system's Python here, which can't be put into an image.",
+            f"{name} runs on the system's Python here, which can't be put into an image.",
             hint="Use one of pyenv or uv.",
         )
-    mounts = [Mount(base, str(base))]
-    if own != base:
-        mounts.append(Mount(own, str(own)))
-    source = Path(lathe.__file__).parent.parent
-    if not source.is_relative_to(own):
-        mounts.append(Mount(source, str(source)))
-    return [*mounts, Mount(_libraries(cache_folder / "libraries"), LIBRARIES)]
+    folders = [program.base]
+    for folder in (program.prefix, program.package.parent):
+        if not any(folder.is_relative_to(known) for known in folders):
+            folders.append(folder)
+    modules = [*program.standard.joinpath("lib-dynload").glob("*.so"), *program.modules]
+    libraries = _libraries(cache_folder / "libraries", (program.python.resolve(), *sorted(modules)))
+    return [*(Mount(one, str(one)) for one in folders), Mount(libraries, LIBRARIES)]
+
+
+def python_program(script: Path, package: str) -> PythonProgram:
+    """Return what there is to know of a script that pip, pipx or uv made; raise `ConfigError` where it is none."""
+    script = script.resolve()
+    python = script.with_name("python")
+    trouble = ConfigError(f"{script} does not lie beside a Python that has {package}.", hint="Install it by pip or uv.")
+    if not python.exists():
+        raise trouble
+    said = subprocess.run([python, "-I", "-c", _ABOUT, package], capture_output=True, check=False)
+    try:
+        base, prefix, standard, origin = msgspec.json.decode(said.stdout, type=tuple[str, str, str, str])
+    except msgspec.DecodeError:
+        raise trouble from None
+    if not origin:
+        raise trouble
+    folder = Path(origin).parent
+    modules = tuple(folder.parent.rglob("*.so"))
+    return PythonProgram(script, python, Path(base), Path(prefix), Path(standard), folder, modules)
 
 
 def node_mounts(program: Path, cache_folder: Path) -> list[Mount]:
@@ -55,13 +106,13 @@ def node_mounts(program: Path, cache_folder: Path) -> list[Mount]:
     return [
         Mount(real, "/opt/lathe-eval/bin/node"),
         Mount(root, str(root)),
-        Mount(_libraries(cache_folder / "libraries"), LIBRARIES),
+        Mount(_libraries(cache_folder / "libraries", (real,)), LIBRARIES),
     ]
 
 
-def _libraries(folder: Path) -> Path:
-    """Return a folder with the shared libraries that Python's modules and node need, but for those of the C library."""
-    wanted = _needed()
+def _libraries(folder: Path, programs: tuple[Path, ...]) -> Path:
+    """Return a folder with the shared libraries that programs and modules need, but for those of the C library."""
+    wanted = _needed(programs)
     folder.mkdir(parents=True, exist_ok=True)
     for source in wanted:
         target = folder / source.name
@@ -74,13 +125,7 @@ def _libraries(folder: Path) -> Path:
 
 
 @cache
-def _needed() -> tuple[Path, ...]:
-    import sysconfig
-
-    modules = sorted(Path(sysconfig.get_path("platstdlib"), "lib-dynload").glob("*.so"))
-    programs = [Path(sys.executable).resolve(), *modules]
-    if node := shutil.which("node"):
-        programs.append(Path(node).resolve())
+def _needed(programs: tuple[Path, ...]) -> tuple[Path, ...]:
     said = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
-    found = {Path(one) for one in _LINE.findall(said)}
+    found = {Path(one) for one in _LINE.findall(said) if "/site-packages/" not in one}  # those find each other
     return tuple(sorted(one for one in found if not _OF_C.match(one.name) and one.is_file()))

@@ -1,5 +1,6 @@
 """Trajectories in Harbor's Agent Trajectory Interchange Format (ATIF): what an agent did, step by step."""
 
+from lathe.evals.atif.draft import Draft, stamp
 from lathe.evals.atif.format import (
     Agent,
     ContentPart,
@@ -17,12 +18,15 @@ from lathe.evals.atif.format import (
     read,
     write,
 )
+from lathe.evals.atif.mini import from_mini
 from lathe.evals.atif.streams import from_claude_events, from_exec_events
 from lathe.evals.atif.threads import from_thread
+from lathe.evals.atif.timeline import seconds_of
 
 __all__ = [
     "Agent",
     "ContentPart",
+    "Draft",
     "FinalMetrics",
     "ImageSource",
     "Metrics",
@@ -36,7 +40,10 @@ __all__ = [
     "faults_of",
     "from_claude_events",
     "from_exec_events",
+    "from_mini",
     "from_thread",
     "read",
+    "seconds_of",
+    "stamp",
     "write",
 ]

@@ -120,3 +120,15 @@ class Draft:
 def stamp(t: int) -> str:
     """Return milliseconds since the epoch as ISO 8601 in UTC."""
     return datetime.fromtimestamp(t / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_text(value: Any) -> str:
+    """Return what somebody's JSON says where a text belongs: anything else as JSON, "" for nothing."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else msgspec.json.encode(value).decode()
+
+
+def as_count(value: Any) -> int:
+    """Return what somebody's JSON says where a count belongs; 0 for what is none."""
+    return int(value) if isinstance(value, int | float) and value > 0 else 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lathe.evals.atif.draft import Draft, StepDraft
+from lathe.evals.atif.draft import Draft, StepDraft, as_count, as_text
 from lathe.evals.atif.format import Agent, FinalMetrics, Metrics, Trajectory
 
 _QUIET = ("item.started", "item.updated")
@@ -52,30 +52,30 @@ class _ExecReading:
     def take(self, event: dict[str, Any]) -> None:
         kind, item = event.get("type"), event.get("item")
         if kind == "thread.started":
-            self.thread = self.thread or _text(event.get("thread_id"))
-            self.model = self.model or _text(event.get("model"))
+            self.thread = self.thread or as_text(event.get("thread_id"))
+            self.model = self.model or as_text(event.get("model"))
         elif kind == "turn.completed":
             self._total(event.get("usage"))
         elif kind in ("turn.failed", "error"):
             error = event.get("error")
-            self.draft.add("system", _text(error.get("message") if isinstance(error, dict) else event.get("message")))
+            self.draft.add("system", as_text(error.get("message") if isinstance(error, dict) else event.get("message")))
         elif kind == "model.served":
             self.draft.add("system", f"{event.get('served')} served in place of {event.get('requested')}.", extra=event)
         elif isinstance(item, dict) and kind in ("item.completed", *_QUIET):
             self._item(str(kind), item)
 
     def _item(self, kind: str, item: dict[str, Any]) -> None:
-        what, name = _text(item.get("type")), _text(item.get("id"))
+        what, name = as_text(item.get("type")), as_text(item.get("id"))
         if what in _CALLS:
             self._call(kind, what, name, item)
         elif kind == "item.completed" and what in ("agent_message", "assistant_message", "reasoning"):
             step = self.draft.last()
             if step is None or step.calls or step.message:
                 step = self.draft.add("agent")
-            text = _text(item.get("text"))
+            text = as_text(item.get("text"))
             step.thoughts.append(text) if what == "reasoning" else step.say(text)
         elif kind == "item.completed" and what == "error":
-            self.draft.add("system", _text(item.get("message")))
+            self.draft.add("system", as_text(item.get("message")))
         elif kind != "item.started" and what == "todo_list":
             step = self.draft.last() or self.draft.add("agent")
             step.extra["todo_list"] = item.get("items")
@@ -85,7 +85,7 @@ class _ExecReading:
             step = self.draft.last()
             if step is None or (step.calls and not self.running):
                 step = self.draft.add("agent")
-            self.draft.call(step, name, _CALLS[what] or _text(item.get("tool")) or what, _asked(what, item))
+            self.draft.call(step, name, _CALLS[what] or as_text(item.get("tool")) or what, _asked(what, item))
         if kind != "item.completed":
             self.running.add(name)
             return
@@ -103,9 +103,9 @@ class _ExecReading:
         totals = self.totals
         cost = usage.get("cost_usd")
         self.totals = FinalMetrics(
-            (totals.total_prompt_tokens or 0) + _count(usage.get("input_tokens")),
-            (totals.total_completion_tokens or 0) + _count(usage.get("output_tokens")),
-            (totals.total_cached_tokens or 0) + _count(usage.get("cached_input_tokens")),
+            (totals.total_prompt_tokens or 0) + as_count(usage.get("input_tokens")),
+            (totals.total_completion_tokens or 0) + as_count(usage.get("output_tokens")),
+            (totals.total_cached_tokens or 0) + as_count(usage.get("cached_input_tokens")),
             total_cost_usd=(totals.total_cost_usd or 0.0) + float(cost)
             if isinstance(cost, (int, float))
             else totals.total_cost_usd,
@@ -127,14 +127,14 @@ def _asked(what: str, item: dict[str, Any]) -> Any:
 def _came_back(what: str, item: dict[str, Any]) -> str:
     match what:
         case "command_execution":
-            return _text(item.get("aggregated_output"))
+            return as_text(item.get("aggregated_output"))
         case "file_change":
             changes = item.get("changes")
             listed = [one for one in changes if isinstance(one, dict)] if isinstance(changes, list) else []
             lines = [f"{one.get('kind', 'update')} {one.get('path', '')}" for one in listed]
-            return "\n".join([*lines, _text(item.get("error"))]).strip()
+            return "\n".join([*lines, as_text(item.get("error"))]).strip()
         case _:
-            return _text(item.get("error") or item.get("result") or "")
+            return as_text(item.get("error") or item.get("result") or "")
 
 
 def from_claude_events(lines: Iterable[str | bytes], *, version: str = "unknown", prompt: str = "") -> Trajectory:
@@ -161,10 +161,10 @@ class _ClaudeReading:
 
     def take(self, event: dict[str, Any]) -> None:
         kind, message = event.get("type"), event.get("message")
-        self.session = self.session or _text(event.get("session_id"))
+        self.session = self.session or as_text(event.get("session_id"))
         if kind == "system" and event.get("subtype") == "init":
-            self.model = _text(event.get("model"))
-            self.version = _text(event.get("claude_code_version")) or self.version
+            self.model = as_text(event.get("model"))
+            self.version = as_text(event.get("claude_code_version")) or self.version
         elif kind == "assistant" and isinstance(message, dict):
             self._said(event, message)
         elif kind == "user" and isinstance(message, dict):
@@ -173,14 +173,14 @@ class _ClaudeReading:
             cost = event.get("total_cost_usd")
             self.cost = float(cost) if isinstance(cost, (int, float)) else self.cost
             if event.get("is_error"):
-                self.draft.add("system", _text(event.get("result")) or _text(event.get("subtype")))
+                self.draft.add("system", as_text(event.get("result")) or as_text(event.get("subtype")))
 
     def _said(self, event: dict[str, Any], message: dict[str, Any]) -> None:
-        name = _text(message.get("id"))
+        name = as_text(message.get("id"))
         step = self.steps.get(name) if name else None
         if step is None:
             step = self.steps[name] = self.draft.add("agent", requests=1)
-            step.model = _text(message.get("model")) or None
+            step.model = as_text(message.get("model")) or None
             if event.get("parent_tool_use_id"):
                 step.extra["parent_tool_use_id"] = event["parent_tool_use_id"]
         if isinstance(message.get("usage"), dict):
@@ -188,13 +188,13 @@ class _ClaudeReading:
         for block in _blocks(message.get("content")):
             match block.get("type"):
                 case "text":
-                    step.say(_text(block.get("text")))
+                    step.say(as_text(block.get("text")))
                 case "thinking":
-                    step.thoughts.append(_text(block.get("thinking")))
+                    step.thoughts.append(as_text(block.get("thinking")))
                 case "tool_use" | "server_tool_use":
                     given = block.get("input")
                     self.draft.call(
-                        step, _text(block.get("id")), _text(block.get("name")), {} if given is None else given
+                        step, as_text(block.get("id")), as_text(block.get("name")), {} if given is None else given
                     )
                 case _:
                     pass
@@ -203,9 +203,9 @@ class _ClaudeReading:
         for block in _blocks(content):
             if block.get("type") == "tool_result":
                 extra = {"is_error": True} if block.get("is_error") else None
-                self.draft.answer(_text(block.get("tool_use_id")), _joined(block.get("content")), extra)
+                self.draft.answer(as_text(block.get("tool_use_id")), _joined(block.get("content")), extra)
             elif block.get("type") == "text":
-                self.draft.add("user", _text(block.get("text")))
+                self.draft.add("user", as_text(block.get("text")))
 
     def trajectory(self) -> Trajectory:
         metrics = [step.metrics for step in self.draft.steps if step.metrics is not None]
@@ -221,10 +221,10 @@ class _ClaudeReading:
 
 def _claude_metrics(usage: dict[str, Any]) -> Metrics:
     """Return the tokens of a request: Anthropic counts what a cache served, and what was written to it, apart."""
-    cached, written = _count(usage.get("cache_read_input_tokens")), _count(usage.get("cache_creation_input_tokens"))
+    cached, written = as_count(usage.get("cache_read_input_tokens")), as_count(usage.get("cache_creation_input_tokens"))
     return Metrics(
-        prompt_tokens=_count(usage.get("input_tokens")) + cached + written,
-        completion_tokens=_count(usage.get("output_tokens")),
+        prompt_tokens=as_count(usage.get("input_tokens")) + cached + written,
+        completion_tokens=as_count(usage.get("output_tokens")),
         cached_tokens=cached,
         extra={"cache_write_tokens": written} if written else None,
     )
@@ -238,8 +238,8 @@ def _blocks(content: Any) -> list[dict[str, Any]]:
 
 def _joined(content: Any) -> str:
     if not isinstance(content, list):
-        return _text(content)
-    parts = [_text(one["text"]) if "text" in one else f"[{one.get('type', 'part')}]" for one in _blocks(content)]
+        return as_text(content)
+    parts = [as_text(one["text"]) if "text" in one else f"[{one.get('type', 'part')}]" for one in _blocks(content)]
     return "\n".join(parts)
 
 
@@ -254,13 +254,3 @@ def _events(lines: Iterable[str | bytes]) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(event, dict):
             yield event
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else msgspec.json.encode(value).decode()
-
-
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, (int, float)) and value > 0 else 0

@@ -37,7 +37,7 @@ def standing_checks(trials: Iterable[Trial]) -> list[Standing]:
     tasks: dict[str, list[Trial]] = {}
     for trial in trials:
         tasks.setdefault(trial.task, []).append(trial)
-    return [_standing(task, sorted(mine, key=lambda one: one.began)) for task, mine in sorted(tasks.items())]
+    return [_standing(task, sorted(mine, key=lambda one: one.attempt)) for task, mine in sorted(tasks.items())]
 
 
 def _standing(task: str, trials: list[Trial]) -> Standing:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from lathe.evals.atif import Step, Trajectory, TrajectoryError, read
+from lathe.evals.atif import Step, Trajectory, TrajectoryError, read, seconds_of
 from lathe.evals.atif.format import Content, ContentPart
 from lathe.evals.record import Trial
 
@@ -112,13 +111,13 @@ class Evidence:
         return _cut(_plain(asked[-1].message), limits.text) if asked else ""
 
     def _steps(self, limits: Limits, cut: list[str]) -> list[dict[str, Any]]:
-        steps = list(self._trajectory.steps) if self._trajectory is not None else []
+        told = self._trajectory.steps if self._trajectory is not None else ()
+        steps = list(zip(told, seconds_of(told, self.trial.times.agent), strict=True))
         if len(steps) > limits.steps:
             half = limits.steps // 2
             cut.append(f"{len(steps) - 2 * half} of {len(steps)} steps are left out, after step {half}.")
             steps = steps[:half] + steps[-half:]
-        began = next((at for step in steps if (at := _seconds(step)) is not None), None)
-        return [_step(step, began, limits) for step in steps]
+        return [_step(step, at, limits) for step, at in steps]
 
     def _diff(self, limits: Limits, cut: list[str]) -> str:
         diff = self._bytes("diff.patch", _READ_MOST)
@@ -176,7 +175,9 @@ class Evidence:
 
         if self._trajectory is None:
             return _recording(b"")
-        return _recording(replay_of(self._trajectory).encode("utf-8", "replace")) | {"title": _MADE}
+        return _recording(replay_of(self._trajectory, self.trial.times.agent).encode("utf-8", "replace")) | {
+            "title": _MADE
+        }
 
     def _verifier(self, limits: Limits, cut: list[str]) -> list[dict[str, str]]:
         shown = []
@@ -207,11 +208,10 @@ class Evidence:
         return next(filter(None, logs), "")
 
 
-def _step(step: Step, began: float | None, limits: Limits) -> dict[str, Any]:
-    at = _seconds(step)
+def _step(step: Step, at: float | None, limits: Limits) -> dict[str, Any]:
     shown: dict[str, Any] = {"n": step.step_id, "by": step.source, "text": _cut(_plain(step.message), limits.text)}
     more = {
-        "at": round(at - began, 2) if at is not None and began is not None else None,
+        "at": round(at, 2) if at is not None else None,
         "model": step.model_name,
         "thoughts": _cut(step.reasoning_content or "", limits.text),
         "pictures": _pictures(step.message),
@@ -303,12 +303,6 @@ def _pictures(content: Content | None) -> list[str]:
         return []
     paths = [part.source.path for part in content if part.source is not None]
     return [path for path in paths if len(path) < 400_000 and _PICTURE.match(path)]
-
-
-def _seconds(step: Step) -> float | None:
-    if step.timestamp is None:
-        return None
-    return datetime.fromisoformat(step.timestamp.replace("Z", "+00:00")).timestamp()
 
 
 def _recording(data: bytes) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from lathe.gateway.admin.desk import ANYONE, Desk, operation
 from lathe.gateway.admin.faults import conflict, forbidden, invalid, not_found
 from lathe.gateway.admin.organisations import given
 from lathe.gateway.admin.people import may_act_for
-from lathe.gateway.admin.shapes import FreshKey, Key, KeyChange, Keys, NewKey, Page, Rotation
+from lathe.gateway.admin.shapes import FreshKey, Key, KeyChange, Keys, NewKey, Page, Rotation, SettledKey
 from lathe.gateway.principals import key_digest, key_hint, new_key
 from lathe.protocol.ids import ordered_id
 from lathe.store.gateway.schema import entitlements, keys, memberships, passkeys, projects, users
 
 _FIELDS = Key.__struct_fields__
+_SETTLE_S = 10.0
 
 
 @operation("operator", "auditor", "admin", ANYONE, reads=True)
@@ -114,6 +115,13 @@ async def revoke_key(desk: Desk, key: str) -> Key:
         desk.record("key.revoked", f"key:{key}", organisation=found.organisation)
         desk.changed("principals")
     return _key(await desk.one(keys, key))
+
+
+@operation("operator", "admin", ANYONE, reads=True)
+async def settle_key(desk: Desk, key: str) -> SettledKey:
+    """Wait, for 10 seconds at most, until no request of a key is under way on this replica and all are on record."""
+    found = await desk.one(keys, key)
+    return SettledKey(found.id, await desk.services.settle(found.id, _SETTLE_S))
 
 
 class _Owner(NamedTuple):

@@ -239,6 +239,13 @@ class NewKey(Asking, frozen=True, kw_only=True):
     settings: KeySettings = KeySettings()
 
 
+class SettledKey(msgspec.Struct, frozen=True):
+    """How many requests of a key are under way still; 0 where all that it asked is on record."""
+
+    key: str
+    under_way: int
+
+
 class KeyChange(Asking, frozen=True, kw_only=True):
     """What is None stays as it is; `expires` can only come nearer."""
 

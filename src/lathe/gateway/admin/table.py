@@ -104,6 +104,7 @@ TABLE: tuple[Entry, ...] = (
     _admin("PATCH", "/keys/{key}", keys.change_key),
     _admin("POST", "/keys/{key}/rotate", keys.rotate_key, 201),
     _admin("POST", "/keys/{key}/revoke", keys.revoke_key),
+    _admin("POST", "/keys/{key}/settle", keys.settle_key),
     _admin("GET", "/applications", applications.list_applications),
     _admin("GET", "/applications/{application}", applications.show_application),
     _admin("POST", "/applications/{application}/review", applications.review_application),
