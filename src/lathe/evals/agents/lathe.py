@@ -57,7 +57,8 @@ class LatheAgent(CommandAgent):
     def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
         own = {"LATHE_HOME": f"{HOME}/lathe", "XDG_CONFIG_HOME": f"{HOME}/config", "LD_LIBRARY_PATH": LIBRARIES}
-        own["PYTHONPATH"] = str(Path(__file__).resolve().parents[3])
+        paths = [str(Path(__file__).resolve().parents[3]), task.environment.env.get("PYTHONPATH", "")]
+        own["PYTHONPATH"] = ":".join(filter(None, paths))  # the task's own is for its tests, which Lathe runs
         return own if access is None else {**own, "LATHE_EVAL_KEY": access.key}
 
     def settings(self, task: Task, access: Access | None) -> Mapping[str, str]:
@@ -72,7 +73,7 @@ class LatheAgent(CommandAgent):
         ran = await place.run(
             [sys.executable, "-c", START, "undo"],
             cwd=task.environment.workdir,
-            env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task)},
+            env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task, None)},
             user=task.environment.user,
             timeout_s=task.agent_timeout_s,
             network=task.network("agent"),

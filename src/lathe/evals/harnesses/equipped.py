@@ -56,7 +56,9 @@ class Equipped:
         import lathe
 
         source = str(Path(lathe.__file__).parent.parent)
-        variables = f"LD_LIBRARY_PATH={shlex.quote(LIBRARIES)} PYTHONPATH={shlex.quote(source)}"
+        variables = (
+            f"LD_LIBRARY_PATH={shlex.quote(LIBRARIES)} PYTHONPATH={shlex.quote(source)}${{PYTHONPATH:+:$PYTHONPATH}}"
+        )
         line = f'{variables} exec {shlex.quote(sys.executable)} -c {shlex.quote(START)} "$@"'
         with tempfile.TemporaryDirectory(prefix="lathe-room-") as folder:
             script = Path(folder, "lathe")
