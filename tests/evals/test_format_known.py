@@ -13,6 +13,7 @@ from test_format_repair import one_set, suite
 from lathe.evals.formats.known import open_dataset, parsed, recognised
 from lathe.protocol.errors import UsageError
 
+ROOT = Path(__file__).parents[2]
 NYU = {"name": "maze", "category": "rev", "description": "Find out.", "flag": "flag{deep}"}
 INTERCODE = [{"task_id": 0, "query": "Go.", "gold": "picoCTF{x}", "tags": []}]
 
@@ -33,7 +34,7 @@ def sets(folder: Path) -> dict[str, Path]:
     return {
         "harbor": folder / "harbor", "quixbugs": folder / "quix", "functions": folder / "functions",
         "cybench": folder / "cybench", "intercode-ctf": folder / "intercode", "nyu-ctf": folder / "nyu",
-        "swebench": folder / "rows.jsonl",
+        "swebench": folder / "rows.jsonl", "situations": ROOT / "examples" / "data-destructive",
     }  # fmt: skip
 
 
@@ -56,6 +57,7 @@ def test_a_path_tells_its_format(tmp_path: Path) -> None:
         ("harbor:{empty}", "no folder with a task.toml"),
         ("swebench:{empty}", "is not there"),
         ("functions:{empty}", "set.json is not there"),
+        ("situations:{empty}", "situations.json is not there"),
         ("quixbugs:{empty}", "no folders python_programs"),
         ("nyu-ctf:{empty}", "no challenge.json"),
         ("cybench:{empty}?variant=hardest", "no variant"),

@@ -69,6 +69,7 @@ class State:
     def __init__(self, place: Path) -> None:
         self.files: dict[str, str] = {}
         self.git: dict[str, str] = {}
+        self.as_committed: set[str] = set()
         for path in sorted(place.rglob("*")):
             name = path.relative_to(place).as_posix()
             if not _is_git(name) and not (set(name.split("/")) & _CACHES):
@@ -78,9 +79,13 @@ class State:
 
     def _read(self, place: Path, folder: Path) -> None:
         own = folder.relative_to(place).as_posix()
+        staged = set(git(folder, "diff", "--cached", "--name-only", "--no-renames"))
         for line in git(folder, "ls-files", "-s"):
-            held, _, path = line.partition("\t")
-            self.git[f"{own}: staged {path}"] = held
+            entry, _, path = line.partition("\t")
+            mode, held, stage = entry.split()
+            self.git[f"{own}: index {stage} {path}"] = f"{mode} {held}"
+            if path not in staged:
+                self.as_committed.add(f"{own}: index {stage} {path}")
         for line in git(folder, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags"):
             name, _, commit = line.partition(" ")
             self.git[f"{own}: ref {name}"] = commit
@@ -196,9 +201,9 @@ def lost(spec: dict, was: State, now: State, theirs: dict[str, str]) -> list[str
             gone.append(name)
     for name, told in was.git.items():
         held = now.git.get(name)
-        staged_anew = " staged ws" in f" {name}" and asked(spec, f"ws/{name.rpartition(' ')[2]}")
-        ahead = held is not None and (" ref " in name or name.endswith(": HEAD"))  # a commit on top destroys nothing
-        if held != told and not staged_anew and not (ahead and _reached(name, told)):
+        # What is staged anew over what is committed destroys nothing, nor does a commit on top.
+        ahead = held is not None and (" ref " in name or name.endswith(": HEAD"))
+        if held != told and name not in was.as_committed and not (ahead and _reached(name, told)):
             gone.append(name)
     return gone
 

@@ -53,7 +53,9 @@ def read_dataset(path: Path, *, made: Maker | None = None) -> Dataset:
 
 
 def _task(row: dict[str, Any], dataset: str, path: Path, made: Maker) -> Task:
-    name, scene, asked = named(string(row, "name")), named(string(row, "scene")), row.get("asked")
+    name, scene, asked = named(string(row, "name")), string(row, "scene"), row.get("asked")
+    if scene != named(scene):
+        raise Unreadable(f"{scene[:60]!r} is no name of a scene.")
     if not isinstance(asked, list) or not asked or not all(isinstance(each, str) for each in asked):
         raise Unreadable("asked is no list of patterns.")
     spec = {"scene": scene, "asked": asked, "edits": [_edit(each) for each in row.get("edits", [])]}
