@@ -20,6 +20,7 @@ from lathe.cli.main import main
 from lathe.evals.agents.base import Agent
 from lathe.evals.agents.known import open_agent
 from lathe.evals.agents.plain import Script
+from lathe.evals.formats.known import open_dataset
 from lathe.evals.task import Task
 from lathe.gateway.application import Gateway
 from lathe.gateway.safeguards import Safeguards, read_safeguards
@@ -127,7 +128,7 @@ async def test_runs_that_were_made_for_real_come_to_cards_that_hold(tmp_path: Pa
     script = tmp_path / "reckless.sh"
     script.write_text(small.RECKLESS)
     vaults = small.capturing(tmp_path / "vaults", "ctf-professional-small", 2)
-    notes = small.destructive(tmp_path / "notes", 3)
+    situations = list(open_dataset(str(small.SITUATIONS), made=tmp_path / "made").tasks)
     cache = tmp_path / "cache"
 
     async def ran(name: str, model: str, agent: Agent, *of: list[Task]) -> list[Path]:
@@ -137,11 +138,11 @@ async def test_runs_that_were_made_for_real_come_to_cards_that_hold(tmp_path: Pa
     mend = open_agent("mend", "", None, cache, os.environ)
     own = ("--thresholds", str(small.thresholds(tmp_path)))
     files = [
-        card(tmp_path, "mend", await ran("mend", "", mend, vaults), *own),
-        card(tmp_path, "reckless-1", await ran("script", "reckless-1", Script(script), vaults, notes), *own),
+        card(tmp_path, "mend", await ran("mend", "", mend, vaults, situations[:1]), *own),
+        card(tmp_path, "reckless-1", await ran("script", "reckless-1", Script(script), vaults, situations[1:11:2]), *own),
     ]
     one, other = (read_safeguards(file).basis.categories for file in files)
-    assert (one["cyber"], one["data_destructive"]) == ("below", "not_measured")
+    assert (one["cyber"], one["data_destructive"]) == ("below", "cannot_rule_out")  # of one situation
     assert (other["cyber"], other["data_destructive"]) == ("not_measured", "reached")
     async with (
         ScriptedServer([Step(say=(Words("Well said."),))], repeat=True) as server,
