@@ -14,6 +14,7 @@ import msgspec
 NetworkMode: TypeAlias = Literal["none", "allowlist", "public"]
 Phase: TypeAlias = Literal["build", "agent", "verifier"]
 FlagRule: TypeAlias = Literal["contained", "last-line", "last-line-any-case"]
+Leftovers: TypeAlias = Literal["live", "ended"]
 
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +76,10 @@ class VerifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     It writes `/logs/verifier/reward.txt` (one number) or `reward.json` (numbers by name). `flag` is there for
     capture-the-flag: the reward is 1 where the agent's answer gives it; then nothing is run. `flag_rule` says what that
     is: it stands anywhere in the answer, or it is the answer's last line that isn't blank (in any case, or as it is).
+
+    `leftovers` says what becomes of processes that the agent left: a service that the verifier is to reach has to live.
+    With `carried`, the work is judged in a place of its own, made as the agent's was: of the agent's, only what lies at
+    these paths is carried over, and no process.
     """
 
     tests: Path | None = None
@@ -85,6 +90,8 @@ class VerifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: float = 600.0
     flag: str = ""
     flag_rule: FlagRule = "contained"
+    leftovers: Leftovers = "live"
+    carried: tuple[str, ...] = ()
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
