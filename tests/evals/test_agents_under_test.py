@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,16 @@ async def test_claude_code(tmp_path: Path) -> None:
     _, trial = await tried("claude-code", script, tmp_path, {"LATHE_EVAL_CLAUDE": str(clients.claude())})
     assert (trial.verdict, trial.reward, trial.ended) == ("scored", 1.0, "done"), trial.why
     assert trial.answer == "The number is doubled." and trial.trajectory
+
+
+def test_a_python_by_a_way_with_dots_is_mounted_where_it_lies(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lathe.evals.agents.programs import *;"
+        "print(sys.executable, this_python(), *(one.there for one in python_mounts(Path(sys.argv[1]))))"
+    )
+    command = ["../bin/python", "-c", code, str(tmp_path / "cache")]
+    done = subprocess.run(command, cwd=Path(sys.prefix, "lib"), capture_output=True, text=True, check=True)
+    given, program, *mounts = done.stdout.split()
+    assert ".." in given
+    assert program == f"{sys.prefix}/bin/python"
+    assert sys.prefix in mounts and not any(".." in mount for mount in mounts)

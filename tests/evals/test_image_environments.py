@@ -15,7 +15,7 @@ from lathe.evals.environments.base import Change, Door, Environment, Environment
 from lathe.evals.environments.images import bases
 from lathe.evals.environments.maker import open_maker, rootfs_trouble
 from lathe.evals.environments.standins import recipe_of
-from lathe.evals.environments.storage import missing_programs
+from lathe.evals.environments.storage import Storage, missing_programs, remove_orphans
 from lathe.evals.environments.verifying import aid_for
 from lathe.evals.task import EnvironmentSpec, Network, Resources, Task, VerifierSpec
 
@@ -190,3 +190,18 @@ async def test_tests_that_fetch_nothing_need_no_aid(tmp_path: Path) -> None:
 def test_a_kind_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="There is no environment cloud"):
         open_maker("cloud", tmp_path)
+
+
+@pytest.mark.skipif(bool(missing_programs()), reason="no programs for images")
+def test_a_run_folder_goes_with_its_storage(tmp_path: Path) -> None:
+    homes = [tmp_path / f"a home with a name that is too long for podman {each}" for each in ("to-stay", "to-go")]
+    folders = []
+    for home in homes:
+        storage = Storage(home)
+        storage.prepare()
+        folders.append(Path(storage.command()[4]))
+    shutil.rmtree(homes[1])
+    assert all(folder.is_dir() for folder in folders)
+    remove_orphans(folders[0].parent)
+    assert [folder.exists() for folder in folders] == [True, False]
+    shutil.rmtree(folders[0])

@@ -5,7 +5,6 @@ It runs without a sandbox of its own, for the environment is one, and asks nobod
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ import msgspec
 from lathe.evals.access import name_of
 from lathe.evals.agents.base import Cost, Served, Work
 from lathe.evals.agents.command import HOME, CommandAgent
-from lathe.evals.agents.programs import LIBRARIES, START, python_mounts
+from lathe.evals.agents.programs import LIBRARIES, START, python_mounts, this_python
 from lathe.evals.environments.base import Mount, Ran
 from lathe.evals.task import Task
 from lathe.protocol.codec import decode_event
@@ -50,7 +49,7 @@ class LatheAgent(CommandAgent):
         """See `CommandAgent.command`."""
         model = "mend" if self.access is None else f"eval/{name_of(self.model)}"
         options = ["--json", "-s", "danger-full-access", "-a", "never", "-m", model]
-        return [sys.executable, "-c", START, "exec", *options, "-"]
+        return [this_python(), "-c", START, "exec", *options, "-"]
 
     def environ(self, task: Task) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""

@@ -25,11 +25,30 @@ START = "import os; os.environ.pop('LD_LIBRARY_PATH', None); from lathe.cli.main
 """Starts Lathe without handing the libraries on to what it starts."""
 
 
-def python_mounts(cache_folder: Path) -> list[Mount]:
-    """Return what this Python and Lathe need; raise `ConfigError` where they can't be put into another root."""
+def straight(path: str) -> Path:
+    """Return a path without `..`: what lies on such a way here need not be there in another root."""
+    plain = Path(os.path.normpath(path))
+    try:
+        return plain if plain.samefile(path) else Path(path).resolve()
+    except OSError:
+        return Path(path).resolve()
+
+
+def this_python() -> str:
+    """Return the path of this Python, here and where `python_mounts` are."""
+    return str(straight(os.path.dirname(sys.executable)) / os.path.basename(sys.executable))  # noqa: PTH119, PTH120
+
+
+def lathe_source() -> Path:
+    """Return the folder that Lathe is imported from, here and where `python_mounts` are."""
     import lathe
 
-    base, own = Path(sys.base_prefix), Path(sys.prefix)
+    return straight(os.path.dirname(os.path.dirname(lathe.__file__)))  # noqa: PTH120
+
+
+def python_mounts(cache_folder: Path) -> list[Mount]:
+    """Return what this Python and Lathe need; raise `ConfigError` where they can't be put into another root."""
+    base, own = straight(sys.base_prefix), straight(sys.prefix)
     if base == Path("/usr"):
         raise ConfigError(
             "Lathe runs on the system's Python here, which can't be put into an image.",
@@ -38,7 +57,7 @@ def python_mounts(cache_folder: Path) -> list[Mount]:
     mounts = [Mount(base, str(base))]
     if own != base:
         mounts.append(Mount(own, str(own)))
-    source = Path(lathe.__file__).parent.parent
+    source = lathe_source()
     if not source.is_relative_to(own):
         mounts.append(Mount(source, str(source)))
     return [*mounts, Mount(_libraries(cache_folder / "libraries"), LIBRARIES)]

@@ -24,6 +24,7 @@ import sys
 import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 NOBODY = 65534
@@ -117,21 +118,20 @@ def give_away(folder: Path) -> None:
 
 def let_read(folder: Path) -> None:
     """Have everybody read a folder and all that is in it, whatever it was made with."""
-    folder.chmod(0o755)
-    for at, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            path = Path(at, name)
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | (0o555 if name in folders else 0o444))
+    for at, _, files in os.walk(folder):
+        for path, wanted in [(Path(at), 0o555), *((Path(at, name), 0o444) for name in files)]:
+            mode = path.stat().st_mode
+            if mode & wanted != wanted:
+                path.chmod(mode | wanted)
 
 
-def ran(tree: Path, spec: dict[str, object], report: Path, log: Path) -> str:
+def ran(tree: Path, spec: dict[str, Any], report: Path, log: Path) -> str:
     """Run the tests, and return why they give no reward; "" where all passed."""
-    paths = [str(Path(__file__).parent / "python"), *(str(tree / each) for each in spec["path"])]  # type: ignore[attr-defined]
+    paths = [spec["pytest"], *(str(tree / each) for each in spec["path"])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
     environment.update(PYTHONHASHSEED="0", PYTHONNOUSERSITE="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     command = [sys.executable, "-s", "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    command += spec["tests"]  # type: ignore[arg-type]
+    command += spec["tests"]
     becomes = None
     if can_be_nobody():
         becomes, environment["HOME"] = be_nobody, str(tree.parent)
@@ -141,7 +141,7 @@ def ran(tree: Path, spec: dict[str, object], report: Path, log: Path) -> str:
         start_new_session=True, preexec_fn=becomes,
     ) as process:  # fmt: skip
         try:
-            code = process.wait(timeout=float(spec["seconds"]))  # type: ignore[arg-type]
+            code = process.wait(timeout=float(spec["seconds"]))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             return f"the tests did not end within {spec['seconds']} s"
@@ -159,30 +159,29 @@ def ran(tree: Path, spec: dict[str, object], report: Path, log: Path) -> str:
     return "" if counts["tests"] else "no test ran"
 
 
-def can_judge() -> bool:
+def can_judge(pytest: str) -> bool:
     """Say whether pytest runs at all, with none of the task's code near: if not, nobody is to blame but this place."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": pytest, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-s", "-B", "-c", "import pytest"]
     becomes = be_nobody if can_be_nobody() else None
-    return (
-        subprocess.run(command, cwd="/", env=environment, stdin=subprocess.DEVNULL, preexec_fn=becomes).returncode == 0
-    )
+    done = subprocess.run(command, cwd="/", env=environment, stdin=subprocess.DEVNULL, preexec_fn=becomes)
+    return done.returncode == 0
 
 
 def main() -> int:
     """Write `reward.txt`, `report.json` and `pytest.txt` to the folder; return 0, or 2 where nothing can be judged."""
-    if can_be_nobody():
-        let_read(Path(__file__).parent)
-    if not can_judge():
-        return 2
     spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     work, folder = Path(sys.argv[2]), Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
+    if can_be_nobody():
+        let_read(Path(spec["pytest"]))
     with tempfile.TemporaryDirectory(prefix="repair-") as place:
         tree = Path(place) / "tree"
         laid_out(Path(__file__).parent / "tree", spec["sources"], spec["path"], work, tree)
         why = ran(tree, spec, Path(place) / "report.xml", folder / "pytest.txt")
+        if why and not can_judge(spec["pytest"]):
+            return 2
         (folder / "report.json").write_text(json.dumps({"passed": not why, "why": why}), encoding="utf-8")
         (folder / "reward.txt").write_text("0\n" if why else "1\n", encoding="utf-8")
     return 0
