@@ -135,10 +135,31 @@ async def test_an_image_is_built_once_and_trials_of_it_run(
             Change("/app/kept", "removed"),
             Change("/app/new", "added"),
         ]
+        await said(place, "sleep 296 >/dev/null 2>&1 &")
+        await place.hand_over(end=False)
+        seen = "cat /proc/[0-9]*/cmdline >/app/seen; ls -A /tests /logs/verifier; touch /logs/verifier/y"
+        assert await said(place, seen) == "/logs/verifier:\n\n/tests:\n"
+        assert "sleep\x00296" in await said(place, "cat /app/seen")
     finally:
         await place.stop()
         await place.stop()
         server.close()
+
+
+async def test_what_was_left_is_ended_before_the_verifier_comes(
+    maker: EnvironmentMaker, context: Path, tmp_path: Path
+) -> None:
+    one = task(context)
+    await maker.prepare(one, tmp_path / "log")
+    place = maker.make(one, "built.2")
+    try:
+        await place.start()
+        await said(place, "sleep 295 >/dev/null 2>&1 & echo x >/tests/x; echo 1 >/logs/verifier/reward.txt")
+        await place.hand_over(end=True)
+        assert (await place.run(["sh", "-c", "cat /proc/[0-9]*/cmdline"])).output.count(b"sleep\x00295") == 0
+        assert await said(place, "ls -A /tests /logs/verifier; cat /app/built") == "/logs/verifier:\n\n/tests:\nbuilt\n"
+    finally:
+        await place.stop()
 
 
 async def test_a_build_that_fails_says_why(maker: EnvironmentMaker, context: Path, tmp_path: Path) -> None:

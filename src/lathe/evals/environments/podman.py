@@ -44,7 +44,9 @@ _CODE: Final = (
     "from lathe.evals.environments import inlet; inlet.main(sys.argv[1:])"
 )
 _END: Final = _CODE.replace("inlet", "leftovers")
-_CLEAR: Final = "rm -rf /tests /logs/verifier && mkdir -p /logs/verifier /logs/artifacts && chmod 755 /logs/verifier"
+_CLEAR: Final = (
+    "rm -rf /tests /logs/verifier && mkdir -p /tests /logs/verifier /logs/artifacts && chmod 755 /tests /logs/verifier"
+)
 _PLAIN: Final = "python:3.13-slim-bookworm"
 """What serves tasks that have no image."""
 
