@@ -185,16 +185,6 @@ async def test_changes_are_what_differs(start: Start, tmp_path: Path) -> None:
     ]
 
 
-async def test_a_file_of_any_size_goes_in(start: Start, tmp_path: Path) -> None:
-    place = await start()
-    for blocks in range(40):  # an archive is padded to 20 blocks; where its end falls must not matter
-        (tmp_path / "file").write_bytes(b"x" * blocks * 512)
-        await place.put(tmp_path / "file", f"/opt/{blocks}")
-    assert await said(place, "cat /opt/* | wc -c") == f"{sum(range(40)) * 512}\n"
-    with pytest.raises(EnvironmentFault, match="could not be put"):
-        await place.put(tmp_path / "file", "/proc/none/x")
-
-
 async def test_files_go_in_and_come_out_as_they_are(start: Start, tmp_path: Path) -> None:
     place = await start()
     here = tmp_path / "here"
