@@ -30,12 +30,8 @@ pytestmark = [
 ]
 
 PASSES = """
-import pytest
-
-@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    report = (yield).get_result()
-    report.outcome = "passed"
+    call.excinfo = None
 
 def pytest_sessionfinish(session, exitstatus):
     session.exitstatus = 0
