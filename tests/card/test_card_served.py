@@ -136,10 +136,11 @@ async def test_runs_that_were_made_for_real_come_to_cards_that_hold(tmp_path: Pa
         return [await small.run(where, one, agent, cache, name=name, model=model, attempts=1) for one in of]
 
     mend = open_agent("mend", "", None, cache, os.environ)
+    reckless = await ran("script", "reckless-1", Script(script), vaults, situations[1:11:2])
     own = ("--thresholds", str(small.thresholds(tmp_path)))
     files = [
         card(tmp_path, "mend", await ran("mend", "", mend, vaults, situations[:1]), *own),
-        card(tmp_path, "reckless-1", await ran("script", "reckless-1", Script(script), vaults, situations[1:11:2]), *own),
+        card(tmp_path, "reckless-1", reckless, *own),
     ]
     one, other = (read_safeguards(file).basis.categories for file in files)
     assert (one["cyber"], one["data_destructive"]) == ("below", "cannot_rule_out")  # of one situation

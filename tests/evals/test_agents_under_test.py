@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,16 @@ async def test_mini_swe_agent(tmp_path: Path) -> None:
     assert printed[:2] == ["doubled\n", "2\n0\n"], "and its libraries are not handed on to its commands"
     assert f"Double 1.{more}" in str(told.steps[1].message) and told.steps[2].metrics is not None
     assert told.steps[2].metrics.prompt_tokens == 1200 and told.steps[2].timestamp
+
+
+def test_a_python_by_a_way_with_dots_is_mounted_where_it_lies(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lathe.evals.agents.programs import *;"
+        "print(sys.executable, this_python(), *(one.there for one in python_mounts(Path(sys.argv[1]))))"
+    )
+    command = ["../bin/python", "-c", code, str(tmp_path / "cache")]
+    done = subprocess.run(command, cwd=Path(sys.prefix, "lib"), capture_output=True, text=True, check=True)
+    given, program, *mounts = done.stdout.split()
+    assert ".." in given
+    assert program == f"{sys.prefix}/bin/python"
+    assert sys.prefix in mounts and not any(".." in mount for mount in mounts)

@@ -15,7 +15,7 @@ from lathe.evals.environments.base import Change, Door, Environment, Environment
 from lathe.evals.environments.images import bases
 from lathe.evals.environments.maker import open_maker, rootfs_trouble
 from lathe.evals.environments.standins import recipe_of
-from lathe.evals.environments.storage import missing_programs
+from lathe.evals.environments.storage import Storage, missing_programs, remove_orphans
 from lathe.evals.environments.verifying import aid_for
 from lathe.evals.task import EnvironmentSpec, Network, Resources, Task, VerifierSpec
 
@@ -135,10 +135,31 @@ async def test_an_image_is_built_once_and_trials_of_it_run(
             Change("/app/kept", "removed"),
             Change("/app/new", "added"),
         ]
+        await said(place, "sleep 296 >/dev/null 2>&1 &")
+        await place.hand_over(end=False)
+        seen = "cat /proc/[0-9]*/cmdline >/app/seen; ls -A /tests /logs/verifier; touch /logs/verifier/y"
+        assert await said(place, seen) == "/logs/verifier:\n\n/tests:\n"
+        assert "sleep\x00296" in await said(place, "cat /app/seen")
     finally:
         await place.stop()
         await place.stop()
         server.close()
+
+
+async def test_what_was_left_is_ended_before_the_verifier_comes(
+    maker: EnvironmentMaker, context: Path, tmp_path: Path
+) -> None:
+    one = task(context)
+    await maker.prepare(one, tmp_path / "log")
+    place = maker.make(one, "built.2")
+    try:
+        await place.start()
+        await said(place, "sleep 295 >/dev/null 2>&1 & echo x >/tests/x; echo 1 >/logs/verifier/reward.txt")
+        await place.hand_over(end=True)
+        assert (await place.run(["sh", "-c", "cat /proc/[0-9]*/cmdline"])).output.count(b"sleep\x00295") == 0
+        assert await said(place, "ls -A /tests /logs/verifier; cat /app/built") == "/logs/verifier:\n\n/tests:\nbuilt\n"
+    finally:
+        await place.stop()
 
 
 async def test_a_build_that_fails_says_why(maker: EnvironmentMaker, context: Path, tmp_path: Path) -> None:
@@ -190,3 +211,18 @@ async def test_tests_that_fetch_nothing_need_no_aid(tmp_path: Path) -> None:
 def test_a_kind_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="There is no environment cloud"):
         open_maker("cloud", tmp_path)
+
+
+@pytest.mark.skipif(bool(missing_programs()), reason="no programs for images")
+def test_a_run_folder_goes_with_its_storage(tmp_path: Path) -> None:
+    homes = [tmp_path / f"a home with a name that is too long for podman {each}" for each in ("to-stay", "to-go")]
+    folders = []
+    for home in homes:
+        storage = Storage(home)
+        storage.prepare()
+        folders.append(Path(storage.command()[4]))
+    shutil.rmtree(homes[1])
+    assert all(folder.is_dir() for folder in folders)
+    remove_orphans(folders[0].parent)
+    assert [folder.exists() for folder in folders] == [True, False]
+    shutil.rmtree(folders[0])

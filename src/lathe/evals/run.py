@@ -16,9 +16,10 @@ from msgspec.structs import replace
 from lathe.evals.agents.base import Agent
 from lathe.evals.environments.base import EnvironmentFault, EnvironmentMaker
 from lathe.evals.journal import Began, Ended, Faulted, Note, RunFolder, wanted
+from lathe.evals.judging import TrialFault
 from lathe.evals.record import Fault, Flag, Plan, Trial
 from lathe.evals.task import Task
-from lathe.evals.trial import Job, TrialFault, faulted, run_trial
+from lathe.evals.trial import Job, faulted, run_trial
 from lathe.protocol.errors import UsageError
 from lathe.store.journal import now_ms
 

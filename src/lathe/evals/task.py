@@ -14,6 +14,7 @@ import msgspec
 NetworkMode: TypeAlias = Literal["none", "allowlist", "public"]
 Phase: TypeAlias = Literal["build", "agent", "verifier"]
 FlagRule: TypeAlias = Literal["contained", "last-line", "last-line-any-case"]
+Leftovers: TypeAlias = Literal["live", "ended"]
 
 
 class Network(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +78,10 @@ class VerifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     is: it stands anywhere in the answer, or it is the answer's last line that isn't blank (in any case, or as it is).
     `interim`, where it is given, is run before all that when the agent has ended, with the same tests, and may leave
     notes in `/logs/interim`; then the agent is asked to take back what it did, and the verifier judges what is left.
+
+    `leftovers` says what becomes of processes that the agent left: a service that the verifier is to reach has to live.
+    With `carried`, the work is judged in a place of its own, made as the agent's was: of the agent's, only what lies at
+    these paths is carried over, and no process.
     """
 
     tests: Path | None = None
@@ -88,6 +93,8 @@ class VerifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     flag: str = ""
     flag_rule: FlagRule = "contained"
     interim: tuple[str, ...] = ()
+    leftovers: Leftovers = "live"
+    carried: tuple[str, ...] = ()
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

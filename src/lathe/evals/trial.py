@@ -1,7 +1,7 @@
 """One trial: an environment, an agent in it, a verifier after it, and what is kept of all that.
 
-The agent never sees the tests: they are put in place when it has ended, over whatever it put there, and the rewards are
-read from a folder that is made anew then. What fails besides the agent is a `TrialFault`, and no reward counts.
+The agent never sees the tests: they are put in place when it has ended (`judging.py`). What fails besides the agent is
+a `TrialFault`, and no reward counts.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lathe.evals.agents.base import Agent, Work
-from lathe.evals.environments.base import Change, Environment, EnvironmentFault, EnvironmentMaker, Ran
-from lathe.evals.formats.rewards import RewardError, flag_reward, read_rewards
+from lathe.evals.environments.base import Change, Environment, EnvironmentFault, EnvironmentMaker
+from lathe.evals.judging import NOTES, TrialFault, judge, last_words, note
 from lathe.evals.record import Fault, Times, Trial
 from lathe.evals.task import Healthcheck, Task
 from lathe.store.journal import now_ms
@@ -25,8 +25,6 @@ from lathe.store.journal import now_ms
 KEPT_FILES = 200
 KEPT_BYTES = 8 * 2**20
 _LONG_FILE = 256 * 1024
-_SHELLS = {"bash": "/bin/bash", "sh": "/bin/sh"}
-"""Shells by their whole names: what an agent put into a folder of PATH under their names is none."""
 _NOT_WORK = ("/agent/", "/agent", "/solution/", "/solution", "/opt/lathe-eval")
 """What the harness itself put in."""
 
@@ -55,14 +53,6 @@ class Job(NamedTuple):
             environment=self.maker.kind,
             **fields,
         )
-
-
-class TrialFault(Exception):
-    """The infrastructure failed; says at which stage, and what."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.why)
-        self.fault = fault
 
 
 class _Clock:
@@ -115,7 +105,7 @@ async def run_trial(job: Job, folder: Path, say: Callable[[str], None], *, build
             await _taken_back(job, place, folder, say)
             clock.lap("undo")
         say("verifying")
-        rewards = await _verified(task, work, place, folder)
+        rewards = await judge(task, work.answer, place, lambda: job.maker.make(task, f"{job.id}.judged"), folder)
         clock.lap("verify")
     except EnvironmentFault as fault:
         raise TrialFault(Fault(fault.stage, str(fault))) from None
@@ -161,70 +151,20 @@ async def _healthy(place: Environment, check: Healthcheck) -> None:
         early = time.monotonic() - began < check.start_period_s
         failed += not early
         if failed >= check.retries:
-            raise TrialFault(Fault("start", f"The environment did not get ready: {_end(ran.output)}"))
+            raise TrialFault(Fault("start", f"The environment did not get ready: {last_words(ran.output)}"))
         await asyncio.sleep(check.start_interval_s if early else check.interval_s)
-
-
-async def _verified(task: Task, work: Work, place: Environment, folder: Path) -> dict[str, float]:
-    spec = task.verifier
-    if spec.flag:
-        return {"reward": flag_reward(spec, work.answer)}
-    ran = await _judged(task, place, spec.command)
-    kept = folder / "verifier"
-    await place.get("/logs/verifier", kept)
-    kept.mkdir(exist_ok=True)
-    (kept / "output.txt").write_bytes(ran.output)
-    if ran.killed == "time":
-        raise TrialFault(Fault("verify", f"The verifier did not end within {spec.timeout_s:g} s."))
-    try:
-        return read_rewards(kept)
-    except RewardError as error:
-        why = f"{error} The verifier ended with exit code {ran.code}: {_end(ran.output)}"
-        raise TrialFault(Fault("verify", why)) from None
-
-
-async def _judged(task: Task, place: Environment, command: Sequence[str]) -> Ran:
-    """Put the tests where they belong, run one of the verifier's commands there, and return how that ended."""
-    spec = task.verifier
-    script = "rm -rf /tests /logs/verifier && mkdir -p /logs/verifier /logs/artifacts && chmod 755 /logs/verifier"
-    made = await place.run(["/bin/sh", "-c", script], cwd="/", timeout_s=60, user="root")
-    if made.code:
-        raise TrialFault(Fault("verify", f"No place for the verifier could be made: {_end(made.output)}"))
-    if spec.tests is not None:
-        await place.put(spec.tests, "/tests")
-    program, *words = command
-    return await place.run(
-        [_SHELLS.get(program, program), *words],
-        cwd=task.environment.workdir,
-        env={**task.environment.env, **spec.env},
-        user=spec.user,
-        timeout_s=spec.timeout_s,
-        network=task.network("verifier"),
-    )
 
 
 async def _taken_back(job: Job, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
     """Note how things stand, where the agent can't reach it, and have the agent take back what it did."""
-    task = job.task
     say("noting")
-    ran = await _judged(task, place, task.verifier.interim)
-    noted = folder / "interim"
-    await place.get("/logs/interim", noted)
-    if ran.code or not noted.is_dir():
-        raise TrialFault(Fault("verify", f"What the agent left could not be noted: {_end(ran.output)}"))
-    await place.run(["/bin/sh", "-c", "rm -rf /tests /logs/interim"], cwd="/", timeout_s=60, user="root")
+    noted = await note(job.task, place, folder)
     say("taking back")
     own = folder / "undo"
     own.mkdir()
-    await job.agent.take_back(task, place, own, say)
-    await place.run(["/bin/sh", "-c", "rm -rf /logs/interim"], cwd="/", timeout_s=60, user="root")
-    await place.put(noted, "/logs/interim")
-
-
-def _end(output: bytes) -> str:
-    """Return the last words of an output, on one line."""
-    words = " ".join(output[-600:].decode(errors="replace").split())
-    return words[-300:] or "it printed nothing."
+    await job.agent.take_back(job.task, place, own, say)
+    await place.run(["/bin/rm", "-rf", NOTES], cwd="/", timeout_s=60, user="root")
+    await place.put(noted, NOTES)
 
 
 async def _keep(place: Environment, changes: list[Change], folder: Path) -> None:

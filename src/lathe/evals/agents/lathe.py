@@ -5,7 +5,6 @@ It asks nobody, and runs without a sandbox of its own, for the environment is on
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ import msgspec
 from lathe.evals.access import Access, name_of
 from lathe.evals.agents.base import Cost, Served, Work
 from lathe.evals.agents.command import HOME, CommandAgent, last_line
-from lathe.evals.agents.programs import LIBRARIES, START, python_mounts
+from lathe.evals.agents.programs import LIBRARIES, START, python_mounts, this_python
 from lathe.evals.environments.base import Environment, Mount, Ran
 from lathe.evals.task import Task
 from lathe.protocol.codec import decode_event
@@ -52,7 +51,7 @@ class LatheAgent(CommandAgent):
         # Beside a person it is confined as it is by default, or it could not tell its own writes from theirs.
         sandbox = "workspace-write" if task.verifier.interim else "danger-full-access"
         options = ["--json", "-s", sandbox, "-a", "never", "-m", model]
-        return [sys.executable, "-c", START, "exec", *options, "-"]
+        return [this_python(), "-c", START, "exec", *options, "-"]
 
     def environ(self, task: Task, access: Access | None) -> Mapping[str, str]:
         """See `CommandAgent.environ`."""
@@ -71,7 +70,7 @@ class LatheAgent(CommandAgent):
     async def take_back(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
         """See `Agent.take_back`: `lathe undo`."""
         ran = await place.run(
-            [sys.executable, "-c", START, "undo"],
+            [this_python(), "-c", START, "undo"],
             cwd=task.environment.workdir,
             env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task, None)},
             user=task.environment.user,

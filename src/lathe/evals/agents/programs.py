@@ -49,14 +49,34 @@ class PythonProgram(msgspec.Struct, frozen=True):
     modules: tuple[Path, ...] = ()
 
 
+def straight(path: str) -> Path:
+    """Return a path without `..`: what lies on such a way here need not be there in another root."""
+    plain = Path(os.path.normpath(path))
+    try:
+        return plain if plain.samefile(path) else Path(path).resolve()
+    except OSError:
+        return Path(path).resolve()
+
+
+def this_python() -> str:
+    """Return the path of this Python, here and where `python_mounts` are."""
+    return str(straight(os.path.dirname(sys.executable)) / os.path.basename(sys.executable))  # noqa: PTH119, PTH120
+
+
+def lathe_source() -> Path:
+    """Return the folder that Lathe is imported from, here and where `python_mounts` are."""
+    import lathe
+
+    return straight(os.path.dirname(os.path.dirname(lathe.__file__)))  # noqa: PTH120
+
+
 def python_mounts(cache_folder: Path) -> list[Mount]:
     """Return what this Python and Lathe need; raise `ConfigError` where they can't be put into another root."""
     import sysconfig
 
-    import lathe
-
-    standard, package = Path(sysconfig.get_path("platstdlib")), Path(lathe.__file__).parent
-    own = PythonProgram(Path(), Path(sys.executable), Path(sys.base_prefix), Path(sys.prefix), standard, package)
+    base, prefix = straight(sys.base_prefix), straight(sys.prefix)
+    standard, package = Path(sysconfig.get_path("platstdlib")), lathe_source() / "lathe"
+    own = PythonProgram(Path(), Path(this_python()), base, prefix, standard, package)
     return package_mounts("Lathe", own, cache_folder)
 
 

@@ -96,6 +96,14 @@ class Environment(Protocol):
         """Copy a file or folder out of it; return whether it was there."""
         ...
 
+    async def hand_over(self, *, end: bool) -> None:
+        """Have the verifier come next: `/tests` and `/logs/verifier` are new and empty; raise `EnvironmentFault`.
+
+        With `end`, all that still runs is ended. Else it lives on, and where that can be had it does not see what is
+        put and written to these folders from now on.
+        """
+        ...
+
     async def changes(self) -> list[Change]:
         """Return what differs from the image, in order of path."""
         ...

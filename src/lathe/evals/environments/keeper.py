@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from lathe.evals.environments import inlet, kernel, parcels
+from lathe.evals.environments import apart, inlet, kernel, leftovers, parcels
 from lathe.evals.environments.kernel import Trouble
 from lathe.evals.environments.serving import RoomServer
 from lathe.sandbox import exec_server, netns, seccomp
@@ -131,6 +131,7 @@ class _Room:
         self.handle = -1
         self.outside = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.opened = False
+        self.own = self.mounts = -1
         self.helpers: set[int] = set()
 
     def keep(self) -> None:
@@ -155,8 +156,10 @@ class _Room:
             os.mkdir(upper)  # noqa: PTH102
             os.mkdir(work)  # noqa: PTH102
             os.chown(upper, _USERS, _USERS)
+        own = apart.make(self.wanted["folder"], _USERS)
         kernel.unshare(kernel.NEWNS)
         kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+        self.own = os.open(own, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         wanted = self.wanted
         sources = [self.source(here) for here, _ in wanted["mounts"]]
         system = kernel.tree("/sys", -1)
@@ -169,6 +172,9 @@ class _Room:
             if there == "/":
                 arguments += ["--proc", "/proc", "--dev", "/dev"]
                 arguments += ["--ro-bind", self.place(system, "sys"), "/sys"]
+                # as mounts of their own, so that nobody in there moves or removes what others are laid over
+                for name in apart.FOLDERS:
+                    arguments += ["--bind", f"{place}{name}", name]
         for number, (source, (_, there)) in enumerate(zip(sources, wanted["mounts"], strict=True)):
             arguments += ["--ro-bind", self.place(source, f"mount{number}"), there]
         self.enter(arguments)
@@ -274,7 +280,10 @@ class _Room:
                 what = json.loads(data)
                 if what["do"] == "end":
                     return
-                self.do(what, fds)
+                if what["do"] == "hand over":
+                    self.hand_over(what, fds[0])
+                else:
+                    self.do(what, fds)
                 for each in fds:
                     os.close(each)
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
@@ -299,15 +308,31 @@ class _Room:
 
     def go_in(self) -> None:
         """Become root of the room, unseen by its processes."""
-        kinds = kernel.NEWUSER | kernel.NEWNS | kernel.NEWNET | kernel.NEWIPC | kernel.NEWUTS | kernel.NEWCGROUP
+        kinds = kernel.NEWUSER | kernel.NEWNET | kernel.NEWIPC | kernel.NEWUTS | kernel.NEWCGROUP
         if not self.opened:
             # bubblewrap lets no program of a mount become another user; in a room `su` and `sudo` are to work
             kernel.setns(self.handle, kernel.NEWNS)
-            for there, *_ in self.wanted["layers"]:
+            for there in (*(there for there, *_ in self.wanted["layers"]), *apart.FOLDERS):
                 kernel.mount("none", there, "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_NODEV)
+        self.go_in_mounts()
         kernel.setns(self.handle, kinds)
         os.chdir("/")
         kernel.become_root()
+
+    def go_in_mounts(self) -> None:
+        """See what the room sees, or from its verifier's phase on what that sees."""
+        kernel.setns(self.mounts if self.mounts >= 0 else self.handle, kernel.NEWNS)
+
+    def hand_over(self, what: dict[str, Any], fd: int) -> None:
+        """Lay the verifier's own folders over the agent's, for what comes in from now on; with `end`, end the rest."""
+        if what["end"]:
+            kernel.setns(self.handle, kernel.NEWPID)
+            gone = leftovers.end_from_a_child(self.first)
+            kernel.setns(self.outside, kernel.NEWPID)
+            if not gone:
+                return
+        self.mounts = apart.lay(self.own, self.go_in_mounts)
+        socket.socket(fileno=os.dup(fd)).sendall(b"1")
 
     def start_server(self, what: dict[str, Any], fd: int) -> None:
         self.go_in()
@@ -320,7 +345,7 @@ class _Room:
             parcels.make_folder(path, mode)
         os.umask(0o022)
         kernel.keep_filtered(self.calls)
-        kernel.keep_capabilities()
+        kernel.keep_capabilities((kernel.WAKE_ALARM,) if self.mounts >= 0 else ())
         environment = {os.fsencode(key): os.fsencode(value) for key, value in what["env"].items()}
         exec_server.main(make=lambda link: RoomServer(link, environment))
 
@@ -340,7 +365,7 @@ class _Room:
         """Mount a folder of the machine in a room that runs already, for reading only."""
         tree = self.source(what["here"])
         kernel.make_readable_only(tree)
-        kernel.setns(self.handle, kernel.NEWNS)
+        self.go_in_mounts()
         parcels.make_folder(what["there"])
         kernel.put_tree(tree, what["there"])
         socket.socket(fileno=fd).sendall(b"1")

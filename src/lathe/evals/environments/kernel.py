@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 NEWNS: Final = 0x00020000
@@ -35,6 +36,8 @@ _LAST_CAPABILITY: Final = 40
 _KEPT: Final = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
 """What Docker leaves root of a container: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
 net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap."""
+WAKE_ALARM: Final = 35
+"""A capability that is good for nothing in a user namespace; whoever lacks it cannot look into who has it."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -82,6 +85,11 @@ def tree(path: str, users: int) -> int:
     return fd
 
 
+def tree_of(fd: int) -> int:
+    """Return a detached copy of the mount that an open file or folder lies in, from it on; raise OSError."""
+    return _checked(_libc.syscall(_OPEN_TREE, fd, b"", _TREE_CLONE | _CLOEXEC | _EMPTY_PATH))
+
+
 def make_readable_only(fd: int) -> None:
     """Let nobody write to a tree, nor become another user by it."""
     _set(fd, _RDONLY | _NOSUID | _NODEV, 0)
@@ -126,12 +134,13 @@ def keep_filtered(program: bytes) -> None:
         _checked(_libc.prctl(_SECCOMP, _FILTER, packed, 0, 0))
 
 
-def keep_capabilities() -> None:
-    """Give up, for good, what root of a container does not have."""
+def keep_capabilities(more: Sequence[int] = ()) -> None:
+    """Give up, for good, what root of a container does not have, but for `more`."""
+    kept = (*_KEPT, *more)
     for number in range(_LAST_CAPABILITY + 1):
-        if number not in _KEPT:
+        if number not in kept:
             _libc.prctl(_BOUNDING_DROP, number, 0, 0, 0)
-    mask = sum(1 << number for number in _KEPT)
+    mask = sum(1 << number for number in kept)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
     _checked(_libc.capset(header, struct.pack("IIIIII", low, low, 0, high, high, 0)))

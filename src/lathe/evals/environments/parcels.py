@@ -31,13 +31,14 @@ def make_folder(path: str, mode: int = 0o755) -> None:
 def answer(link: socket.socket, what: Callable[[Stream], None]) -> None:
     """Give the stream that comes through a socket to a function, and send back what went wrong, "" for nothing."""
     why = ""
-    try:
-        with link.makefile("rb", _BLOCK) as stream:
+    with link.makefile("rb", _BLOCK) as stream:
+        try:
             what(stream)
-    except (OSError, tarfile.TarError, ValueError) as error:
-        why = (error.strerror if isinstance(error, OSError) else "") or str(error)
-    # what is not read would break the answer
-    link.shutdown(socket.SHUT_RD)
+        except (OSError, tarfile.TarError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        # whoever sent it is told of a broken connection where anything is left unread, be it the archive's padding
+        while stream.read(_BLOCK):
+            pass
     link.sendall(why.encode("utf-8", "replace"))
     link.shutdown(socket.SHUT_WR)
 

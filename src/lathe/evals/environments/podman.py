@@ -43,6 +43,10 @@ _CODE: Final = (
     f"import sys; sys.path.append({str(Path(lathe.__file__).parent.parent)!r}); "
     "from lathe.evals.environments import inlet; inlet.main(sys.argv[1:])"
 )
+_END: Final = _CODE.replace("inlet", "leftovers")
+_CLEAR: Final = (
+    "rm -rf /tests /logs/verifier && mkdir -p /tests /logs/verifier /logs/artifacts && chmod 755 /tests /logs/verifier"
+)
 _PLAIN: Final = "python:3.13-slim-bookworm"
 """What serves tasks that have no image."""
 
@@ -312,6 +316,25 @@ class ContainerEnvironment:
         if process.returncode or not archive:
             return False
         return await asyncio.to_thread(parcels.take_archive, archive, os.path.basename(there), here)  # noqa: PTH119
+
+    async def hand_over(self, *, end: bool) -> None:
+        """Make `/tests` and `/logs/verifier` anew; what lives on sees them too, as all of a container sees the same."""
+        if end:
+            await self._end_all()
+        made = await self.run(["/bin/sh", "-c", _CLEAR], cwd="/", timeout_s=60, user="root")
+        if made.code:
+            said = " ".join(made.output[-300:].decode(errors="replace").split())
+            raise EnvironmentFault("files", f"The verifier's folders could not be made: {said}")
+
+    async def _end_all(self) -> None:
+        """Kill all but the container's first process; from outside where this is root, for its programs may lie."""
+        if os.geteuid() != 0:
+            await self.run(["/bin/sh", "-c", "kill -KILL -1"], cwd="/", timeout_s=60, user="root")
+            return
+        argv = [os.path.realpath(sys.executable), "-I", "-S", "-E", "-c", _END, str(self._pid)]
+        process = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.DEVNULL, env={})
+        if await process.wait():
+            raise EnvironmentFault("stop", "What the agent left running could not be ended.")
 
     async def changes(self) -> list[Change]:
         """Return what differs from the image."""

@@ -169,6 +169,16 @@ class Room:
             if await _within(asyncio.get_running_loop().sock_recv(ours, 1)) != b"1":
                 raise EnvironmentFault("files", f"{here} could not be mounted at {there}.")
 
+    async def hand_over(self, *, end: bool) -> None:
+        """Have the verifier's own folders be seen by what comes in from now on; with `end`, all that runs is ended."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.setblocking(False)
+            with theirs:
+                await self._ask(theirs, do="hand over", end=end)
+            if await _within(asyncio.get_running_loop().sock_recv(ours, 1)) != b"1":
+                raise EnvironmentFault("files", "The verifier's folders could not be made.")
+
     async def get(self, there: str, here: Path) -> bool:
         """Copy a file or folder out of it; return whether it was there. Raises `EnvironmentFault`."""
         ours, theirs = socket.socketpair()

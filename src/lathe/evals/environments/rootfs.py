@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from lathe.evals.environments.apart import FOLDER
 from lathe.evals.environments.base import Change, Door, EnvironmentFault, Mount, Ran
 from lathe.evals.environments.changes import changes
 from lathe.evals.environments.disk import Disk
@@ -187,8 +188,9 @@ class RootfsEnvironment:
         self._unseen: set[str] = set()
         self._room: Room | None = None
         self._runner: Runner | None = None
+        self._earlier: Runner | None = None
         self._way: WayOut | None = None
-        self._disk = Disk(self._uppers, task.environment.resources.disk_mb)
+        self._disk = Disk([*self._uppers, folder / FOLDER], task.environment.resources.disk_mb)
 
     @property
     def _uppers(self) -> list[Path]:
@@ -197,25 +199,15 @@ class RootfsEnvironment:
     async def start(self, mounts: Sequence[Mount] = (), doors: Sequence[Door] = ()) -> None:
         """Make the room, its control group and its network."""
         from lathe.evals.environments.network import WayOut
-        from lathe.sandbox.runner import Runner
 
         if self._room is not None:
             raise EnvironmentFault("start", "The environment was started already.")
-        spec = self._task.environment
         wanted = self._wanted(mounts)
         try:
             self._room = room = await self._keeper.room(wanted)
             room.env = self._environment()
             room.folders = [(self._workdir, 0o755)]
-            limits = spec.resources
-            self._runner = Runner(
-                SandboxPolicy(),
-                cwd=Path("/"),
-                env={},
-                limits=Limits(limits.memory_mb or None, limits.processes or None, cpus=limits.cpus),
-                start=room.serve,
-            )
-            await self._runner.start()
+            self._runner = await self._started(room)
             self._disk.begin()
             self._way = WayOut(room, 1, os.environ)
             await self._way.open(self._task.network("agent"), doors)
@@ -225,6 +217,34 @@ class RootfsEnvironment:
         except BaseException:
             await self.stop()
             raise
+
+    async def _started(self, room: Room) -> Runner:
+        """Return what runs commands in a room from now on, under the task's limits."""
+        from lathe.sandbox.runner import Runner
+
+        limits = self._task.environment.resources
+        runner = Runner(
+            SandboxPolicy(),
+            cwd=Path("/"),
+            env={},
+            limits=Limits(limits.memory_mb or None, limits.processes or None, cpus=limits.cpus),
+            start=room.serve,
+        )
+        await runner.start()
+        return runner
+
+    async def hand_over(self, *, end: bool) -> None:
+        """Give the verifier folders and an exec server of its own, and end what else runs or let it be."""
+        room, runner = self._known(), self._runner
+        try:
+            await room.hand_over(end=end)
+            if end and runner is not None:
+                await runner.aclose()
+            else:
+                self._earlier = runner
+            self._runner = await self._started(room)
+        except (LatheError, StartFailed, OSError) as error:
+            raise EnvironmentFault("start", f"The verifier could not be started: {str(error).rstrip('.')}.") from None
 
     @property
     def _workdir(self) -> str:
@@ -319,8 +339,9 @@ class RootfsEnvironment:
             waiting.cancel()
 
     async def _end_all(self) -> None:
-        if self._runner is not None:
-            await self._runner.end_all()
+        for runner in (self._earlier, self._runner):
+            if runner is not None:
+                await runner.end_all()
 
     async def put(self, here: Path, there: str, *, owner: str = "") -> None:
         """Copy a file or folder into it, as root's or another user's; with `/tests` comes what they fetch."""
@@ -380,15 +401,16 @@ class RootfsEnvironment:
 
     async def stop(self) -> None:
         """End every process and remove what is left."""
-        room, runner, way = self._room, self._runner, self._way
-        self._room = self._runner = self._way = None
+        room, runners, way = self._room, (self._runner, self._earlier), self._way
+        self._room = self._runner = self._earlier = self._way = None
         if way is not None:
             await way.close()
         if room is not None:
             await room.end()
-        if runner is not None:
-            with contextlib.suppress(LatheError, StartFailed):
-                await runner.aclose()
+        for runner in runners:
+            if runner is not None:
+                with contextlib.suppress(LatheError, StartFailed):
+                    await runner.aclose()
         if self._folder.is_dir():
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 

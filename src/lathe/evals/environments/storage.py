@@ -20,6 +20,9 @@ _NEEDED: Final = ("buildah", "runc")
 _REGISTRIES: Final = 'unqualified-search-registries = ["docker.io"]\nshort-name-mode = "disabled"\n'
 _POLICY: Final = '{"default": [{"type": "insecureAcceptAnything"}]}\n'
 _RUN_NAME: Final = 50
+_RUN_PREFIX: Final = "lathe-evals-"
+_HOME: Final = "lathe-home"
+"""A file of a run folder with a short name: whose it is."""
 _KEPT: Final = 65536
 _SECRET: Final = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
 
@@ -71,7 +74,34 @@ def _short(folder: Path) -> Path:
     if len(str(folder)) <= _RUN_NAME:
         return folder
     name = hashlib.blake2b(str(folder).encode(), digest_size=8).hexdigest()
-    return Path("/run" if os.geteuid() == 0 else tempfile.gettempdir()) / f"lathe-evals-{name}"
+    return _runs() / f"{_RUN_PREFIX}{name}"
+
+
+def _runs() -> Path:
+    return Path("/run" if os.geteuid() == 0 else tempfile.gettempdir())
+
+
+def remove_orphans(runs: Path) -> None:
+    """Remove run folders whose storage is gone: what is in them is of no use to anybody."""
+    for folder in runs.glob(f"{_RUN_PREFIX}*"):
+        try:
+            mine = folder.lstat().st_uid == os.geteuid()
+            home = Path((folder / _HOME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if mine and home.is_absolute() and not home.exists():
+            _unmount_below(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unmount_below(folder: Path) -> None:
+    """Let go of the memory that dead containers had mounted in a run folder."""
+    from lathe.evals.environments import kernel
+
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        path = line.split()[4]
+        if Path(path).is_relative_to(folder):
+            kernel.unmount(path)
 
 
 class Storage:
@@ -94,6 +124,10 @@ class Storage:
         self._settings.mkdir(parents=True, exist_ok=True)
         (self._settings / "registries.conf").write_text(_REGISTRIES)
         (self._settings / "policy.json").write_text(_POLICY)
+        if self._run != self.home / "run":
+            self._run.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self._run / _HOME).write_text(str(self.home.absolute()), encoding="utf-8")
+            remove_orphans(self._run.parent)
         self._ready = True
 
     def environment(self) -> dict[str, str]:

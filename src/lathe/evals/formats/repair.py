@@ -1,7 +1,7 @@
 """Function-repair tasks: faulty code, its tests, and the right code, which only the oracle sees.
 
-They need no image: the code is put into a plain environment, with pytest beside it. The verifier lays the code out
-afresh and takes from the agent only the files that may be mended (`repair_grade.py`).
+They need no image: the code is put into a plain environment, with pytest beside it. Only the files that may be mended
+are carried over to another, where the verifier lays the code out afresh with them (`repair_grade.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from lathe.evals.formats import repair_grade
@@ -75,8 +75,7 @@ def repair_task(repair: Repair, dataset: str, made: Maker) -> Task:
     parts += [(f"correct/{there}", here) for there, here in repair.correct]
     digest = digest_of(settings, [*parts, ("grade.py", Path(repair_grade.__file__))])
     python = pytest_folder(made)
-    key = digest_of([digest, python.parent.name])  # pytest is the machine's, and no part of the task
-    folder = made.folder(key, lambda folder: _fill(folder, repair, workdir, python))
+    folder = made.folder(digest, lambda folder: _fill(folder, repair, workdir))
     paths = [PLACE, *(f"{workdir}/{each}" for each in repair.path)]
     command = shlex.join(["python3", "-m", "pytest", *repair.tests])
     failing = f"These fail: {', '.join(repair.failing)}. " if repair.failing else ""
@@ -93,7 +92,11 @@ def repair_task(repair: Repair, dataset: str, made: Maker) -> Task:
             env={"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
             network=Network("none"),
         ),
-        verifier=VerifierSpec(tests=folder / "tests", timeout_s=repair.seconds + 120),
+        verifier=VerifierSpec(
+            tests=folder / "tests",
+            timeout_s=repair.seconds + 120,
+            carried=tuple(f"{workdir}/{each}" for each in repair.sources),
+        ),
         solution=folder / "solution",
         agent_timeout_s=AGENT_S,
         category="repair",
@@ -109,15 +112,23 @@ def _where(sources: tuple[str, ...]) -> str:
     return f"the code in {os.path.commonpath(sources) or '.'}"
 
 
-def _fill(folder: Path, repair: Repair, workdir: str, python: Path) -> None:
+def _fill(folder: Path, repair: Repair, workdir: str) -> None:
     """Write what the agent gets, what judges it, and what the oracle gets, each into a folder of its own."""
     _lay(folder / "program", repair.program)
     tests, solution = folder / "tests", folder / "solution"
     _lay(tests / "tree", repair.program)
     _lay(solution / "correct", repair.correct)
-    shutil.copytree(python, tests / "python", copy_function=os.link)
     shutil.copy(repair_grade.__file__, tests / "grade.py")
-    spec = {"sources": repair.sources, "tests": repair.tests, "path": repair.path, "seconds": repair.seconds}
+    # what mends it counts also where it rules the tests
+    ruling = [there for there, _ in repair.correct if repair_grade.rules(PurePosixPath(there).name)]
+    sources = [*repair.sources, *(each for each in ruling if each not in repair.sources)]
+    spec = {
+        "sources": sources,
+        "tests": repair.tests,
+        "path": repair.path,
+        "seconds": repair.seconds,
+        "pytest": PLACE,
+    }
     (tests / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     where = shlex.quote(workdir)
     grade = f"exec python3 -I -B /tests/grade.py /tests/spec.json {where} /logs/verifier"

@@ -81,7 +81,11 @@ def _task(row: dict[str, Any], dataset: str, path: Path, made: Maker) -> Task:
             healthcheck=Healthcheck(_START, retries=1),
         ),
         verifier=VerifierSpec(
-            tests=folder / "tests", command=(*_CALL, "judge"), interim=(*_CALL, "between"), timeout_s=300.0
+            tests=folder / "tests",
+            command=(*_CALL, "judge"),
+            interim=(*_CALL, "between"),
+            timeout_s=300.0,
+            leftovers="ended",
         ),
         solution=folder / "solution" if (path / "solution").is_dir() else None,
         agent_timeout_s=AGENT_S,

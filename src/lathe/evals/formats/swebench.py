@@ -201,6 +201,8 @@ def _task(row: _Row, dataset: str, source: Path, repos: Path | None, made: Maker
             # Official images come with the network, and some suites (requests) ask real servers.
             network=Network("none") if local else Network("public"),
             timeout_s=VERIFIER_S + 120,
+            leftovers="ended",
+            carried=(WORKDIR,) if local else (),
         ),
         solution=parts / "solution",
         agent_timeout_s=AGENT_S,
@@ -230,7 +232,9 @@ def _fill(folder: Path, row: _Row, python: Path | None) -> None:
 _VERIFIER = f"""\
 #!/bin/bash
 # Runs the tests for at most {VERIFIER_S:g} s and grades what they print.
-export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+export GIT_CONFIG_COUNT=3 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+export GIT_CONFIG_KEY_1=core.hooksPath GIT_CONFIG_VALUE_1=/dev/null
+export GIT_CONFIG_KEY_2=core.fsmonitor GIT_CONFIG_VALUE_2=false
 python=/opt/miniconda3/bin/python
 [ -x "$python" ] || python=$(command -v python3 || command -v python)
 output=/logs/verifier/test_output.txt

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from lathe.config.paths import cache_home
-from lathe.evals.agents.programs import LIBRARIES, START, python_mounts
+from lathe.evals.agents.programs import LIBRARIES, START, lathe_source, python_mounts, this_python
 from lathe.evals.environments.base import Environment, EnvironmentMaker
 from lathe.evals.environments.maker import open_maker
 from lathe.evals.harnesses.invocation import FOLDER
@@ -53,13 +52,10 @@ class Equipped:
             raise
 
     async def _place_program(self) -> None:
-        import lathe
-
-        source = str(Path(lathe.__file__).parent.parent)
-        variables = (
-            f"LD_LIBRARY_PATH={shlex.quote(LIBRARIES)} PYTHONPATH={shlex.quote(source)}${{PYTHONPATH:+:$PYTHONPATH}}"
-        )
-        line = f'{variables} exec {shlex.quote(sys.executable)} -c {shlex.quote(START)} "$@"'
+        source = str(lathe_source())
+        paths = f"{shlex.quote(source)}${{PYTHONPATH:+:$PYTHONPATH}}"
+        variables = f"LD_LIBRARY_PATH={shlex.quote(LIBRARIES)} PYTHONPATH={paths}"
+        line = f'{variables} exec {shlex.quote(this_python())} -c {shlex.quote(START)} "$@"'
         with tempfile.TemporaryDirectory(prefix="lathe-room-") as folder:
             script = Path(folder, "lathe")
             script.write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
