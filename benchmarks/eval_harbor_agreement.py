@@ -32,7 +32,7 @@ from lathe.evals.journal import RunFolder
 
 AGENTS = {"oracle": ("oracle", "oracle"), "no-op": ("nop", "noop")}
 """What each is called by Harbor, and by Lathe."""
-BARS = {"tasks": 5, "differ": 0}
+BARS = {"tasks": 20, "differ": 0}
 
 
 class Result(NamedTuple):
