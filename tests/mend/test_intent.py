@@ -25,6 +25,7 @@ REPAIRS = {
     "fix `test_a` and `test_b`": ("test_a", "test_b"),
     "fix the tests in tests/test_x.py, but don't touch the tests": ("tests/test_x.py",),
     "make TestOrders pass": ("TestOrders",),
+    "test_a and test_b fail. Mend the code so that all tests pass": (),
 }
 CHORES = {
     "rename function foo to bar": "rename foo bar --kind function",

@@ -288,3 +288,22 @@ def test_the_steps_repair_a_project_for_real(make_project: MakeProject) -> None:
     assert not failed, text
     assert "1 failed, 0 passed" in text
     assert suite(project) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("fix test_double", ""),  # nothing else fails, so the whole suite says where the fault is
+        ("make test_calc.py pass", ""),
+        ("fix test_calc.py::test_double", ""),
+        ("fix test_other", " --test test_other"),
+        ("test_double fails. Mend the code so that all tests pass", ""),
+        ("fix test_calc.py::test_dou", " --test test_calc.py::test_dou"),
+    ],
+)
+def test_the_search_looks_at_all_tests_unless_others_fail_that_nobody_named(words: str, named: str) -> None:
+    turn = Turn(words)
+    turn.call()
+    turn.answer(FAILED)
+    command = str(_arguments(turn.call())["cmd"])
+    assert command.partition(" --time 60")[2] == named

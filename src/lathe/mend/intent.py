@@ -73,6 +73,11 @@ _REPAIRS = (
     r"^\W*(?:fix|repair|mend)\b(?:\W+(?:the|this|these|all|my|it|code|bugs?|project|repo(?:sitory)?))*\W*$",
     r"^\W*make (?:it|everything|all) (?:pass|green)\W*$",
 )
+# Whoever wants all tests to pass names some to say which fail, and not to have the others left aside.
+_ALL = re.compile(
+    rf"\b(?:all|every)\b(?: of)?(?: the| my| our| these)? {_TESTS} (?:pass(?:es)?|succeeds?|works?|(?:is|are) green)\b",
+    re.IGNORECASE,
+)
 # A wish that goes beyond repair, or says how to do it, is not half done.
 _MORE = re.compile(
     r"\b(?:add(?:s|ing)?|writ(?:e|ing)|implement\w*|creat\w+|generat\w+|delet\w+|remov\w+|skip\w*|disabl\w+|rewrit\w+"
@@ -110,7 +115,7 @@ def read(text: str) -> Intent:
     if found is not None:
         return found
     if wants_repair(words):
-        return Repair(_named(words), seconds)
+        return Repair(() if _ALL.search(words) else _named(words), seconds)
     negated = _NEGATED.search(words)
     wish = words[: negated.start()] + words[negated.end() :] if negated else ""
     if negated and (_chore_in(wish, seconds) is not None or wants_repair(wish)):

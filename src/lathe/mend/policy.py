@@ -188,7 +188,11 @@ def _after_tests(intent: Repair | Chore, status: int, output: str) -> Step:
         return Step(f"Every test passes already, so there is nothing to repair ({summary.strip('= ')}).")
     said = "There may be no tests; I look closer." if status == _NO_TESTS else "Now I search for a repair."
     command = f"{shlex.quote(sys.executable)}{_SEARCH}{intent.seconds}"
-    for test in intent.tests if isinstance(intent, Repair) else ():
+    named = intent.tests if isinstance(intent, Repair) else ()
+    failing = _failed_tests(output)
+    if failing and all(any(_is_of(test, name) for name in named) for test in failing):
+        named = ()  # the tests that pass say where the fault is not, and what a repair must not break
+    for test in named:
         command += f" --test {shlex.quote(test)}"
     return Step(said, _command(command))
 
@@ -276,6 +280,11 @@ def reversed_patch(patch: str) -> str:
 def _failed_tests(output: str) -> list[str]:
     """Return the tests that pytest's summary calls failed."""
     return _FAILED.findall(output)
+
+
+def _is_of(test: str, name: str) -> bool:
+    """Say whether a test is the one of that name, or one of that file, class or function."""
+    return test == name or test.startswith((f"{name}::", f"{name}[")) or test.partition("[")[0].endswith(f"::{name}")
 
 
 def _test_name(name: str) -> str:
