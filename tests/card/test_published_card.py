@@ -14,7 +14,7 @@ from lathe.card.verify import verify_card
 
 ROOT = Path(__file__).parents[2]
 CARD = ROOT / "docs" / "cards" / "mend"
-FIGURE = re.compile(r"\d+\.\d % \(\d+\.\d to \d+\.\d %\)")
+FIGURE = re.compile(r"\d+\.\d+ % \(\d+\.\d+ to \d+\.\d+ %\)")
 
 
 @pytest.fixture
