@@ -37,7 +37,9 @@ def tasks(tmp_path: Path) -> dict[str, Task]:
 async def tried(folder: Path, tasks: list[Task], agent: Agent) -> dict[str, Trial]:
     named = {task.name: task for task in tasks}
     run = RunFolder.create(folder / agent.name, plan_of(named))
-    runner = Runner(run, named, agent, open_maker("rootfs", folder / "cache"), Progress(len(named), [], quiet=True))
+    runner = Runner(
+        run, named, agent, open_maker("rootfs", folder / "cache"), Progress(len(named), [], quiet=True), jobs=2
+    )
     trials = await runner.run()
     assert [one.verdict for one in trials] == ["scored"] * len(named), [one.why for one in trials]
     return {one.task: one for one in trials}

@@ -199,7 +199,8 @@ async def test_a_thousand_commands_leave_no_open_file(box: Box) -> None:
             await box.runner.spawn(["true"], cwd="/no/folder", on_output=len)
     await asyncio.sleep(0)
     assert count() == before
-    assert await _files_of_the_server(box) == server_before
+    # The first count may have seen the terminal of the command before it, which the server had yet to close.
+    assert await _files_of_the_server(box) <= server_before
 
 
 async def _files_of_the_server(box: Box) -> int:
