@@ -182,7 +182,11 @@ async def _keep(place: Environment, changes: list[Change], folder: Path) -> None
             continue
         target = folder / "changes" / one.path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not await place.get(one.path, target) or not target.is_file() or target.is_symlink():
+        try:
+            found = await place.get(one.path, target)
+        except EnvironmentFault:
+            found = False  # what the agent left running may change a file while it is copied
+        if not found or not target.is_file() or target.is_symlink():
             _drop(target)
             continue
         size = target.stat().st_size

@@ -39,13 +39,14 @@ def lay(own: int, go_in: Callable[[], None]) -> int:
 
     `own` is the folder that `make` returned, `go_in` enters the room's mount namespace.
     """
-    told, tell = os.pipe()
+    (told, tell), (held, hold) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            os.close(hold)
             _lay(own, go_in)
             os.write(tell, b"1")
-            signal.pause()
+            os.read(held, 1)  # until this is killed, or whoever would have done that is gone
         finally:
             os._exit(1)
     os.close(tell)
@@ -54,7 +55,8 @@ def lay(own: int, go_in: Callable[[], None]) -> int:
             raise OSError("the verifier's folders could not be laid over the agent's")
         return os.open(f"/proc/{child}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.close(told)
+        for fd in (told, held, hold):
+            os.close(fd)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
