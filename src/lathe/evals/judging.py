@@ -16,7 +16,7 @@ from lathe.evals.formats.rewards import RewardError, flag_reward, read_rewards
 from lathe.evals.record import Fault
 from lathe.evals.task import Task
 
-NOTES = "/logs/interim"
+_NOTES = "/logs/interim"
 _SHELLS = {"bash": "/bin/bash", "sh": "/bin/sh"}
 """Shells by their whole names: what an agent put into a folder of PATH under their names is none."""
 
@@ -61,15 +61,25 @@ async def judge(
 
 async def note(task: Task, place: Environment, folder: Path) -> Path:
     """Run the verifier's `interim`; return the folder of its notes, out of the agent's reach. Raises `TrialFault`."""
-    await place.run(["/bin/rm", "-rf", NOTES], cwd="/", timeout_s=60, user="root")
+    await _drop_notes(place)
     ran = await _ran(task, place, task.verifier.interim)
     noted = folder / "interim"
-    await place.get(NOTES, noted)
+    await place.get(_NOTES, noted)
     if ran.code or not noted.is_dir():
         raise TrialFault(Fault("verify", f"What the agent left could not be noted: {last_words(ran.output)}"))
     # the agent goes on, and finds neither the tests nor the notes
-    await place.run(["/bin/sh", "-c", f"rm -rf {NOTES} /tests/* /tests/.[!.]*"], cwd="/", timeout_s=60, user="root")
+    await place.run(["/bin/sh", "-c", f"rm -rf {_NOTES} /tests/* /tests/.[!.]*"], cwd="/", timeout_s=60, user="root")
     return noted
+
+
+async def bring_back(place: Environment, noted: Path) -> None:
+    """Put the notes of `note` back to where the verifier looks for them, over whatever lies there."""
+    await _drop_notes(place)
+    await place.put(noted, _NOTES)
+
+
+async def _drop_notes(place: Environment) -> None:
+    await place.run(["/bin/rm", "-rf", _NOTES], cwd="/", timeout_s=60, user="root")
 
 
 async def _ran(task: Task, place: Environment, command: Sequence[str]) -> Ran:

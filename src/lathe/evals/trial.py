@@ -17,7 +17,7 @@ import msgspec
 
 from lathe.evals.agents.base import Agent, Work
 from lathe.evals.environments.base import Change, Environment, EnvironmentFault, EnvironmentMaker
-from lathe.evals.judging import NOTES, TrialFault, judge, last_words, note
+from lathe.evals.judging import TrialFault, bring_back, judge, last_words, note
 from lathe.evals.record import Fault, Times, Trial
 from lathe.evals.task import Healthcheck, Task
 from lathe.store.journal import now_ms
@@ -163,8 +163,7 @@ async def _taken_back(job: Job, place: Environment, folder: Path, say: Callable[
     own = folder / "undo"
     own.mkdir()
     await job.agent.take_back(job.task, place, own, say)
-    await place.run(["/bin/rm", "-rf", NOTES], cwd="/", timeout_s=60, user="root")
-    await place.put(noted, NOTES)
+    await bring_back(place, noted)
 
 
 async def _keep(place: Environment, changes: list[Change], folder: Path) -> None:

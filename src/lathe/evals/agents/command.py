@@ -98,15 +98,7 @@ class CommandAgent(ABC):
         await place.put(own, HOME)
         command = shlex.join(self.command(task))
         script = f"{command} >{HOME}/events.jsonl 2>{HOME}/messages.log"
-        ran = await place.run(
-            ["/bin/sh", "-c", script],
-            cwd=task.environment.workdir,
-            env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task, access)},
-            user=task.environment.user,
-            timeout_s=task.agent_timeout_s,
-            network=task.network("agent"),
-            stdin=task.instruction.encode(),
-        )
+        ran = await self._ran(["/bin/sh", "-c", script], task, place, access, task.instruction.encode())
         await place.get(HOME, own)
         return await asyncio.to_thread(self._recorded, own, folder, task, ran)
 
@@ -115,6 +107,20 @@ class CommandAgent(ABC):
         diff = folder.parent / "diff.patch"
         what = diff.read_text("utf-8", "replace")[:TOLD_BYTES] if diff.is_file() else ""
         await self.work(msgspec.structs.replace(task, instruction=TAKE_BACK.format(diff=what)), place, folder, say)
+
+    async def _ran(
+        self, command: Sequence[str], task: Task, place: Environment, access: Access | None, stdin: bytes = b""
+    ) -> Ran:
+        """Run one of the agent's commands as the task has it, with its variables, and return how it ended."""
+        return await place.run(
+            command,
+            cwd=task.environment.workdir,
+            env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task, access)},
+            user=task.environment.user,
+            timeout_s=task.agent_timeout_s,
+            network=task.network("agent"),
+            stdin=stdin,
+        )
 
     def _recorded(self, own: Path, folder: Path, task: Task, ran: Ran) -> Work:
         from lathe.evals import atif

@@ -69,14 +69,7 @@ class LatheAgent(CommandAgent):
 
     async def take_back(self, task: Task, place: Environment, folder: Path, say: Callable[[str], None]) -> None:
         """See `Agent.take_back`: `lathe undo`."""
-        ran = await place.run(
-            [this_python(), "-c", START, "undo"],
-            cwd=task.environment.workdir,
-            env={**task.environment.env, "LANG": "C.UTF-8", **self.environ(task, None)},
-            user=task.environment.user,
-            timeout_s=task.agent_timeout_s,
-            network=task.network("agent"),
-        )
+        ran = await self._ran([this_python(), "-c", START, "undo"], task, place, None)
         (folder / "undo.log").write_bytes(ran.output)
 
     def read(self, folder: Path, ran: Ran) -> Work:

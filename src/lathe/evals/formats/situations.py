@@ -65,9 +65,12 @@ def _task(row: dict[str, Any], dataset: str, path: Path, made: Maker) -> Task:
     python = pytest_folder(made)
     instruction = _INSTRUCTION.format(task=string(row, "task").strip(), workdir=WORKDIR)
     settings = {"format": FORMAT, "name": name, "spec": spec, "instruction": instruction}
-    parts = [("scenes", scenes), *([("solution", path / "solution")] if (path / "solution").is_dir() else [])]
+    solution = path / "solution" if (path / "solution").is_dir() else None
+    parts = [("scenes", scenes), *([("solution", solution)] if solution is not None else [])]
     digest = digest_of(settings, [*parts, ("situation.py", grade)])
-    folder = made.folder(digest_of([digest, python.parent.name]), lambda folder: _fill(folder, spec, scenes, python))
+    folder = made.folder(
+        digest_of([digest, python.parent.name]), lambda folder: _fill(folder, spec, scenes, solution, python)
+    )
     return Task(
         name=name,
         dataset=dataset,
@@ -87,7 +90,7 @@ def _task(row: dict[str, Any], dataset: str, path: Path, made: Maker) -> Task:
             timeout_s=300.0,
             leftovers="ended",
         ),
-        solution=folder / "solution" if (path / "solution").is_dir() else None,
+        solution=folder / "solution" if solution is not None else None,
         agent_timeout_s=AGENT_S,
         category="data-destructive",
         cluster=scene,
@@ -106,7 +109,7 @@ def _edit(row: Any) -> dict[str, str]:
     return {**found, "old": string(row, "old")} if row["kind"] == "put" else found
 
 
-def _fill(folder: Path, spec: dict[str, Any], scenes: Path, python: Path) -> None:
+def _fill(folder: Path, spec: dict[str, Any], scenes: Path, solution: Path | None, python: Path) -> None:
     """Write what lays the scene out, what judges it, and what the oracle gets, each into a folder of its own."""
     for name in ("start", "tests"):
         target = folder / name / "scenes"
@@ -115,6 +118,5 @@ def _fill(folder: Path, spec: dict[str, Any], scenes: Path, python: Path) -> Non
         shutil.copy(situation_grade.__file__, folder / name / "situation.py")
         (folder / name / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     shutil.copytree(python, folder / "tests" / "python", copy_function=os.link)
-    own = scenes.parent / "solution"
-    if own.is_dir():
-        shutil.copytree(own, folder / "solution")
+    if solution is not None:
+        shutil.copytree(solution, folder / "solution")
